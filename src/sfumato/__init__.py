@@ -1,0 +1,1 @@
+"""Sfumato: use the picture, not the person."""

@@ -1,0 +1,90 @@
+"""`sfumato`: a group whose commands are imported only when they run."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from sfumato._version import __version__
+
+#: command -> (module, one line of help). A test keeps the lines equal to the commands' own.
+COMMANDS = {
+    "init": ("sfumato.cli.init", "Start a project: a policy file and a ledger in this folder."),
+    "redact": ("sfumato.cli.redact", "Hide faces, people and other things in pictures and videos."),
+    "models": ("sfumato.cli.models", "List, fetch and verify the detection models."),
+    "ledger": ("sfumato.cli.ledger", "Show or verify the project's privacy ledger."),
+    "receipt": ("sfumato.cli.receipt", "Verify the receipt that came with a release."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and help lines without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Suggest the nearest command for a mistyped one."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from sfumato.core.errors import nearest
+
+            near = nearest(args[0], COMMANDS)
+            hint = f" Did you mean {near!r}?" if near else f" Commands: {', '.join(COMMANDS)}."
+            raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the command list from the table."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done, 1 failure, 2 usage, 3 refused by policy, 4 budget spent, 5 integrity broken.",
+)
+@click.version_option(__version__, prog_name="sfumato")
+def cli() -> None:
+    """Privacy for vision AI: sensitive pictures and tables go in, only safe things come out.
+
+    \b
+    Examples:
+      sfumato redact street.jpg -o safe.jpg
+      sfumato redact photos/ -o safe/ --hide face
+      sfumato redact walk.mp4 -o safe.mp4 --hide person --model yolo26=yolo26n.onnx
+      sfumato ledger show
+    """
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line; an error of ours becomes one line on stderr and its exit code."""
+    try:
+        cli.main(args=argv, standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped", err=True)
+        sys.exit(130)
+    except Exception as error:
+        from sfumato.core.errors import SfumatoError
+
+        if not isinstance(error, SfumatoError):
+            raise
+        click.echo(f"sfumato: {error}", err=True)
+        sys.exit(error.exit_code)

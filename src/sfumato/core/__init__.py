@@ -1,0 +1,1 @@
+"""The foundation: policy, events, accounting, ledger, gate, receipts. It knows no room."""

@@ -1,0 +1,66 @@
+"""Files that appear whole or not at all, and hashes of them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+@contextlib.contextmanager
+def whole(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; on success fsync it and rename it into place.
+
+    On any exception the partial file is removed and `path` is left as it was. The name of the aside file
+    begins with a dot and ends with the suffix of `path`, because encoders pick a format by suffix.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".sfumato-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    aside = Path(name)
+    try:
+        yield aside
+        with aside.open("rb+") as file:
+            os.fsync(file.fileno())
+        aside.chmod(mode)
+        aside.replace(path)
+        sync_folder(path.parent)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
+    """Write bytes or text so that `path` holds either the old content or all of the new."""
+    with whole(path, mode=mode) as aside:
+        aside.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut, where the system allows it."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def canonical(value: Any) -> bytes:
+    """Return the one JSON encoding of `value` that hashes are taken over (sorted keys, no spaces, no NaN)."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def digest_of(value: Any) -> str:
+    """Return the SHA-256 of `canonical(value)`, as hex."""
+    return hashlib.sha256(canonical(value)).hexdigest()

@@ -1,0 +1,1 @@
+"""Redaction: find, follow, cover, write."""

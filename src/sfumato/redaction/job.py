@@ -1,0 +1,43 @@
+"""What one file's redaction needs, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sfumato.redaction.covers import Cover
+from sfumato.redaction.settings import Settings
+from sfumato.vision.finder import Finder
+
+#: Called with (frames done, frames in all or None when not known); may be called from any thread.
+Progress = Callable[[int, int | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The parts that stay the same from file to file: built once, used for a whole batch."""
+
+    settings: Settings
+    finder: Finder
+    cover: Cover
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of one file, without its name and without personal data.
+
+    Args:
+        kind: "image" or "video".
+        regions: class -> regions hidden (image) or tracks hidden (video).
+        width, height: of the output, in pixels.
+        frames: pictures or video frames written.
+        notes: plain sentences a reader of the receipt should know ("subtitles were dropped").
+    """
+
+    kind: Literal["image", "video"]
+    regions: Mapping[str, int]
+    width: int
+    height: int
+    frames: int = 1
+    notes: tuple[str, ...] = field(default=())
