@@ -1,0 +1,197 @@
+"""The rows of a ledger: their form, their hashes, and the SQLite file that holds them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sfumato.core.anchor import Head
+from sfumato.core.errors import IntegrityError, LedgerTampered
+from sfumato.core.files import canonical
+
+BUSY_SECONDS = 120.0
+ROOT_HASH = "0" * 64
+COLUMNS = "seq, kind, share, ref, body, prev, hash"
+
+SCHEMA = """
+CREATE TABLE entries (
+    seq   INTEGER PRIMARY KEY,
+    kind  TEXT NOT NULL,
+    share TEXT NOT NULL,
+    ref   INTEGER,
+    body  TEXT NOT NULL,
+    prev  TEXT NOT NULL,
+    hash  TEXT NOT NULL UNIQUE
+);
+CREATE INDEX by_share ON entries (share, seq);
+CREATE UNIQUE INDEX one_end ON entries (ref) WHERE ref IS NOT NULL;
+CREATE TRIGGER no_update BEFORE UPDATE ON entries
+    BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+CREATE TRIGGER no_delete BEFORE DELETE ON entries
+    BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
+PRAGMA user_version = 1;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row.
+
+    Args:
+        kind: genesis, population, share, reserve, settle or void.
+        share: "population/share" that the row is about; empty where it is about none.
+        ref: of settle and void, the number of the reservation that they end.
+        body: plain data; what it holds depends on the kind.
+        prev: hash of the row before.
+    """
+
+    seq: int
+    kind: str
+    share: str
+    ref: int | None
+    body: dict[str, Any]
+    prev: str
+    hash: str
+
+    @property
+    def head(self) -> Head:
+        """The row as a head."""
+        return Head(self.seq, self.hash)
+
+    def computed_hash(self) -> str:
+        """Return the hash that this row must have."""
+        return row_hash(self.seq, self.kind, self.share, self.ref, self.body, self.prev)
+
+    def to_data(self) -> dict[str, Any]:
+        """Return the row as plain data, as receipts carry it."""
+        return {name: getattr(self, name) for name in COLUMNS.split(", ")}
+
+    @classmethod
+    def from_data(cls, data: dict[str, Any]) -> Entry:
+        """Read a row from plain data."""
+        return cls(**{name: data[name] for name in COLUMNS.split(", ")})
+
+
+def row_hash(seq: int, kind: str, share: str, ref: int | None, body: dict[str, Any], prev: str) -> str:
+    """Return the SHA-256 that chains a row to the one before."""
+    content = canonical({"seq": seq, "kind": kind, "share": share, "ref": ref, "body": body})
+    return hashlib.sha256(bytes.fromhex(prev) + content).hexdigest()
+
+
+class Book:
+    """The SQLite file: rows in, rows out, one writer at a time. It knows nothing of budgets.
+
+    Durability: rollback journal and `synchronous=EXTRA`, so that a committed row survives a power cut. (WAL
+    is not used: SQLite before 3.51.3 can lose committed rows when the log is reset.)
+    """
+
+    def __init__(self, path: str, *, create: bool) -> None:
+        self.path = path
+        if path != ":memory:" and not create and not Path(path).exists():
+            raise IntegrityError(
+                f"there is no ledger at {path}. If it was lost, restore it from a backup; `sfumato init` "
+                "starts a new one only in a folder that has none."
+            )
+        self.connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+        try:
+            self._prepare(create)
+        except sqlite3.DatabaseError as error:
+            self.connection.close()
+            raise LedgerTampered(f"the ledger {path} is not a whole SQLite file: {error}") from error
+
+    def _prepare(self, create: bool) -> None:
+        self.connection.execute("PRAGMA journal_mode=DELETE")
+        self.connection.execute("PRAGMA synchronous=EXTRA")
+        if create and self._version() == 0:
+            with self.writing():
+                if self._version() == 0:  # another process may have made it while this one waited
+                    for statement in _statements(SCHEMA):
+                        self.connection.execute(statement)
+        if (version := self._version()) != 1:
+            raise LedgerTampered(
+                f"the ledger {self.path} has format {version}, and this version of Sfumato reads format 1"
+            )
+
+    def _version(self) -> int:
+        return int(self.connection.execute("PRAGMA user_version").fetchone()[0])
+
+    def close(self) -> None:
+        """Close the file."""
+        self.connection.close()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the one write lock; commit at the end, or roll back on an exception."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("COMMIT")
+
+    def append(self, kind: str, share: str, ref: int | None, body: dict[str, Any]) -> Entry:
+        """Add one row; call it inside `writing`."""
+        last = self.last()
+        seq, prev = (last.seq + 1, last.hash) if last else (1, ROOT_HASH)
+        entry = Entry(seq, kind, share, ref, body, prev, row_hash(seq, kind, share, ref, body, prev))
+        self.connection.execute(
+            f"INSERT INTO entries ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (seq, kind, share, ref, canonical(body).decode(), prev, entry.hash),
+        )
+        return entry
+
+    def last(self, share: str | None = None) -> Entry | None:
+        """Return the newest row, of one share or of all."""
+        where, values = ("WHERE share = ?", (share,)) if share is not None else ("", ())
+        return self._one(f"{where} ORDER BY seq DESC LIMIT 1", values)
+
+    def get(self, seq: int) -> Entry | None:
+        """Return one row by number."""
+        return self._one("WHERE seq = ?", (seq,))
+
+    def end_of(self, seq: int) -> Entry | None:
+        """Return the row that settled or voided a reservation."""
+        return self._one("WHERE ref = ?", (seq,))
+
+    def find(self, kind: str, share: str) -> Entry | None:
+        """Return the newest row of a kind about a share."""
+        return self._one("WHERE kind = ? AND share = ? ORDER BY seq DESC LIMIT 1", (kind, share))
+
+    def all(self, *, kind: str | None = None, after: int = 0) -> Iterator[Entry]:
+        """Iterate over rows in order."""
+        where, values = ("AND kind = ?", (after, kind)) if kind else ("", (after,))
+        for row in self.connection.execute(
+            f"SELECT {COLUMNS} FROM entries WHERE seq > ? {where} ORDER BY seq", values
+        ):
+            yield _entry(row)
+
+    def _one(self, clause: str, values: tuple[Any, ...] = ()) -> Entry | None:
+        row = self.connection.execute(f"SELECT {COLUMNS} FROM entries {clause}", values).fetchone()
+        return _entry(row) if row else None
+
+
+def _entry(row: tuple[Any, ...]) -> Entry:
+    seq, kind, share, ref, body, prev, digest = row
+    try:
+        data = json.loads(body)
+        if not isinstance(data, dict):
+            raise ValueError(body[:40])
+    except (ValueError, TypeError) as error:
+        raise LedgerTampered(f"row {seq} of the ledger does not read: {error}") from error
+    return Entry(seq, kind, share, ref, data, prev, digest)
+
+
+def _statements(script: str) -> Iterator[str]:
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

@@ -1,0 +1,269 @@
+"""The gate: the only door out. Plan, permit, receipt.
+
+    with gate.open(plan) as permit:      # policy checked, budget charged, durably
+        noise = permit.entropy.bytes(32) # only now can noise be drawn
+        ...
+        receipt = permit.settle(outputs)
+
+A crash, an exception or a kill after `open` leaves the charge standing. It is taken back only when the block
+ends by an exception before any noise was drawn and before anything was released.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from sfumato._version import __version__
+from sfumato.core.book import Entry
+from sfumato.core.entropy import SYSTEM, Entropy
+from sfumato.core.errors import InvalidRequest, PolicyRefused, SfumatoError, nearest
+from sfumato.core.event import Event, NoEvent
+from sfumato.core.files import digest_of
+from sfumato.core.ledger import Ledger
+from sfumato.core.numbers import Amount
+from sfumato.core.policy import Policy
+from sfumato.core.receipt import GUARANTEES, GuaranteeType, Output, Receipt
+
+UNDECLARED = "not declared"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One release, described before it happens.
+
+    >>> plan = Plan(action="redact", mechanism="redaction", guarantee="heuristic", statement="faces hidden")
+    >>> plan.purpose
+    'not declared'
+
+    Args:
+        action: what kind of release; a purpose lists the actions it allows.
+        mechanism: what will be run, and with which parameters (plain data without personal data).
+        guarantee: proven, tested or heuristic; a plan with an event is `proven`.
+        statement: the guarantee in one sentence, with unit, relation and assumptions where it is proven.
+        limits: what the guarantee does not cover, a sentence each.
+        purpose: a purpose of the policy.
+        event: what it does to the privacy budget.
+        population, share: whose budget pays, and from which part.
+        delta: for a share of kind `sum`, the part of its delta that this release takes.
+    """
+
+    action: str
+    mechanism: str
+    guarantee: GuaranteeType
+    statement: str
+    limits: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    purpose: str = UNDECLARED
+    event: Event = field(default_factory=NoEvent)
+    population: str = ""
+    share: str = ""
+    delta: Amount = 0
+
+    def __post_init__(self) -> None:
+        if self.guarantee not in GUARANTEES:
+            raise InvalidRequest(f"guarantee must be one of {', '.join(GUARANTEES)}, got {self.guarantee!r}")
+        if (self.guarantee == "proven") == isinstance(self.event, NoEvent):
+            raise InvalidRequest("a guarantee is 'proven' exactly when the plan has a privacy event")
+
+    def to_data(self) -> dict[str, Any]:
+        """Return plain data, as the receipt shows it."""
+        data: dict[str, Any] = {
+            "action": self.action,
+            "mechanism": self.mechanism,
+            "parameters": dict(self.parameters),
+            "purpose": self.purpose,
+            "event": self.event.to_data(),
+        }
+        if self.population:
+            data |= {"population": self.population, "share": self.share}
+        return data
+
+
+class Permit:
+    """The right to make one release, already charged. Get one from `Gate.open`, as a context manager."""
+
+    def __init__(self, gate: Gate, plan: Plan, reservation: Entry | None) -> None:
+        self._gate, self.plan, self._reservation = gate, plan, reservation
+        self._drew = self._released = self._ended = False
+
+    @property
+    def entropy(self) -> Entropy:
+        """The source of all noise of this release. Asking for it makes the charge final."""
+        if self._ended:
+            raise InvalidRequest("this permit has ended; plan a new release")
+        self._drew = True
+        return self._gate.entropy
+
+    def releasing(self) -> None:
+        """Say that something is about to leave; from here on the charge is final."""
+        if self._ended:
+            raise InvalidRequest("this permit has ended; plan a new release")
+        self._released = True
+
+    def settle(
+        self,
+        outputs: Iterable[Output] = (),
+        *,
+        facts: Mapping[str, Any] | None = None,
+        event: Event | None = None,
+    ) -> Receipt:
+        """End the release and return its receipt.
+
+        Args:
+            outputs: the released files.
+            facts: counts, models and settings for the reader; plain data without personal data.
+            event: what took place, where it was less than planned (an early stop).
+        """
+        if self._ended:
+            raise InvalidRequest("this permit has ended; plan a new release")
+        body = self._body(outputs, facts or {}, event)
+        self._ended = True
+        if self._reservation is None:
+            return Receipt(body).verify()
+        settled = self._gate._end(self._reservation.seq, digest_of(body), event)
+        receipt = Receipt(body, (self._reservation, settled)).verify()
+        self._gate._keep(receipt)
+        return receipt
+
+    def _body(
+        self, outputs: Iterable[Output], facts: Mapping[str, Any], event: Event | None
+    ) -> dict[str, Any]:
+        plan, gate = self.plan, self._gate
+        body: dict[str, Any] = {
+            "made_by": f"sfumato {__version__}",
+            "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "guarantee": {"type": plan.guarantee, "statement": plan.statement, "limits": list(plan.limits)},
+            "plan": plan.to_data(),
+            "plan_digest": digest_of(plan.to_data()),
+            "outputs": [{"sha256": output.sha256, "bytes": output.bytes} for output in outputs],
+            "facts": dict(facts),
+            "ledger": gate.ledger.id if gate.ledger is not None else None,
+        }
+        if event is not None:
+            body["settled_event"] = event.to_data()
+        if self._drew and not gate.entropy.private:
+            body["not_private"] = "the noise came from a seeded source, for tests: anyone can take it away"
+        return body
+
+    def __enter__(self) -> Permit:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None or self._ended:
+            return
+        self._ended = True
+        if self._reservation is not None and not (self._drew or self._released):
+            self._gate._void(self._reservation.seq, kind.__name__)
+
+
+class Gate:
+    """Checks the policy, charges the ledger, and hands out permits.
+
+    Args:
+        policy, ledger: the project's; both None: outside a project, where only plans without a privacy event
+            pass, and nothing is recorded.
+        receipts: folder that keeps a copy of every receipt; they also guard the ledger against rollback.
+        entropy: the source of noise; a seeded one is for tests, and stamps receipts.
+    """
+
+    def __init__(
+        self,
+        policy: Policy | None = None,
+        ledger: Ledger | None = None,
+        *,
+        receipts: Path | None = None,
+        entropy: Entropy = SYSTEM,
+    ) -> None:
+        if (policy is None) != (ledger is None):
+            raise InvalidRequest("a gate needs both a policy and a ledger, or neither")
+        self.policy, self.ledger, self.receipts, self.entropy = policy, ledger, receipts, entropy
+        if ledger is not None and receipts is not None:
+            newest = sorted(receipts.glob("*.json"))[-1:]  # names begin with the row number, zero-padded
+            for path in newest:
+                ledger.know(Receipt.read(path).heads)
+
+    def check(self, plan: Plan) -> None:
+        """Check a plan against the policy, without charging anything.
+
+        Raises:
+            PolicyRefused: names the rule, what was asked, and what would pass.
+        """
+        if self.policy is None:
+            if not isinstance(plan.event, NoEvent):
+                raise PolicyRefused(
+                    f"{plan.mechanism} spends a privacy budget, and there is no project here to charge. "
+                    "Run `sfumato init` in the folder of your data, declare a population, and try again."
+                )
+            return
+        purposes = self.policy.purposes
+        if not purposes:
+            return
+        if plan.purpose not in purposes:
+            near = nearest(plan.purpose, purposes)
+            raise PolicyRefused(
+                f"the policy allows use for declared purposes only; asked: {plan.purpose!r}; "
+                f"declared: {', '.join(sorted(purposes))}."
+                + (f" Did you mean {near!r}?" if near else " Name one with --purpose.")
+            )
+        allowed = purposes[plan.purpose].actions
+        if plan.action not in allowed:
+            raise PolicyRefused(
+                f"the purpose {plan.purpose!r} does not allow the action {plan.action!r}; it allows: "
+                f"{', '.join(allowed) or 'none'}. The rule: purposes.{plan.purpose}.actions in sfumato.toml."
+            )
+
+    def open(self, plan: Plan) -> Permit:
+        """Check a plan, charge it durably, and return the permit.
+
+        Raises:
+            PolicyRefused, BudgetSpent, IntegrityError: nothing was charged.
+        """
+        self.check(plan)
+        if self.ledger is None:
+            return Permit(self, plan, None)
+        entry = self.ledger.reserve(
+            {
+                "action": plan.action,
+                "mechanism": plan.mechanism,
+                "purpose": plan.purpose,
+                "guarantee": plan.guarantee,
+                "digest": digest_of(plan.to_data()),
+            },
+            plan.event,
+            population=plan.population,
+            share=plan.share,
+            delta=plan.delta,
+        )
+        return Permit(self, plan, entry)
+
+    def _end(self, seq: int, receipt: str, event: Event | None) -> Entry:
+        assert self.ledger is not None
+        return self.ledger.settle(seq, receipt=receipt, event=event)
+
+    def _void(self, seq: int, reason: str) -> None:
+        assert self.ledger is not None
+        try:
+            self.ledger.void(seq, reason=reason)
+        except SfumatoError:
+            # The exception on its way out matters more, and a charge that stands is the safe side.
+            return
+
+    def _keep(self, receipt: Receipt) -> None:
+        if self.receipts is not None:
+            receipt.write(self.receipts / f"{receipt.rows[-1].seq:012d}-{receipt.digest[:16]}.json")
+
+
+def public(plan: Plan) -> str:
+    """Return a plan as indented JSON, for people to read before they run it."""
+    return json.dumps(plan.to_data(), indent=2)

@@ -1,0 +1,446 @@
+"""The ledger: an append-only book of every charge to a population's privacy budget.
+
+Rules it holds always (docs/house.md, section "The ledger"):
+
+- `reserve` is durable before it returns; what it charged stands until `settle` or `void` says otherwise.
+- `settle` may only lower the charge, once; `void` takes it back, and is for releases that drew no noise.
+- The budget belongs to the population: shares add up to no more than it, and are fixed once opened.
+- Every row is chained to the one before; an anchor outside holds the newest head, and a book that is older
+  than its anchor or than any known receipt refuses everything.
+
+Only the gate calls `reserve`, `settle` and `void`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from sfumato.core.accounting import Kind, Share, Totals
+from sfumato.core.anchor import FileAnchor, Head
+from sfumato.core.book import Book, Entry
+from sfumato.core.errors import (
+    BudgetSpent,
+    InvalidRequest,
+    LedgerRolledBack,
+    LedgerTampered,
+    PolicyRefused,
+)
+from sfumato.core.event import Event, NoEvent, probability
+from sfumato.core.losses import ADD_OR_REMOVE
+from sfumato.core.numbers import Amount, brief, rational, text
+
+FORMAT = "sfumato-ledger/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """A share and what has been spent of it, for people: rounded up."""
+
+    population: str
+    share: str
+    kind: Kind
+    epsilon: Fraction
+    delta: Fraction
+    spent_epsilon: Fraction
+    spent_delta: Fraction
+
+
+class Ledger:
+    """A book of charges in one SQLite file.
+
+    >>> ledger = Ledger(":memory:")
+    >>> ledger.open_population("residents", epsilon=1, delta="1e-6", unit="person")
+    >>> ledger.open_share("residents", "all", kind="filter", epsilon=1, delta="1e-6")
+    >>> [balance.share for balance in ledger.balances()]
+    ['all']
+
+    Args:
+        path: the file; ":memory:" for a book that lives as long as the object (tests, notebooks).
+        anchor: where the newest head is remembered; None: nowhere (then a rollback shows only by receipts).
+        create: make the file if there is none.
+
+    Raises:
+        IntegrityError: no such file; LedgerTampered: not a ledger; LedgerRolledBack: older than its anchor.
+    """
+
+    def __init__(self, path: Path | str, anchor: FileAnchor | None = None, *, create: bool = False) -> None:
+        self.book = Book(str(path), create=create or str(path) == ":memory:")
+        self.anchor = anchor
+        self._known: dict[int, str] = {}
+        first = self.book.get(1)
+        if first is None:
+            with self.book.writing():
+                first = self.book.get(1) or self.book.append(
+                    "genesis", "", None, {"at": _now(), "format": FORMAT, "ledger": secrets.token_hex(16)}
+                )
+        self.id: str = first.body.get("ledger", "")
+        if first.kind != "genesis" or first.body.get("format") != FORMAT:
+            raise LedgerTampered(f"the first row of {path} does not open a ledger")
+        self.check()
+        if anchor is not None and anchor.newest() is None:
+            anchor.advance(self.head())
+
+    # Reading
+
+    def head(self) -> Head:
+        """Return the newest row's number and hash."""
+        last = self.book.last()
+        if last is None:
+            raise LedgerTampered("the ledger has no rows")
+        return last.head
+
+    def entries(self, after: int = 0) -> Iterator[Entry]:
+        """Iterate over the rows, oldest first."""
+        return self.book.all(after=after)
+
+    def populations(self) -> dict[str, dict[str, Any]]:
+        """Return the populations as declared: unit, relation, epsilon and delta as exact text."""
+        return {row.share: row.body for row in self.book.all(kind="population")}
+
+    def share(self, population: str, share: str) -> Share:
+        """Return a share's terms.
+
+        Raises:
+            InvalidRequest: no such share has been opened.
+        """
+        row = self.book.find("share", f"{population}/{share}")
+        if row is None:
+            known = [entry.share for entry in self.book.all(kind="share")]
+            raise InvalidRequest(
+                f"the ledger has no share {population}/{share}; it has: {', '.join(known) or 'none'}. "
+                "Declare it under [populations.NAME.shares.NAME] in sfumato.toml."
+            )
+        return Share.from_data(row.body["terms"])
+
+    def shares(self, population: str) -> dict[str, Share]:
+        """Return the shares opened in a population, by name."""
+        rows = (row for row in self.book.all(kind="share") if row.share.partition("/")[0] == population)
+        return {row.share.partition("/")[2]: Share.from_data(row.body["terms"]) for row in rows}
+
+    def totals(self, population: str, share: str) -> Totals:
+        """Return what a share has been charged so far, reservations included."""
+        name = f"{population}/{share}"
+        last = self.book.last(name)
+        if last is None or "after" not in last.body:
+            return self.share(population, share).nothing()
+        return Totals.from_data(last.body["after"])
+
+    def balances(self) -> list[Balance]:
+        """Return every share with what has been spent of it."""
+        result = []
+        for row in self.book.all(kind="share"):
+            population, _, name = row.share.partition("/")
+            terms = Share.from_data(row.body["terms"])
+            epsilon, delta = terms.spent(self.totals(population, name))
+            result.append(Balance(population, name, terms.kind, terms.epsilon, terms.delta, epsilon, delta))
+        return result
+
+    # Opening budgets
+
+    def open_population(
+        self,
+        name: str,
+        *,
+        epsilon: Amount,
+        delta: Amount,
+        unit: str,
+        relation: str = ADD_OR_REMOVE,
+        reason: str = "",
+    ) -> None:
+        """Declare a population's whole budget; declaring the same again changes nothing.
+
+        A budget may be lowered to what its shares already hold, and raised only with a reason, which stays
+        in the book.
+
+        Raises:
+            PolicyRefused: raised without a reason, lowered below its shares, or the unit changed.
+        """
+        wanted = {
+            "epsilon": text(rational(epsilon, name="epsilon")),
+            "delta": text(probability(delta, "delta")),
+            "unit": unit,
+            "relation": relation,
+        }
+        _check_name(name)
+        with self._charging():
+            row = self.book.find("population", name)
+            if row is not None:
+                old = {key: row.body[key] for key in wanted}
+                if old == wanted:
+                    return
+                _check_change(name, old, wanted, self._held(name), reason)
+            entry = self.book.append("population", name, None, {"at": self._at(), **wanted, "reason": reason})
+        self._advance(entry)
+
+    def open_share(self, population: str, name: str, *, kind: Kind, epsilon: Amount, delta: Amount) -> None:
+        """Open a share inside a population's budget; opening the same again changes nothing.
+
+        Raises:
+            PolicyRefused: the terms differ from those it was opened with (they are what its thresholds were
+                proved for), or the shares would add up to more than the population's budget.
+        """
+        _check_name(name)
+        with self._charging():
+            owner = self.book.find("population", population)
+            if owner is None:
+                raise InvalidRequest(f"the ledger has no population {population!r}")
+            terms = Share.new(kind, epsilon, delta, owner.body["relation"])
+            row = self.book.find("share", f"{population}/{name}")
+            if row is not None:
+                _check_same(population, name, Share.from_data(row.body["terms"]), terms)
+                return
+            held_epsilon, held_delta = self._held(population)
+            budget = Fraction(owner.body["epsilon"]), Fraction(owner.body["delta"])
+            if held_epsilon + terms.epsilon > budget[0] or held_delta + terms.delta > budget[1]:
+                raise PolicyRefused(
+                    f"share {population}/{name} asks for epsilon {text(terms.epsilon)}, delta "
+                    f"{text(terms.delta)}; of the population's budget, epsilon {text(budget[0])}, delta "
+                    f"{text(budget[1])}, epsilon {text(budget[0] - held_epsilon)}, delta "
+                    f"{text(budget[1] - held_delta)} is not yet in a share. Make the share smaller."
+                )
+            body = {"at": self._at(), "terms": terms.to_data(), "after": terms.nothing().to_data()}
+            entry = self.book.append("share", f"{population}/{name}", None, body)
+        self._advance(entry)
+
+    # Charging: for the gate only
+
+    def reserve(
+        self,
+        plan: Mapping[str, Any],
+        event: Event,
+        *,
+        population: str = "",
+        share: str = "",
+        delta: Amount = 0,
+    ) -> Entry:
+        """Charge a release before it happens; durable when this returns.
+
+        Args:
+            plan: what the book keeps about the release, as plain data without personal data.
+            event: what the release will do; NoEvent needs no population.
+            population, share: whose budget, and which part of it.
+            delta: for a share of kind `sum`, the part of its delta that this release takes.
+
+        Raises:
+            BudgetSpent: it does not fit; says what was asked, what is left and what would fit.
+            IntegrityError: the book is older than its anchor or a known receipt, or was edited.
+        """
+        name = f"{population}/{share}" if population else ""
+        with self._charging():
+            body: dict[str, Any] = {"at": self._at(), "plan": dict(plan), "event": event.to_data()}
+            if name:
+                terms = self.share(population, share)
+                before = self.totals(population, share)
+                charge = terms.charge(event, delta)
+                after = before.plus(charge)
+                if not terms.fits(after):
+                    raise _refusal(name, terms, before, charge, event, probability(delta, "delta"))
+                body |= {"charge": charge.to_data(), "after": after.to_data(), "delta": _text(delta)}
+            elif not isinstance(event, NoEvent):
+                raise InvalidRequest(
+                    f"a release with an event of kind {event.kind!r} must name the population it charges"
+                )
+            entry = self.book.append("reserve", name, None, body)
+        self._advance(entry)
+        return entry
+
+    def settle(self, seq: int, *, receipt: str, event: Event | None = None) -> Entry:
+        """End a reservation that was released; with `event`, lower it to what took place.
+
+        Raises:
+            InvalidRequest: no such reservation, already ended, or `event` costs more than was reserved.
+        """
+        with self._charging():
+            row = self._open_reservation(seq)
+            body: dict[str, Any] = {"at": self._at(), "receipt": receipt}
+            if row.share:
+                body |= self._lowered(row, event)
+            elif event is not None and not isinstance(event, NoEvent):
+                raise InvalidRequest(f"reservation {seq} charged no population; it cannot settle to a charge")
+            entry = self.book.append("settle", row.share, seq, body)
+        self._advance(entry)
+        return entry
+
+    def void(self, seq: int, *, reason: str) -> Entry:
+        """Take back a reservation whose permit drew no noise and released nothing.
+
+        Raises:
+            InvalidRequest: no such reservation, or already ended.
+        """
+        with self._charging():
+            row = self._open_reservation(seq)
+            body: dict[str, Any] = {"at": self._at(), "reason": reason}
+            if row.share:
+                totals = self.totals(*row.share.split("/"))
+                body["after"] = totals.minus(Totals.from_data(row.body["charge"])).to_data()
+            entry = self.book.append("void", row.share, seq, body)
+        self._advance(entry)
+        return entry
+
+    # Integrity
+
+    def know(self, heads: Iterable[Head]) -> None:
+        """Remember heads that receipts have seen; the book must contain each of them from now on."""
+        self._known |= {head.seq: head.hash for head in heads}
+        self.check()
+
+    def check(self) -> None:
+        """Refuse a book that is older than, or differs from, its anchor or a known receipt.
+
+        Raises:
+            LedgerRolledBack: a known head is missing; LedgerTampered: another row stands in its place.
+        """
+        heads = [Head(seq, digest) for seq, digest in self._known.items()]
+        if self.anchor is not None and (newest := self.anchor.newest()) is not None:
+            heads.append(newest)
+        for head in heads:
+            row = self.book.get(head.seq)
+            if row is None:
+                raise LedgerRolledBack(
+                    f"the ledger {self.book.path} is older than what was already seen: it ends at row "
+                    f"{self.head().seq}, and row {head.seq} is known. An older copy was put back, or rows "
+                    "were cut off. Nothing is released; restore the newest copy."
+                )
+            if row.hash != head.hash:
+                raise LedgerTampered(
+                    f"row {head.seq} of the ledger {self.book.path} is not the row that was seen before: "
+                    "the book was edited, or two copies of it went on separately. Nothing is released; "
+                    "restore the copy that its receipts belong to."
+                )
+
+    def close(self) -> None:
+        """Close the file."""
+        self.book.close()
+
+    # Inside
+
+    def _charging(self) -> Any:
+        return _Checked(self)
+
+    def _advance(self, entry: Entry) -> None:
+        if self.anchor is not None:
+            self.anchor.advance(entry.head)
+
+    def _at(self) -> str:
+        """Return the time for a new row; never before the row that it follows, whatever the clock says."""
+        last = self.book.last()
+        return max(_now(), last.body.get("at", "") if last else "")
+
+    def _held(self, population: str) -> tuple[Fraction, Fraction]:
+        shares = self.shares(population).values()
+        zero = Fraction(0)
+        return sum((share.epsilon for share in shares), zero), sum((share.delta for share in shares), zero)
+
+    def _open_reservation(self, seq: int) -> Entry:
+        row = self.book.get(seq)
+        if row is None or row.kind != "reserve":
+            raise InvalidRequest(f"row {seq} of the ledger is not a reservation")
+        if (end := self.book.end_of(seq)) is not None:
+            raise InvalidRequest(f"reservation {seq} was already ended by row {end.seq} ({end.kind})")
+        return row
+
+    def _lowered(self, row: Entry, event: Event | None) -> dict[str, Any]:
+        population, _, share = row.share.partition("/")
+        totals, charge = self.totals(population, share), Totals.from_data(row.body["charge"])
+        if event is None:
+            return {"after": totals.to_data()}
+        actual = self.share(population, share).charge(event, row.body["delta"])
+        if not actual.within(charge):
+            raise InvalidRequest(
+                f"reservation {row.seq} may settle to less, never to more: the event that took place costs "
+                f"epsilon {brief(actual.epsilon)}, and {brief(charge.epsilon)} was reserved"
+            )
+        return {
+            "event": event.to_data(),
+            "charge": actual.to_data(),
+            "after": totals.minus(charge).plus(actual).to_data(),
+        }
+
+
+class _Checked:
+    """The write lock, taken, and the book checked against what is known, before anything is added."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.lock = ledger.book.writing()
+
+    def __enter__(self) -> None:
+        self.lock.__enter__()
+        try:
+            self.ledger.check()
+        except BaseException as error:
+            self.lock.__exit__(type(error), error, error.__traceback__)
+            raise
+
+    def __exit__(self, *problem: Any) -> None:
+        self.lock.__exit__(*problem)
+
+
+def _refusal(
+    name: str, terms: Share, before: Totals, charge: Totals, event: Event, delta: Fraction
+) -> BudgetSpent:
+    spent_epsilon, spent_delta = terms.spent(before)
+    asked_epsilon, asked_delta = terms.spent(charge)
+    left = max(terms.epsilon - spent_epsilon, Fraction(0))
+    asked = f"epsilon {brief(asked_epsilon)}" + (f", delta {brief(asked_delta)}" if asked_delta else "")
+    return BudgetSpent(
+        f"the budget of {name} has no room for this release. Asked (on its own): {asked}. "
+        f"Budget: epsilon {brief(terms.epsilon)}, delta {brief(terms.delta)}. "
+        f"Left: epsilon {brief(left, up=False)}"
+        + (f", delta {brief(terms.delta - spent_delta, up=False)}" if terms.kind == "sum" else "")
+        + f". Largest that would fit: {terms.largest(event, before, delta)}."
+    )
+
+
+def _check_name(name: str) -> None:
+    if not name or "/" in name or len(name) > 100 or not name.isprintable():
+        raise InvalidRequest(f"a name must be 1 to 100 printable characters without '/', got {name!r}")
+
+
+def _check_change(
+    name: str, old: dict[str, str], new: dict[str, str], held: tuple[Fraction, Fraction], reason: str
+) -> None:
+    for key in ("unit", "relation"):
+        if old[key] != new[key]:
+            raise PolicyRefused(
+                f"population {name!r} has {key} {old[key]!r} in the ledger, and {new[key]!r} was asked for. "
+                "What was charged so far was charged for the old one: declare a new population instead."
+            )
+    for key, least in zip(("epsilon", "delta"), held, strict=True):
+        was, wanted = Fraction(old[key]), Fraction(new[key])
+        if wanted < least:
+            raise PolicyRefused(
+                f"population {name!r} cannot have {key} {text(wanted)}: its shares already hold {text(least)}"
+            )
+        if wanted > was and not reason:
+            raise PolicyRefused(
+                f"population {name!r} has {key} {text(was)} in the ledger, and the policy asks for "
+                f"{text(wanted)}. A budget is raised on purpose or not at all: run `sfumato ledger raise "
+                f"{name} --reason ...` after editing sfumato.toml, or put {text(was)} back."
+            )
+
+
+def _check_same(population: str, name: str, old: Share, new: Share) -> None:
+    for key in ("kind", "epsilon", "delta", "relation"):
+        if getattr(old, key) != getattr(new, key):
+            was, wanted = getattr(old, key), getattr(new, key)
+            shown = (text(was), text(wanted)) if isinstance(was, Fraction) else (was, wanted)
+            raise PolicyRefused(
+                f"share {population}/{name} was opened with {key} {shown[0]}, and {shown[1]} is asked for. A "
+                "share is fixed once opened, because its guarantee was proved for those numbers: put them "
+                "back, and declare a new share for the rest of the budget."
+            )
+
+
+def _text(value: Amount) -> str:
+    return text(probability(value, "delta"))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")

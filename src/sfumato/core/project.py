@@ -1,0 +1,176 @@
+"""A project: a folder with `sfumato.toml` and `.sfumato/`."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import platformdirs
+
+from sfumato.core.anchor import FileAnchor
+from sfumato.core.book import Book
+from sfumato.core.entropy import SYSTEM, Entropy
+from sfumato.core.errors import InvalidRequest, LedgerTampered, PolicyError
+from sfumato.core.files import digest_of, write_whole
+from sfumato.core.gate import Gate
+from sfumato.core.ledger import Ledger
+from sfumato.core.policy import FILE_NAME, Policy
+
+FOLDER = ".sfumato"
+
+TEMPLATE = """\
+# The privacy policy of this project. `sfumato` finds it from any folder below.
+# Unknown keys are refused, so that a typo cannot weaken it.
+
+[project]
+name = {name}
+
+# What may the data be used for? Once a purpose is declared, every release must name one.
+# [purposes.traffic-planning]
+# description = "How many people pass where, by hour"
+# lawful_basis = "public task"
+# actions = ["redact"]
+
+# Whose data is it, and how much privacy loss may they ever suffer here? It never comes back.
+# [populations.residents]
+# unit = "person"
+# epsilon = 1
+# delta = 1e-6
+
+[redact]
+hide = ["face"]
+cover = "fill"
+audio = "copy"
+"""
+
+
+class Project:
+    """A project on disk: its policy, its ledger and its gate.
+
+    >>> import tempfile
+    >>> project = Project.init(Path(tempfile.mkdtemp()), name="demo")
+    >>> project.policy.project.name
+    'demo'
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @classmethod
+    def find(cls, start: Path | None = None) -> Project | None:
+        """Return the project of a folder: the nearest `sfumato.toml` upwards, like git; None without one."""
+        folder = (start or Path.cwd()).resolve()
+        for candidate in (folder, *folder.parents):
+            if (candidate / FILE_NAME).is_file():
+                return cls(candidate)
+        return None
+
+    @classmethod
+    def init(cls, root: Path, *, name: str = "") -> Project:
+        """Start a project in a folder: write a commented policy and an empty ledger.
+
+        Raises:
+            InvalidRequest: the folder already is a project, or is no folder.
+        """
+        if root.exists() and not root.is_dir():
+            raise InvalidRequest(f"{root} is not a folder")
+        if (root / FILE_NAME).exists() or (root / FOLDER).exists():
+            raise InvalidRequest(
+                f"{root} is a project already: edit {root / FILE_NAME} to change it. "
+                "A project's ledger is never replaced."
+            )
+        root.mkdir(parents=True, exist_ok=True)
+        import tomli_w
+
+        spelled = tomli_w.dumps({"name": name or root.resolve().name or "project"}).split("=", 1)[1].strip()
+        source = TEMPLATE.format(name=spelled)
+        Policy.parse(source)
+        (root / FOLDER).mkdir(mode=0o700)
+        write_whole(root / FOLDER / ".gitignore", "*\n")
+        Ledger(root / FOLDER / "ledger.db", create=True).close()
+        write_whole(root / FILE_NAME, source)
+        project = cls(root)
+        project.ledger  # noqa: B018  opening it writes the first anchor
+        return project
+
+    @cached_property
+    def policy(self) -> Policy:
+        """The policy, read and checked."""
+        return Policy.read(self.root / FILE_NAME)
+
+    @property
+    def receipts(self) -> Path:
+        """The folder that keeps a copy of every receipt."""
+        return self.root / FOLDER / "receipts"
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The ledger, with its anchor; the policy's populations and shares are opened in it.
+
+        Raises:
+            PolicyRefused: the policy asks for a raise, or changes a share that was opened.
+            IntegrityError: the book is missing, was edited, or is older than its anchor.
+        """
+        ledger = self.book()
+        for name, population in self.policy.populations.items():
+            ledger.open_population(
+                name,
+                epsilon=population.epsilon,
+                delta=population.delta,
+                unit=population.unit,
+                relation=population.relation,
+            )
+            if not population.shares and ledger.shares(name):
+                continue  # the share "all" was opened with the budget of its day, and is fixed since
+            for share, terms in population.opened_shares().items():
+                ledger.open_share(name, share, kind=terms.kind, epsilon=terms.epsilon, delta=terms.delta)
+        return ledger
+
+    def book(self) -> Ledger:
+        """Open the ledger as it is, without applying the policy (to look at it, or to raise a budget)."""
+        path = self.root / FOLDER / "ledger.db"
+        return Ledger(path, self._anchor(path))
+
+    def gate(self, *, entropy: Entropy = SYSTEM) -> Gate:
+        """Return the project's gate."""
+        return Gate(self.policy, self.ledger, receipts=self.receipts, entropy=entropy)
+
+    def _anchor(self, path: Path) -> FileAnchor:
+        try:
+            chosen = self.policy.ledger.anchor
+        except PolicyError:
+            chosen = None  # a broken policy must not keep anyone from verifying the book
+        if chosen is not None:
+            return FileAnchor(chosen if chosen.is_absolute() else self.root / chosen)
+        state = platformdirs.user_state_path("sfumato")
+        identity = _identity(path)
+        _remember(state / "projects" / digest_of(str(self.root.resolve()))[:32], identity, path)
+        return FileAnchor(state / "anchors" / f"{identity}.heads")
+
+
+def _identity(path: Path) -> str:
+    """Return the ledger's own name, from its first row."""
+    book = Book(str(path), create=False)
+    try:
+        first = book.get(1)
+    finally:
+        book.close()
+    return str(first.body.get("ledger", "unknown")) if first else "unknown"
+
+
+def _remember(memory: Path, identity: str, path: Path) -> None:
+    """Notice a ledger that was replaced by a new one, which would start with a fresh budget."""
+    if not memory.exists():
+        write_whole(memory, identity)
+    elif (known := memory.read_text().strip()) != identity:
+        raise LedgerTampered(
+            f"{path} is ledger {identity}, and this folder had ledger {known} before: a new book was put in "
+            "place of the old one, and what was charged would be forgotten. Restore the old book; if this "
+            f"folder was started anew on purpose, remove {memory}."
+        )
+
+
+def gate_here(start: Path | None = None) -> Gate:
+    """Return the gate of the project that a folder lies in; outside any, one that records nothing."""
+    project = Project.find(start)
+    return project.gate() if project is not None else Gate()

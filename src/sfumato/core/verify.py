@@ -1,0 +1,184 @@
+"""Reading a whole ledger again, row by row, and checking that every rule was kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from sfumato.core.accounting import Share, Totals
+from sfumato.core.book import ROOT_HASH, Entry
+from sfumato.core.errors import LedgerTampered
+from sfumato.core.event import Event
+from sfumato.core.ledger import Ledger
+
+ROUNDING = Fraction(1, 10**7)
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What a verified ledger holds.
+
+    Args:
+        unfinished: reservations without an end; their charge stands.
+        anchored: whether an anchor outside the book vouches for its age.
+    """
+
+    rows: int
+    releases: int
+    unfinished: tuple[int, ...]
+    anchored: bool
+    head: str
+
+
+@dataclass
+class _Reading:
+    prev: str = ROOT_HASH
+    seq: int = 0
+    at: str = ""
+    budgets: dict[str, tuple[Fraction, Fraction]] = field(default_factory=dict)
+    shares: dict[str, Share] = field(default_factory=dict)
+    totals: dict[str, Totals] = field(default_factory=dict)
+    reserved: dict[int, Entry] = field(default_factory=dict)
+    releases: int = 0
+
+
+def verify(ledger: Ledger, *, progress: Callable[[int], None] | None = None) -> Verification:
+    """Read every row and check chain, order, charges, totals and limits; return what the book holds.
+
+    Charges are computed again from the events, so an edited charge shows even where the chain was forged.
+
+    Raises:
+        LedgerTampered: names the first row that does not verify, and why.
+        LedgerRolledBack: the book is older than its anchor or a known receipt.
+    """
+    ledger.check()
+    state = _Reading()
+    for entry in ledger.entries():
+        _link(state, entry)
+        _RULES[entry.kind](state, entry)
+        if progress is not None:
+            progress(entry.seq)
+    newest = ledger.anchor.newest() if ledger.anchor is not None else None
+    return Verification(state.seq, state.releases, tuple(state.reserved), newest is not None, state.prev)
+
+
+def _link(state: _Reading, entry: Entry) -> None:
+    if entry.seq != state.seq + 1:
+        raise _bad(entry, f"row {state.seq + 1} is missing")
+    if entry.prev != state.prev:
+        raise _bad(entry, "it does not follow from the row before")
+    if entry.computed_hash() != entry.hash:
+        raise _bad(entry, "its content does not match its hash")
+    if entry.kind not in _RULES:
+        raise _bad(entry, f"its kind {entry.kind!r} is not known")
+    if (entry.kind == "genesis") != (entry.seq == 1):
+        raise _bad(entry, "a ledger is opened by its first row only")
+    at = entry.body.get("at", "")
+    if at < state.at:
+        raise _bad(entry, "its time lies before that of the row before")
+    state.seq, state.prev, state.at = entry.seq, entry.hash, at
+
+
+def _genesis(state: _Reading, entry: Entry) -> None:
+    pass
+
+
+def _population(state: _Reading, entry: Entry) -> None:
+    state.budgets[entry.share] = (Fraction(entry.body["epsilon"]), Fraction(entry.body["delta"]))
+
+
+def _share(state: _Reading, entry: Entry) -> None:
+    population = entry.share.partition("/")[0]
+    if entry.share in state.shares or population not in state.budgets:
+        raise _bad(entry, "a share is opened once, in a population that exists")
+    terms = Share.from_data(entry.body["terms"])
+    if terms != Share.new(terms.kind, terms.epsilon, terms.delta, terms.relation):
+        raise _bad(entry, "its thresholds do not follow from its epsilon and delta")
+    state.shares[entry.share] = terms
+    state.totals[entry.share] = terms.nothing()
+    held = [share for name, share in state.shares.items() if name.startswith(f"{population}/")]
+    epsilon, delta = state.budgets[population]
+    if sum(share.epsilon for share in held) > epsilon or sum(share.delta for share in held) > delta:
+        raise _bad(entry, "the shares add up to more than the population's budget")
+
+
+def _reserve(state: _Reading, entry: Entry) -> None:
+    state.reserved[entry.seq] = entry
+    if not entry.share:
+        return
+    terms = state.shares.get(entry.share)
+    if terms is None:
+        raise _bad(entry, "it charges a share that was never opened")
+    charge = Totals.from_data(entry.body["charge"])
+    computed = terms.charge(Event.from_data(entry.body["event"]), entry.body["delta"])
+    if not _follows(charge, computed):
+        raise _bad(entry, "its charge does not follow from its event")
+    _move(state, entry, state.totals[entry.share].plus(charge))
+    if not terms.fits(state.totals[entry.share]):
+        raise _bad(entry, "it was admitted beyond the share's budget")
+
+
+def _settle(state: _Reading, entry: Entry) -> None:
+    reservation = _end(state, entry)
+    state.releases += 1
+    if not entry.share:
+        return
+    totals = state.totals[entry.share]
+    if "event" in entry.body:
+        charged = Totals.from_data(reservation.body["charge"])
+        actual = Totals.from_data(entry.body["charge"])
+        computed = state.shares[entry.share].charge(
+            Event.from_data(entry.body["event"]), reservation.body["delta"]
+        )
+        if not _follows(actual, computed) or not actual.within(charged):
+            raise _bad(entry, "it settles to something other or more than was reserved")
+        totals = totals.minus(charged).plus(actual)
+    _move(state, entry, totals)
+
+
+def _void(state: _Reading, entry: Entry) -> None:
+    reservation = _end(state, entry)
+    if entry.share:
+        _move(state, entry, state.totals[entry.share].minus(Totals.from_data(reservation.body["charge"])))
+
+
+def _end(state: _Reading, entry: Entry) -> Entry:
+    reservation = state.reserved.pop(entry.ref or 0, None)
+    if reservation is None or reservation.share != entry.share:
+        raise _bad(entry, "it ends a reservation that does not exist or was ended before")
+    return reservation
+
+
+def _follows(stored: Totals, computed: Totals) -> bool:
+    """Whether a stored charge is the one computed now, up to what another build of the accountant rounds."""
+    if stored.delta != computed.delta or len(stored.renyi) != len(computed.renyi):
+        return False
+    if abs(stored.epsilon - computed.epsilon) > ROUNDING * computed.epsilon:
+        return False
+    return all(
+        abs(old - new) <= ROUNDING * new for old, new in zip(stored.renyi, computed.renyi, strict=True)
+    )
+
+
+def _move(state: _Reading, entry: Entry, totals: Totals) -> None:
+    if totals != Totals.from_data(entry.body["after"]):
+        raise _bad(entry, "its totals do not follow from the rows before")
+    state.totals[entry.share] = totals
+
+
+def _bad(entry: Entry, why: str) -> LedgerTampered:
+    return LedgerTampered(
+        f"row {entry.seq} of the ledger ({entry.kind}) does not verify: {why}. Nothing may be released; "
+        "compare with a backup and with the receipts."
+    )
+
+
+_RULES: dict[str, Callable[[_Reading, Entry], None]] = {
+    "genesis": _genesis,
+    "population": _population,
+    "share": _share,
+    "reserve": _reserve,
+    "settle": _settle,
+    "void": _void,
+}
