@@ -100,6 +100,11 @@ class Permit:
         self._drew = True
         return self._gate.entropy
 
+    @property
+    def reservation(self) -> int | None:
+        """Number of the ledger row that charged this release; None where nothing is recorded."""
+        return self._reservation.seq if self._reservation is not None else None
+
     def releasing(self) -> None:
         """Say that something is about to leave; from here on the charge is final."""
         if self._ended:

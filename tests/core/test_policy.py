@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+
+from sfumato.core.errors import PolicyError
+from sfumato.core.policy import Policy
+
+WHOLE = """
+[project]
+name = "city"
+[purposes.traffic]
+actions = ["redact"]
+[populations.residents]
+unit = "person"
+epsilon = 0.3
+delta = 1e-6
+[populations.residents.shares.a]
+epsilon = 0.1
+[populations.residents.shares.b]
+kind = "sum"
+epsilon = 0.2
+delta = 1e-6
+[redact]
+hide = ["face", "person"]
+thresholds = { person = 0.1 }
+"""
+
+
+def test_decimals_are_exact_so_that_shares_add_up() -> None:
+    """As floats, 0.1 + 0.2 > 0.3 would be refused."""
+    residents = Policy.parse(WHOLE).populations["residents"]
+    assert residents.epsilon == Fraction(3, 10)
+    assert residents.delta == Fraction(1, 10**6)
+
+
+def test_a_policy_survives_being_written() -> None:
+    policy = Policy.parse(WHOLE)
+    assert Policy.parse(policy.to_toml()) == policy
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ('[project]\nname = "x"\nnmae = "y"', "did you mean 'name'"),
+        ('[project]\nname = "x"\n[population.r]\nunit = "person"', "did you mean 'populations'"),
+        (WHOLE.replace("thresholds", "treshold"), "did you mean 'thresholds'"),
+        (WHOLE.replace("kind", "knid"), "did you mean 'kind'"),
+        (WHOLE.replace("epsilon = 0.2", "epsilon = 0.21"), "adds up to 0.31"),
+        (WHOLE.replace("0.3", "-1"), "must lie in 0"),
+        (WHOLE.replace("0.3", "nan"), "finite"),
+        (WHOLE.replace("0.3", "inf"), "finite"),
+        (WHOLE.replace('"person"\nepsilon', '"persn"\nepsilon'), "'person'"),
+        (
+            WHOLE.replace("1e-6\n[populations.residents.shares.a]", "2\n[populations.residents.shares.a]"),
+            "0..1",
+        ),
+        ("[project", "not valid TOML"),
+        ("", "'project' is missing"),
+    ],
+)
+def test_a_wrong_policy_is_named_with_the_way_out(source: str, says: str) -> None:
+    with pytest.raises(PolicyError, match=says):
+        Policy.parse(source)
+
+
+def test_a_policy_that_cannot_be_read(tmp_path) -> None:
+    (tmp_path / "sfumato.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(PolicyError, match="cannot be read"):
+        Policy.read(tmp_path / "sfumato.toml")
+
+
+def test_a_policy_cannot_be_changed_after_it_was_read() -> None:
+    policy = Policy.parse(WHOLE)
+    with pytest.raises(Exception, match="frozen"):
+        policy.redact.cover = "blur"  # type: ignore[misc]
