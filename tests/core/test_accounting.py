@@ -150,6 +150,19 @@ def test_a_sum_share_prices_a_plan_tightly_and_takes_its_delta() -> None:
     assert share.fits(share.charge(ApproxDP(1, "1e-5"), "1e-5"))
 
 
+def test_a_stopped_plan_pays_by_its_steps_not_by_a_shorter_plan() -> None:
+    share = Share.new("sum", 8, "1e-5")
+    step = PoissonSampled("0.01", Gaussian("1.1"))
+    plan, stop = Repeated(step, 1000), Repeated(step, 100)
+    settled = share.settlement(plan, stop, "1e-5").epsilon
+    assert share.charge(stop, "1e-5").epsilon < settled < share.charge(plan, "1e-5").epsilon
+    assert share.settlement(plan, plan, "1e-5") == share.charge(plan, "1e-5")
+    with pytest.raises(InvalidRequest, match="never to more"):
+        share.settlement(plan, Repeated(step, 1001), "1e-5")
+    pure = Repeated(PureDP("0.1"), 10)
+    assert share.settlement(pure, Repeated(PureDP("0.1"), 3)).epsilon == Fraction(3, 10)
+
+
 def test_requests_that_make_no_sense_are_refused() -> None:
     share = Share.new("filter", 1, "1e-6")
     with pytest.raises(InvalidRequest, match="no delta of its own"):

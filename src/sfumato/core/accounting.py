@@ -30,6 +30,7 @@ from sfumato.core.losses import (
     plan_epsilon,
     pure_loss,
     renyi_loss,
+    stopped_epsilon,
 )
 from sfumato.core.numbers import LIMIT, Amount, brief, rational, text
 
@@ -171,6 +172,28 @@ class Share:
         if not self.orders:
             return Totals(pure, Fraction(0))
         return Totals(pure, Fraction(0), renyi_loss(event, self.orders, self.relation))
+
+    def settlement(self, reserved: Event, actual: Event, delta: Amount = 0) -> Totals:
+        """Return what a release that was reserved as one event and took place as another costs in the end.
+
+        The stop may have depended on what was seen. A filter adds Rényi losses step by step, so the charge
+        of what took place is right as it is. In a share of kind `sum` the composed loss distribution of a
+        shorter plan would not be: there the Rényi loss of what took place counts, at an order fixed by the
+        plan, and never more than was reserved.
+
+        Raises:
+            InvalidRequest: `actual` costs more than `reserved`.
+        """
+        before, after = self.charge(reserved, delta), self.charge(actual, delta)
+        if not after.within(before):
+            raise InvalidRequest(
+                f"a release may settle to less, never to more: what took place costs epsilon "
+                f"{brief(after.epsilon)}, and {brief(before.epsilon)} was reserved"
+            )
+        if self.kind == "filter" or actual == reserved:
+            return after
+        stopped = stopped_epsilon(reserved, actual, before.delta, self.relation)
+        return Totals(min(before.epsilon, stopped), before.delta)
 
     def fits(self, totals: Totals) -> bool:
         """Whether these totals are within the share."""

@@ -350,12 +350,8 @@ class Ledger:
         totals, charge = self.totals(population, share), Totals.from_data(row.body["charge"])
         if event is None:
             return {"after": totals.to_data()}
-        actual = self.share(population, share).charge(event, row.body["delta"])
-        if not actual.within(charge):
-            raise InvalidRequest(
-                f"reservation {row.seq} may settle to less, never to more: the event that took place costs "
-                f"epsilon {brief(actual.epsilon)}, and {brief(charge.epsilon)} was reserved"
-            )
+        reserved = Event.from_data(row.body["event"])
+        actual = self.share(population, share).settlement(reserved, event, row.body["delta"])
         return {
             "event": event.to_data(),
             "charge": actual.to_data(),

@@ -216,10 +216,34 @@ def _distribution(event: Event, relation: str) -> Any:
             raise _NoDistribution(event.kind)
 
 
+#: Orders that a plan's price by Rényi losses is searched over.
+PLAN_ORDERS = tuple(1 + 2 ** (step / 4) for step in range(-8, 45))
+
+
+def stopped_epsilon(reserved: Event, actual: Event, delta: Fraction, relation: str) -> Fraction:
+    """Return an epsilon that holds with probability 1 - delta for a plan stopped after seeing results.
+
+    At one order, chosen from the plan alone, exp((order - 1)(loss - Rényi loss so far)) is a supermartingale
+    with mean at most 1, so by Markov's inequality the privacy loss at the stop exceeds the Rényi loss of
+    what took place by more than log(1/delta)/(order - 1) with probability at most delta.
+    """
+    simple = pure_loss(actual)
+    if delta == 0 or isinstance(actual, ApproxDP) or simple == 0:
+        return simple if not isinstance(actual, ApproxDP) else LIMIT
+    extra = math.log(delta.denominator) - math.log(delta.numerator)
+    planned = renyi_loss(reserved, PLAN_ORDERS, relation)
+    order = min(
+        zip(PLAN_ORDERS, planned, strict=True), key=lambda pair: pair[1] / UNIT + extra / (pair[0] - 1)
+    )[0]
+    (units,) = renyi_loss(actual, (order,), relation)
+    if units >= UNBOUNDED:
+        return simple
+    return min(simple, ceil_to(units / UNIT + extra / (order - 1)))
+
+
 def _converted(event: Event, delta: Fraction, relation: str) -> Fraction:
-    orders = tuple(1 + 2 ** (step / 4) for step in range(-8, 45))
     best = LIMIT
-    for order, units in zip(orders, renyi_loss(event, orders, relation), strict=True):
+    for order, units in zip(PLAN_ORDERS, renyi_loss(event, PLAN_ORDERS, relation), strict=True):
         if units < UNBOUNDED:
             best = min(best, ceil_to(units / UNIT + conversion(order, delta)))
     return best

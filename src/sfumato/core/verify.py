@@ -128,8 +128,10 @@ def _settle(state: _Reading, entry: Entry) -> None:
     if "event" in entry.body:
         charged = Totals.from_data(reservation.body["charge"])
         actual = Totals.from_data(entry.body["charge"])
-        computed = state.shares[entry.share].charge(
-            Event.from_data(entry.body["event"]), reservation.body["delta"]
+        computed = state.shares[entry.share].settlement(
+            Event.from_data(reservation.body["event"]),
+            Event.from_data(entry.body["event"]),
+            reservation.body["delta"],
         )
         if not _follows(actual, computed) or not actual.within(charged):
             raise _bad(entry, "it settles to something other or more than was reserved")
