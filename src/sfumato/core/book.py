@@ -30,6 +30,7 @@ CREATE TABLE entries (
     hash  TEXT NOT NULL UNIQUE
 );
 CREATE INDEX by_share ON entries (share, seq);
+CREATE INDEX by_kind ON entries (kind, share, seq);
 CREATE UNIQUE INDEX one_end ON entries (ref) WHERE ref IS NOT NULL;
 CREATE TRIGGER no_update BEFORE UPDATE ON entries
     BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
