@@ -56,9 +56,8 @@ def picture(clip: Clip, index: int) -> NDArray[np.uint8]:
     if clip.rotation in (90, 270):
         width, height = height, width
     rows, columns = np.mgrid[:height, :width]
-    image = np.stack([80 + columns // 4, 110 + rows // 4, 90 + (rows + columns) // 8], axis=2).astype(
-        np.uint8
-    )
+    image = np.stack([80 + columns // 4, 110 + rows // 4, 90 + (rows + columns) // 8], axis=2)
+    image = (image + clip.shade(index)).astype(np.uint8)
     for x, y, side in (clip.squares or two_squares)(index):
         image[max(y, 0) : max(y + side, 0), max(x, 0) : max(x + side, 0)] = MAGENTA
     return image

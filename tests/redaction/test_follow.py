@@ -259,3 +259,11 @@ def test_the_check_fails_for_a_twin_that_does_not_interpolate() -> None:
     ]  # the last box held for a step, as frame memories do
     assert not gaps_covered(holding, path)
     assert gaps_covered(follow(seen, frames=31, cuts=(), sure=sure, rules=Rules()), path)
+
+
+def test_a_box_that_shrinks_for_one_look_is_widened_to_its_neighbours() -> None:
+    half = Boxes([[20, 20, 40, 30]], [0.9], ["face"])
+    seen = {0: one(20, side=20), 5: half, 10: one(20, side=20)}
+    (track,) = follow(seen, frames=11, cuts=(), sure=sure, rules=Rules())
+    for frame in range(11):
+        assert covers([track], frame, one(20).xyxy[0])

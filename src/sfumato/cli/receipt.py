@@ -9,7 +9,7 @@ import click
 
 from sfumato.cli.output import emit, json_option, project_here
 
-#: What a run leaves beside its outputs.
+#: What a run leaves beside its outputs: receipt.json in a folder, safe.jpg.receipt.json beside a file.
 OWN_FILES = ("receipt.json", "report.html")
 
 
@@ -74,7 +74,7 @@ def _released(paths: tuple[Path, ...]) -> Iterator[Path]:
             yield from (
                 file
                 for file in sorted(path.rglob("*"))
-                if file.is_file() and file.name not in OWN_FILES and not file.name.startswith(".")
+                if file.is_file() and not file.name.endswith(OWN_FILES) and not file.name.startswith(".")
             )
         else:
             yield path

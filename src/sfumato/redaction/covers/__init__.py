@@ -6,19 +6,40 @@ can be told from what it leaves there (beyond the region's own place and size), 
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.core.errors import InvalidRequest
 from sfumato.core.plugins import Catalogue
 
 CATALOGUE = Catalogue("cover", "sfumato.redaction.covers", "sfumato.covers")
 
+Channel = Literal["grey", "red", "green", "blue", "cyan", "magenta", "yellow", "key", "alpha", "cb", "cr"]
+
+
+#: channels -> what they hold when nobody says otherwise.
+FORMS: dict[int, tuple[Channel, ...]] = {
+    1: ("grey",),
+    2: ("grey", "alpha"),
+    3: ("red", "green", "blue"),
+    4: ("red", "green", "blue", "alpha"),
+}
+
+#: What the planes of a YUV frame hold, in order.
+PLANES: tuple[Channel, ...] = ("grey", "cb", "cr", "alpha")
+
 
 @runtime_checkable
 class Cover(Protocol):
-    """Hides regions of one plane or picture, in place."""
+    """Hides regions of one plane or picture, in place.
+
+    A cover that paints values of its own (a colour, a neutral grey) may also have a method
+    `suited(form: Form) -> Cover`, which returns the cover that paints them right in that form of picture.
+    """
 
     name: str
     secure: bool
@@ -33,3 +54,101 @@ class Cover(Protocol):
                 They may overlap each other and touch the border.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What the numbers of a picture or plane mean.
+
+    Args:
+        channels: what each channel holds, in order.
+        low, high: the values of none and of all of it; for "cb" and "cr" the ends of the chroma range.
+    """
+
+    channels: tuple[Channel, ...]
+    low: float = 0.0
+    high: float = 255.0
+
+
+def form_of(pixels: NDArray[Any]) -> Form:
+    """Return the form of an array nobody described: grey, grey + alpha, RGB or RGBA, in full range."""
+    count = 1 if pixels.ndim == 2 else pixels.shape[2]
+    grey: Channel = "grey"
+    channels = FORMS.get(count, (grey,) * count)
+    whole = np.issubdtype(pixels.dtype, np.integer)
+    return Form(channels, 0.0, float(np.iinfo(pixels.dtype).max) if whole else 1.0)
+
+
+def suited(cover: Cover, form: Form) -> Cover:
+    """Return the cover for pictures of this form: its own `suited(form)`, or the cover as it is."""
+    adapt = getattr(cover, "suited", None)
+    result: Cover = cover if adapt is None else adapt(form)
+    return result
+
+
+def apply_yuv(
+    cover: Cover,
+    planes: Sequence[NDArray[Any]],
+    regions: NDArray[np.int32],
+    *,
+    subsampling: tuple[int, int],
+    bits: int = 8,
+    full_range: bool = False,
+    interlaced: bool = False,
+) -> None:
+    """Hide regions of a planar video frame, in place, so that no chroma sample of the inside survives.
+
+    Every region is widened to whole chroma cells before luma and chroma are covered, so up to one cell
+    around a region changes too.
+
+    Args:
+        cover: a cover of the catalogue.
+        planes: luma; or luma, Cb, Cr; or these and alpha: (height, width) each, chroma divided by
+            `subsampling` and rounded up. Alpha has luma's size.
+        regions: (n, 4) int32 in luma pixels; x1, y1, x2, y2, half open, inside the picture.
+        subsampling: luma pixels per chroma sample along x and y: (2, 2) for 4:2:0, (2, 1) for 4:2:2,
+            (1, 1) for 4:4:4, (4, 1) for 4:1:1.
+        bits: bits used of each sample, from 8 to 16; the value lies in the low bits.
+        full_range: luma uses 0..2^bits-1 ("pc", yuvj) instead of 16..235 scaled.
+        interlaced: the lines of two fields alternate, so a chroma cell is twice as tall.
+
+    Raises:
+        InvalidRequest: number, size or bit depth of the planes cannot be.
+    """
+    height, width = planes[0].shape[:2] if planes else (0, 0)
+    sx, sy = subsampling
+    chroma_shape = (-(-height // sy), -(-width // sx))
+    shapes = [(height, width), chroma_shape, chroma_shape, (height, width)][: len(planes)]
+    if len(planes) not in (1, 3, 4) or [plane.shape for plane in planes] != shapes or not 8 <= bits <= 16:
+        raise InvalidRequest(
+            f"a YUV frame has 1, 3 or 4 planes of 8..16 bits, chroma divided by {subsampling}: "
+            f"got {[plane.shape for plane in planes]} with {bits} bits"
+        )
+    if not len(regions):
+        return
+    cell_y = sy * 2 if interlaced and sy > 1 else sy
+    cells = widened(regions, (sx, cell_y), (width, height)) if len(planes) > 1 else regions
+    chroma = cells.copy()
+    chroma[:, 0::2] = -(-cells[:, 0::2] // sx)
+    chroma[:, 1::2] = -(-cells[:, 1::2] // sy)
+    for index, plane in enumerate(planes):
+        form = _plane_form(index, bits, full_range)
+        suited(cover, form).apply(plane, chroma if index in (1, 2) else cells)
+
+
+def widened(regions: NDArray[np.int32], cell: tuple[int, int], size: tuple[int, int]) -> NDArray[np.int32]:
+    """Return regions grown outwards to multiples of `cell` (x, y), cut to `size` (width, height)."""
+    step = np.array(cell, np.int32)
+    low = regions[:, :2] // step * step
+    high = np.minimum(-(-regions[:, 2:] // step) * step, np.array(size, np.int32))
+    return np.concatenate([low, high], axis=1).astype(np.int32)
+
+
+def _plane_form(index: int, bits: int, full_range: bool) -> Form:
+    scale = 2.0 ** (bits - 8)
+    channel = PLANES[index]
+    if channel == "alpha" or (full_range and channel == "grey"):
+        return Form((channel,), 0.0, 2.0**bits - 1)
+    if full_range:
+        return Form((channel,), 1.0, 2.0**bits - 1)
+    return Form((channel,), 16 * scale, (235 if channel == "grey" else 240) * scale)

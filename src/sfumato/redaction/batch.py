@@ -1,0 +1,208 @@
+"""Doing many files: each is made aside, and gets its name only when it is whole and remembered."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+from sfumato.core.errors import InvalidRequest
+from sfumato.core.files import sync_folder
+from sfumato.core.receipt import Output
+from sfumato.redaction.job import Job, Outcome, Progress
+from sfumato.redaction.plan import Ready
+from sfumato.redaction.resume import Journal, Record
+from sfumato.redaction.tree import Failure, Item, Tree, shown
+
+#: Pictures worked on at once: while one is in the detector, another is decoded, covered and encoded.
+WORKERS = 2
+
+
+class Watch:
+    """Told how a run gets on; override what you want to hear. `frames` is called from other threads."""
+
+    def begin(self, files: int) -> None:
+        """So many files will be redacted."""
+
+    def start(self, item: Item) -> None:
+        """A video begins."""
+
+    def frames(self, done: int, total: int | None) -> None:
+        """So many frames of the video are done, over all passes."""
+
+    def finish(self, item: Item, failure: Failure | None) -> None:
+        """A file is done, or failed."""
+
+    def note(self, text: str) -> None:
+        """Something that the person who waits should know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A file that is safe now: what was written, and whether it had been before this run."""
+
+    item: Item
+    outcome: Outcome
+    output: Output
+    skipped: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A file that is made, and does not have its name yet; `aside` is None where it had one before."""
+
+    item: Item
+    record: Record
+    aside: Path | None
+    seconds: float
+
+
+def work(
+    tree: Tree,
+    ready: Ready,
+    journal: Journal,
+    *,
+    resume: bool,
+    releasing: Callable[[Done], None],
+    watch: Watch,
+    workers: int = WORKERS,
+) -> Generator[Done | Failure, None, None]:
+    """Redact every file of a tree, in order, and yield what came of each.
+
+    Guarantee:
+        - `releasing` is called with each output just before it gets its name, so that one whose naming is
+          interrupted is known too.
+        - An output has its name only when it is whole; a failed file leaves what was there before.
+        - Results come in the order of the items, whatever the number of workers, and at most `workers`
+          pictures are in memory at once.
+
+    Args:
+        resume: leave files alone that the journal knows to be done and unchanged.
+        workers: pictures worked on at once; videos are done one at a time.
+    """
+    with _staging(journal) as folder:
+
+        def make(item: Item, number: int) -> _Made:
+            progress = watch.frames if item.kind == "video" else None
+            return _make(item, ready, journal, folder / str(number), resume=resume, progress=progress)
+
+        with contextlib.closing(_in_order(tree.items, make, watch, workers)) as results:
+            for item, result in results:
+                try:
+                    done = _publish(result(), journal, releasing)
+                except Exception as error:
+                    if not tree.folder:
+                        raise
+                    failure = Failure.of(item.name, error)
+                    watch.finish(item, failure)
+                    yield failure
+                else:
+                    watch.finish(item, None)
+                    yield done
+
+
+def _in_order(
+    items: Iterable[Item], make: Callable[[Item, int], _Made], watch: Watch, workers: int
+) -> Generator[tuple[Item, Callable[[], _Made]], None, None]:
+    """Yield each item with a call that returns what was made of it, or raises."""
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="sfumato")
+    waiting: deque[tuple[Item, Future[_Made]]] = deque()
+    try:
+        for number, item in enumerate(items):
+            while waiting and (len(waiting) > workers or item.kind == "video"):
+                before, future = waiting.popleft()
+                yield before, future.result
+            if item.kind == "video":  # it has threads of its own
+                watch.start(item)
+                yield item, partial(make, item, number)
+            else:
+                waiting.append((item, pool.submit(make, item, number)))
+        while waiting:
+            before, future = waiting.popleft()
+            yield before, future.result
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _make(
+    item: Item, ready: Ready, journal: Journal, folder: Path, *, resume: bool, progress: Progress | None
+) -> _Made:
+    """Redact one file to a place aside, or find that it is done."""
+    start = time.perf_counter()
+    made_from = journal.made_from(item.source, ready.digest(item.kind))
+    known = journal.find(item.key, made_from, item.target) if resume else None
+    if known is not None:
+        return _Made(item, known, None, time.perf_counter() - start)
+    folder.mkdir()
+    aside = folder / item.target.name
+    try:
+        outcome = _redact(item, aside, ready.jobs[item.kind], progress)
+        record = Record(made_from, Output.of(aside), outcome)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return _Made(item, record, aside, time.perf_counter() - start)
+
+
+def _redact(item: Item, aside: Path, job: Job, progress: Progress | None) -> Outcome:
+    if item.kind == "video":
+        from sfumato.redaction.videos import redact_video_file
+
+        return redact_video_file(item.source, aside, job, progress)
+    from sfumato.redaction.images import redact_image_file
+
+    return redact_image_file(item.source, aside, job)
+
+
+def _publish(made: _Made, journal: Journal, releasing: Callable[[Done], None]) -> Done:
+    """Give a made file its name."""
+    item, record = made.item, made.record
+    done = Done(item, record.outcome, record.output, made.aside is None, made.seconds)
+    if made.aside is not None:
+        item.target.parent.mkdir(parents=True, exist_ok=True)
+        releasing(done)
+        journal.add(item.key, record)
+        made.aside.replace(item.target)
+        sync_folder(item.target.parent)
+        with contextlib.suppress(OSError):  # the output has its name; a folder left behind is swept later
+            made.aside.parent.rmdir()
+    return done
+
+
+@contextlib.contextmanager
+def _staging(journal: Journal) -> Iterator[Path]:
+    """Yield an empty folder on the target's disk; what killed runs left of theirs is swept away first."""
+    prefix = f".sfumato-work-{sha256(journal.path.name.encode()).hexdigest()[:8]}-"
+    if journal.exclusive:
+        for left in journal.path.parent.glob(f"{prefix}*"):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=journal.path.parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def refuse_existing(paths: Iterable[Path], *, folder: Path) -> None:
+    """Refuse to write over files that are there.
+
+    Raises:
+        InvalidRequest: some are; the ways out are named.
+    """
+    there = [path for path in paths if path.exists() or path.is_symlink()]
+    if there:
+        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
+        raise InvalidRequest(
+            f"{shown(there[0])}{more} exists already and would be written over. Go on with an earlier run by "
+            f"--resume (resume=True), replace by --overwrite (overwrite=True), or choose another output than "
+            f"{shown(folder)}."
+        )

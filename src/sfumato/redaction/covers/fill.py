@@ -1,0 +1,204 @@
+"""Fill: the surroundings flow softly into the region; computed from outside pixels only.
+
+Each hidden pixel is a mean of the pixels in a thin band around the region, weighted by the inverse square of
+their distance. For a straight edge and for a disc that is the harmonic (soap film) surface through the
+band: smooth everywhere, with detail of the band fading as it goes inwards. The sum is taken over a
+pyramid, an octave of distances per level, so that its cost is linear in the region's area.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.core.errors import InvalidRequest
+from sfumato.redaction.covers import Cover, Form, form_of
+from sfumato.redaction.covers._pixels import Floats, float_type, put, resize, to_float
+
+SUMMARY = "secure (default): the surroundings flow softly in; computed from outside pixels only"
+NEEDS = ("cv2",)
+EXTRA = ""
+SECURE = True
+
+#: Pixels next to a region that the fill does not read, where others can be had: they blend into the inside
+#: by upsampled chroma, ringing and soft focus, and would tint the fill.
+GUARD = 2
+#: The band that is read is this share of the region's shorter side wide, and at least two pixels.
+BAND = 0.05
+#: A region longer than this, in pixels, is computed on a coarser grid: the fill has no detail to lose.
+GRID = 96
+
+
+def build(*, feather: float = 0.0) -> Fill:
+    """Build the cover.
+
+    Args:
+        feather: a soft edge around the region, as a share of its shorter side, 0..0.5; it lies outside, so
+            with it pixels outside the regions change too.
+
+    Raises:
+        InvalidRequest: feather outside 0..0.5.
+    """
+    if not 0 <= feather <= 0.5:
+        raise InvalidRequest(
+            f"feather must lie in 0..0.5 (share of the region's shorter side), got {feather}"
+        )
+    return Fill(float(feather))
+
+
+@dataclass(frozen=True, slots=True)
+class _Patch:
+    """The surface of one group of regions, over a crop that starts at (x, y)."""
+
+    x: int
+    y: int
+    values: Floats
+    members: NDArray[np.int64]
+
+
+class Fill:
+    """Hides regions under a smooth surface computed from pixels outside all of them."""
+
+    name = "fill"
+    secure = SECURE
+
+    def __init__(self, feather: float = 0.0, form: Form | None = None) -> None:
+        self._feather, self._form = feather, form
+
+    def suited(self, form: Form) -> Cover:
+        """Return the cover whose neutral colour, for a picture with no outside, is right for this form."""
+        return Fill(self._feather, form)
+
+    def apply(self, pixels: NDArray[Any], regions: NDArray[np.int32]) -> None:
+        """Hide `regions` in `pixels`, in place."""
+        boxes = np.asarray(regions, dtype=np.int64).reshape(-1, 4)
+        # All surfaces are computed before the first is written, so no fill reads another.
+        patches = [self._patch(pixels, boxes, boxes[group]) for group in _groups(boxes, 2 * GUARD)]
+        for patch in patches:
+            if self._feather:
+                self._soften(pixels, boxes, patch)
+            for x1, y1, x2, y2 in patch.members:
+                rows, columns = slice(y1 - patch.y, y2 - patch.y), slice(x1 - patch.x, x2 - patch.x)
+                put(pixels[y1:y2, x1:x2], patch.values[rows, columns])
+
+    def _patch(self, pixels: NDArray[Any], boxes: NDArray[np.int64], members: NDArray[np.int64]) -> _Patch:
+        """Compute the surface of regions that touch or nearly touch, from what surrounds them."""
+        height, width = pixels.shape[:2]
+        side = int(np.min(members[:, 2:] - members[:, :2]))
+        band = max(2, round(side * BAND))
+        for guard in (GUARD, 0):
+            reach = max(guard + band, round(side * self._feather))
+            x1, y1 = (max(0, int(value) - reach) for value in members[:, :2].min(axis=0))
+            x2 = min(width, int(members[:, 2].max()) + reach)
+            y2 = min(height, int(members[:, 3].max()) + reach)
+            frame = (x1, y1, x2 - x1, y2 - y1)
+            known = _mask(members, frame, guard + band) & ~_mask(boxes, frame, guard)
+            crop = pixels[y1:y2, x1:x2]
+            if crop.dtype.kind == "f":
+                known &= np.isfinite(crop) if crop.ndim == 2 else np.isfinite(crop).all(axis=2)
+            if known.any():
+                return _Patch(x1, y1, _surface(crop, known), members)
+        flat = np.empty((*crop.shape[:2], 1 if crop.ndim == 2 else crop.shape[2]))
+        flat[...] = _neutral(self._form or form_of(pixels))
+        return _Patch(x1, y1, flat, members)
+
+    def _soften(self, pixels: NDArray[Any], boxes: NDArray[np.int64], patch: _Patch) -> None:
+        """Blend the surface into the pixels outside, less and less away from the group."""
+        height, width = patch.values.shape[:2]
+        frame = (patch.x, patch.y, width, height)
+        side = int(np.min(patch.members[:, 2:] - patch.members[:, :2]))
+        ramp = _ramp(_mask(patch.members, frame, 0), round(side * self._feather))
+        ramp[_mask(boxes, frame, 0)] = 0
+        view = pixels[patch.y : patch.y + height, patch.x : patch.x + width]
+        old = to_float(view)
+        mixed = np.empty_like(view)
+        put(mixed, old + (patch.values - old) * ramp[:, :, None])
+        touched = ramp > 0
+        np.copyto(view, mixed, where=touched if view.ndim == 2 else touched[:, :, None])
+
+
+def _surface(crop: NDArray[Any], known: NDArray[np.bool_]) -> Floats:
+    """Return the inverse-square mean of the known pixels at every pixel of the crop."""
+    import cv2
+
+    height, width = known.shape
+    shaped = crop[:, :, None] if crop.ndim == 2 else crop
+    values = np.zeros(shaped.shape, float_type(crop.dtype))
+    # Unknown pixels are never read: multiplied by zero, a NaN inside would still come through.
+    np.copyto(values, shaped, where=known[:, :, None], casting="unsafe")
+    stack: Floats = np.concatenate([values, known[:, :, None]], axis=2, dtype=values.dtype)
+    step = max(1, -(-max(height, width) // GRID))
+    if step > 1:
+        stack = resize(stack, (-(-width // step), -(-height // step)), cv2.INTER_AREA)
+    spread = np.concatenate([_spread(stack[:, :, at : at + 4]) for at in range(0, stack.shape[2], 4)], axis=2)
+    mean: Floats = spread[:, :, :-1] / spread[:, :, -1:]
+    if step > 1:
+        low, high = float(mean.min()), float(mean.max())
+        mean = resize(mean, (width, height), cv2.INTER_CUBIC)
+        np.clip(mean, low, high, out=mean)  # a cubic overshoots, which a 10-bit plane has no room for
+    return mean
+
+
+def _spread(stack: Floats) -> Floats:
+    """Return the sum of a stack seen through Gaussians of every octave: a kernel that falls as 1/d^2."""
+    import cv2
+
+    levels: list[Floats] = [np.ascontiguousarray(stack)]
+    while max(levels[-1].shape[:2]) > 1:
+        levels.append(cv2.pyrDown(levels[-1]))
+    total = levels.pop()
+    while levels:
+        finer = levels.pop()
+        total = cv2.pyrUp(total, dstsize=finer.shape[1::-1])
+        total += finer.reshape(total.shape)
+    return total.reshape(stack.shape)
+
+
+def _mask(boxes: NDArray[np.int64], frame: tuple[int, int, int, int], grow: int) -> NDArray[np.bool_]:
+    """Return where boxes, grown by some pixels, lie in a frame (x, y, width, height)."""
+    x, y, width, height = frame
+    mask = np.zeros((height, width), bool)
+    corners = boxes - [x + grow, y + grow, x - grow, y - grow]
+    corners = corners.clip(0, [width, height, width, height])
+    for x1, y1, x2, y2 in corners:
+        mask[y1:y2, x1:x2] = True
+    return mask
+
+
+def _groups(boxes: NDArray[np.int64], gap: int) -> Iterator[NDArray[np.intp]]:
+    """Yield the indices of boxes that hang together: closer than `gap` pixels, directly or in a chain."""
+    left = np.ones(len(boxes), bool)
+    for start in range(len(boxes)):
+        if not left[start]:
+            continue
+        members, edge = [start], [start]
+        left[start] = False
+        while edge:
+            box = boxes[edge.pop()]
+            near = (boxes[:, :2] < box[2:] + gap).all(axis=1) & (boxes[:, 2:] > box[:2] - gap).all(axis=1)
+            fresh = np.flatnonzero(near & left)
+            left[fresh] = False
+            members.extend(fresh.tolist())
+            edge.extend(fresh.tolist())
+        yield np.array(sorted(members))
+
+
+def _ramp(hidden: NDArray[np.bool_], width: int) -> NDArray[np.float32]:
+    """Return 1 where hidden, falling smoothly to 0 over `width` pixels outside."""
+    import cv2
+
+    away = cv2.distanceTransform((~hidden).astype(np.uint8), cv2.DIST_L2, 5)
+    share = np.clip(1 - away / (width + 1), 0, 1)
+    ramp: NDArray[np.float32] = (share * share * (3 - 2 * share)).astype(np.float32)
+    return ramp
+
+
+def _neutral(form: Form) -> NDArray[np.float64]:
+    """Return mid grey, opaque: what a picture without an outside is filled with."""
+    shares = {"alpha": 1.0, "cyan": 0.0, "magenta": 0.0, "yellow": 0.0}
+    values = np.array([shares.get(channel, 0.5) for channel in form.channels])
+    return form.low + values * (form.high - form.low)

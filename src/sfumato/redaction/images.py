@@ -1,0 +1,126 @@
+"""Pictures made safe: find, widen, cover, write; whole or not at all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.core.errors import InvalidRequest, MediaError, UnreadableMedia
+from sfumato.core.files import whole
+from sfumato.redaction.covers import Form, form_of, suited
+from sfumato.redaction.image_files import Picture, read_picture
+from sfumato.redaction.image_views import views
+from sfumato.redaction.image_write import write_picture
+from sfumato.redaction.job import Job, Outcome
+from sfumato.redaction.metadata import leftovers
+from sfumato.redaction.regions import regions_of
+from sfumato.vision.boxes import Boxes, nms
+
+
+def redact_pixels(image: NDArray[Any], job: Job) -> tuple[NDArray[Any], Boxes]:
+    """Return a redacted copy of a picture, and the boxes that were found in it.
+
+    >>> from sfumato.redaction.covers.solid import build
+    >>> from sfumato.redaction.settings import Settings
+    >>> from sfumato.vision.finder import Finder
+    >>> from sfumato.vision.toy import MAGENTA, ToyDetector
+    >>> picture = np.zeros((48, 64, 3), np.uint8)
+    >>> picture[10:20, 30:50] = MAGENTA
+    >>> job = Job(Settings(cover="solid"), Finder([ToyDetector()]), build())
+    >>> safe, boxes = redact_pixels(picture, job)
+    >>> safe.max(), boxes.labels
+    (np.uint8(0), ('face',))
+
+    Guarantee (heuristic):
+        What the detector found is covered in every channel, alpha too, with its margin; what it missed
+        is not.
+
+    Args:
+        image: (height, width) grey, or (height, width, channels): grey + alpha, RGB or RGBA. uint8, uint16
+            (all 16 bits), other integers or floats (0..1); upright. It is not changed.
+        job: what to hide, how to find and how to cover it.
+
+    Returns:
+        The copy, of the same shape and type; and boxes in pixels. A picture with alpha is searched both as it
+        shows and without its alpha, so a thing can have two boxes.
+
+    Raises:
+        InvalidRequest: an array that is no picture.
+    """
+    shape, kind = image.shape, image.dtype.kind
+    if image.ndim not in (2, 3) or 0 in shape or kind not in "uif" or (image.ndim == 3 and shape[2] > 4):
+        raise InvalidRequest(
+            f"a picture is (height, width) or (height, width, 1 to 4 channels) of numbers, got {shape} "
+            f"{image.dtype}"
+        )
+    pixels = np.array(image, order="C")
+    return pixels, _hide(pixels, form_of(pixels), job)
+
+
+def redact_image_file(source: Path, target: Path, job: Job) -> Outcome:
+    """Write a redacted copy of a picture file.
+
+    Guarantee (heuristic):
+        `target` appears whole or not at all, in the format of the content of `source`, upright, with every
+        page redacted and with no metadata; `source` is not changed. What the detector missed is not hidden.
+
+    Args:
+        source: JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC or AVIF.
+        target: where to write; not `source`.
+        job: what to hide, how to find and how to cover it.
+
+    Raises:
+        InvalidRequest: source and target are the same file.
+        UnreadableMedia, UnsupportedMedia, MediaTooLarge: the file cannot be made safe.
+        MediaError: the written copy failed its own check; it was removed.
+    """
+    if target.exists() and source.exists() and target.samefile(source):
+        raise InvalidRequest(f"{source.name} would be written over itself: give another output")
+    picture = read_picture(source, job.settings.max_pixels)
+    counts: Counter[str] = Counter()
+    for page in picture.pages:
+        form = form_of(page.pixels)
+        boxes = _hide(page.pixels, Form(page.channels, form.low, form.high), job)
+        counts.update(nms(boxes).labels)
+    with whole(target) as aside:
+        try:
+            write_picture(picture, aside)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise MediaError(f"{source.name} could not be written as {picture.kind}: {error}") from error
+        _check(picture, aside, source.name)
+    height, width = picture.pages[0].pixels.shape[:2]
+    return Outcome(
+        kind="image",
+        regions=dict(counts),
+        width=width,
+        height=height,
+        frames=len(picture.pages),
+        notes=tuple(picture.notes),
+    )
+
+
+def _hide(pixels: NDArray[Any], form: Form, job: Job) -> Boxes:
+    """Find and cover in place; return what was found."""
+    boxes = Boxes.concat(job.finder.find(view) for view in views(pixels, form.channels))
+    height, width = pixels.shape[:2]
+    suited(job.cover, form).apply(pixels, regions_of(boxes, job.settings, width, height))
+    return boxes
+
+
+def _check(picture: Picture, written: Path, name: str) -> None:
+    """Read back what was written: it must decode, have the same size, and hold nothing but pixels."""
+    if found := leftovers(written):
+        raise MediaError(f"{name}: the redacted copy still held {'; '.join(found)}; it was not kept")
+    sizes = [page.pixels.shape[:2] for page in picture.pages]
+    try:
+        again = read_picture(written, 2 * sum(height * width for height, width in sizes))
+    except MediaError as error:
+        raise UnreadableMedia(
+            f"{name}: the redacted copy does not decode; it was not kept: {error}"
+        ) from error
+    if again.kind != picture.kind or {page.pixels.shape[:2] for page in again.pages} != set(sizes):
+        raise UnreadableMedia(f"{name}: the redacted copy has another size than the picture; it was not kept")

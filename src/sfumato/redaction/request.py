@@ -1,0 +1,201 @@
+"""What a caller asks for, joined with what the project's policy asks for: the stricter of the two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sfumato.core.errors import PolicyRefused
+from sfumato.core.policy import FILE_NAME, Policy, Redact
+from sfumato.redaction.covers import CATALOGUE
+from sfumato.redaction.settings import MARGINS, Audio, Settings
+from sfumato.vision.choice import expand
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Wishes for one redaction; what is None comes from the policy, and without one from `Settings`.
+
+    >>> resolve(Request(cover="solid")).settings.hide
+    ('face',)
+
+    Args:
+        hide: class names or aliases.
+        cover: name of a cover in the catalogue.
+        others: as in `Settings`.
+    """
+
+    hide: tuple[str, ...] | None = None
+    cover: str | None = None
+    cover_options: Mapping[str, Any] = field(default_factory=dict)
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    margins: Mapping[str, float] = field(default_factory=dict)
+    models: Mapping[str, Path] = field(default_factory=dict)
+    detectors: tuple[str, ...] = ()
+    size: int | None = None
+    threads: int = 0
+    every: int | None = None
+    audio: Audio | None = None
+    max_pixels: int | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Request:
+        """Return the request for exactly these settings; a policy may still make them stricter."""
+        return cls(**{name: getattr(settings, name) for name in Settings.__dataclass_fields__})
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """The settings to use, and sentences that say where the policy went beyond the request."""
+
+    settings: Settings
+    notes: tuple[str, ...] = ()
+
+
+def resolve(request: Request, policy: Policy | None = None, root: Path | None = None) -> Resolved:
+    """Join a request with a policy.
+
+    Guarantee:
+        - Every class that the policy hides is hidden, with a threshold no higher and a margin no smaller.
+        - A cosmetic cover is used only where the policy itself names a cosmetic cover, or there is none.
+        - Sound that the policy takes away is not kept; frames are looked at as often as it says.
+
+    Args:
+        request: what is asked for.
+        policy: the project's; None: outside a project.
+        root: folder that relative paths in the policy start from.
+
+    Raises:
+        UnknownName: a cover that is not in the catalogue.
+        PolicyRefused: a cosmetic cover where the policy's cover is secure.
+        InvalidRequest: a value outside its range.
+    """
+    rules = policy.redact if policy is not None else Redact()
+    notes: list[str] = []
+    margins = _joined("margin", request.margins, rules.margins, max, notes)
+    if "*" not in margins:
+        margins = {**MARGINS, **margins}
+    models = {name: _beside(root, path) for name, path in rules.models.items()}
+    limit = {} if request.max_pixels is None else {"max_pixels": request.max_pixels}
+    settings = Settings(
+        hide=_hide(request, policy, notes),
+        cover=_cover(request, policy),
+        cover_options=request.cover_options,
+        thresholds=_joined("threshold", request.thresholds, rules.thresholds, min, notes),
+        margins=margins,
+        models={**models, **{name: Path(path) for name, path in request.models.items()}},
+        detectors=tuple(request.detectors),
+        size=request.size,
+        threads=request.threads,
+        every=_every(request, rules, notes),
+        audio=_audio(request, rules, notes),
+        **limit,
+    )
+    return Resolved(settings, tuple(notes))
+
+
+def strictest(
+    table: Mapping[str, float], label: str, pick: Callable[..., float] | None = None
+) -> float | None:
+    """Return a class's entry: by its name, by an alias (the strictest by `pick`), or by "*"."""
+    if label in table:
+        return table[label]
+    by_alias = [value for word, value in table.items() if label in expand(word)]
+    if by_alias:
+        return (pick or min)(by_alias)
+    return table.get("*")
+
+
+def _hide(request: Request, policy: Policy | None, notes: list[str]) -> tuple[str, ...]:
+    demanded = (policy.redact if policy is not None else Redact()).hide
+    asked = request.hide
+    if asked is None:
+        return demanded
+    if policy is None:
+        return tuple(dict.fromkeys(asked))
+    covered = {label for word in asked for label in (word, *expand(word))}
+    more = [word for word in demanded if not {*(expand(word) or (word,))} <= covered]
+    if more:
+        notes.append(f"the policy hides {', '.join(more)} as well (redact.hide in {FILE_NAME})")
+    return tuple(dict.fromkeys((*asked, *demanded)))
+
+
+def _cover(request: Request, policy: Policy | None) -> str:
+    if policy is None:
+        return request.cover or "fill"
+    ruled = policy.redact.cover
+    if request.cover is None or request.cover == ruled:
+        return ruled
+    if not is_secure(request.cover) and is_secure(ruled):
+        raise PolicyRefused(
+            f"the policy's cover is {ruled!r}, which is secure, and {request.cover!r} is cosmetic: what it "
+            f"leaves can be recognised. The rule: redact.cover in {FILE_NAME}. Choose a secure cover: "
+            f"{', '.join(name for name in CATALOGUE.names if is_secure(name))}."
+        )
+    return request.cover
+
+
+def is_secure(cover: str) -> bool:
+    """Return whether a cover leaves nothing of what it hides.
+
+    Raises:
+        UnknownName: no cover of that name.
+    """
+    return bool(getattr(CATALOGUE.load(cover).module, "SECURE", False))
+
+
+def _joined(
+    what: str,
+    asked: Mapping[str, float],
+    ruled: Mapping[str, float],
+    pick: Callable[..., float],
+    notes: list[str],
+) -> dict[str, float]:
+    """Join two tables; where both speak about a class, `pick` takes the stricter value."""
+    named = [*asked, *ruled]
+    words = dict.fromkeys(label for word in named for label in (word, *expand(word)))
+    result: dict[str, float] = {}
+    noted: set[str] = set()
+    for word in words:
+        ours, theirs = strictest(asked, word, pick), strictest(ruled, word, pick)
+        values = [value for value in (ours, theirs) if value is not None]
+        if not values:
+            continue  # an alias whose classes have entries of their own
+        result[word] = pick(values)
+        if ours is not None and theirs is not None and result[word] != ours and word not in noted:
+            noted |= {word, *expand(word)}
+            notes.append(
+                f"the {what} of {word} is {theirs:g} as the policy says, not {ours:g} "
+                f"(redact.{what}s in {FILE_NAME})"
+            )
+    return result
+
+
+def _every(request: Request, rules: Redact, notes: list[str]) -> int:
+    if request.every is None:
+        return rules.every
+    if "every" in rules.model_fields_set and request.every > rules.every:
+        notes.append(
+            f"every {rules.every} frames are looked at as the policy says, not every {request.every} "
+            f"(redact.every in {FILE_NAME})"
+        )
+        return rules.every
+    return request.every
+
+
+def _audio(request: Request, rules: Redact, notes: list[str]) -> Audio:
+    if request.audio is None:
+        return rules.audio
+    if request.audio == "copy" and rules.audio != "copy":
+        notes.append(
+            f"sound is not kept: audio is {rules.audio!r} in the policy (redact.audio in {FILE_NAME})"
+        )
+        return rules.audio
+    return request.audio
+
+
+def _beside(root: Path | None, path: Path) -> Path:
+    path = path.expanduser()
+    return path if path.is_absolute() or root is None else root / path

@@ -1,0 +1,319 @@
+"""A run: plan, gate, work, receipt."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sfumato.core.errors import InvalidRequest
+from sfumato.core.gate import UNDECLARED, Gate, Permit
+from sfumato.core.receipt import Output, Receipt
+from sfumato.redaction.batch import WORKERS, Done, Watch, refuse_existing, work
+from sfumato.redaction.door import opened
+from sfumato.redaction.plan import FinderFactory, Ready, prepare
+from sfumato.redaction.request import Request
+from sfumato.redaction.result import Run, Stopped, regions_of
+from sfumato.redaction.resume import FILE_NAME as JOURNAL_NAME
+from sfumato.redaction.resume import Journal
+from sfumato.redaction.settings import Settings
+from sfumato.redaction.tree import Failure, Tree, shown, survey
+
+NOT_RECORDED = "no project here: nothing was recorded; `sfumato init` starts one"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a run goes about its work; none of it changes a pixel.
+
+    Args:
+        purpose: what the outputs are for, a purpose of the policy.
+        resume: skip what an earlier run did and nothing changed since; do the rest.
+        overwrite: replace outputs that exist.
+        report: write a report with contact sheets of the outputs.
+        workers: pictures worked on at once.
+    """
+
+    purpose: str = UNDECLARED
+    resume: bool = False
+    overwrite: bool = False
+    report: bool = True
+    workers: int = WORKERS
+
+
+def redact_files(
+    source: Path | str,
+    target: Path | str,
+    settings: Settings | Request | None = None,
+    *,
+    gate: Gate | None = None,
+    purpose: str = UNDECLARED,
+    resume: bool = False,
+    overwrite: bool = False,
+    watch: Watch | None = None,
+) -> Run:
+    """Write redacted copies of a picture, a video, or all of a folder, with a receipt and a report.
+
+    >>> run = redact_files("photos", "safe")  # doctest: +SKIP
+    >>> run.done, run.regions  # doctest: +SKIP
+    (2, {'face': 3})
+
+    Guarantee:
+        - What cannot be done as asked, or is against the policy, is refused before anything is written.
+        - An output has its name only when it is whole; a file that could not be made safe has none, and
+          inputs are never changed.
+        - Nothing leaves without a receipt: it names every output by hash, and no person, file or folder.
+
+    Args:
+        source: a file or a folder, walked to its depths.
+        target: the file or folder to write; a folder mirrors the source's.
+        settings: what to hide and how; None: what the project's policy says, else faces under a fill.
+        gate: None: the gate of the project that the working folder lies in; without one nothing is recorded.
+        purpose: what the outputs are for, a purpose of the policy.
+        resume: go on with an earlier run: skip what is done and unchanged.
+        overwrite: replace outputs that exist.
+        watch: is told how the run gets on.
+
+    Raises:
+        InvalidRequest, PolicyRefused, IntegrityError: nothing was written.
+        MediaError: the single file given cannot be made safe.
+        BatchFailed: some files of the folder cannot; the others are done.
+    """
+    options = Options(purpose=purpose, resume=resume, overwrite=overwrite)
+    return run_files(Path(source), Path(target), settings, options=options, gate=gate, watch=watch).check()
+
+
+def run_files(
+    source: Path,
+    target: Path,
+    request: Settings | Request | None = None,
+    *,
+    options: Options | None = None,
+    gate: Gate | None = None,
+    finder: FinderFactory | None = None,
+    watch: Watch | None = None,
+) -> Run:
+    """Do what `redact_files` does, and return the run with its failures instead of raising them.
+
+    Args:
+        finder: builds the finders; None: those of the catalogue.
+
+    Raises:
+        as `redact_files`, but not BatchFailed.
+        Stopped: interrupted after some outputs were released.
+    """
+    options, watch = options or Options(), watch or Watch()
+    with opened(gate) as (door, root):
+        start = time.perf_counter()
+        tree = survey(source, target)
+        pictures = sum(item.kind == "image" for item in tree.items)
+        ready = prepare(
+            request,
+            policy=door.policy,
+            root=root,
+            kinds=tree.kinds,
+            purpose=options.purpose,
+            finder=finder,
+            workers=min(options.workers, pictures),
+        )
+        door.check(ready.plan)
+        places = _Places.of(tree, options)
+        _refuse(tree, source, places, options)
+        with _made_folder(tree.root), Journal(places.journal) as journal:
+            for note in ready.notes:
+                watch.note(note)
+            run = _Runner(tree, ready, journal, door, options, watch).run(places, start)
+        if run.stopped:
+            raise Stopped(run, len(tree.items))
+        return run
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Where the things beside the outputs lie."""
+
+    receipt: Path
+    report: Path | None
+    journal: Path
+
+    @classmethod
+    def of(cls, tree: Tree, options: Options) -> _Places:
+        if tree.folder:
+            receipt, report = tree.root / "receipt.json", tree.root / "report.html"
+            return cls(receipt, report if options.report else None, tree.root / JOURNAL_NAME)
+        target = tree.items[0].target  # its whole name: safe.jpg and safe.mp4 must not share a receipt
+        report = target.with_name(f"{target.name}.report.html")
+        journal = target.with_name(f".{target.name}{JOURNAL_NAME}")
+        receipt = target.with_name(f"{target.name}.receipt.json")
+        return cls(receipt, report if options.report else None, journal)
+
+
+@dataclass(slots=True)
+class _Runner:
+    """One run under way."""
+
+    tree: Tree
+    ready: Ready
+    journal: Journal
+    gate: Gate
+    options: Options
+    watch: Watch
+    results: list[Done] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    naming: Done | None = None
+    stopped: bool = False
+
+    def run(self, places: _Places, start: float) -> Run:
+        self.failures += self.tree.failures
+        before = self.ready.detector_seconds
+        receipt = self._release()
+        seconds = time.perf_counter() - start
+        detecting = self.ready.detector_seconds - before
+        if receipt is not None:
+            receipt.write(places.receipt)
+        report = None if receipt is None or self.stopped else self._report(receipt, places.report)
+        return Run(
+            receipt=receipt,
+            results=tuple(self.results),
+            failures=tuple(sorted(self.failures, key=lambda failure: failure.name)),
+            left_out=self.tree.left_out,
+            notes=self._notes(),
+            secure=self.ready.secure,
+            seconds=seconds,
+            work_seconds=sum(result.seconds for result in self.results if not result.skipped),
+            detector_seconds=detecting,
+            receipt_path=places.receipt if receipt is not None else None,
+            report_path=report,
+            stopped=self.stopped,
+        )
+
+    def _release(self) -> Receipt | None:
+        """Work through the gate; None when nothing was released, and the permit is void."""
+        try:
+            with self.gate.open(self.ready.plan) as permit:
+                self._work(permit)
+                if not self.results:
+                    raise _Nothing
+                return permit.settle([result.output for result in self.results], facts=self._facts())
+        except _Nothing:
+            if self.stopped:
+                raise KeyboardInterrupt from None
+            return None
+
+    def _work(self, permit: Permit) -> None:
+        def releasing(done: Done) -> None:
+            permit.releasing()
+            self.naming = done
+
+        self.watch.begin(len(self.tree.items))
+        results = work(
+            self.tree,
+            self.ready,
+            self.journal,
+            resume=self.options.resume,
+            releasing=releasing,
+            watch=self.watch,
+            workers=self.options.workers,
+        )
+        with contextlib.closing(results):
+            try:
+                for result in results:
+                    if isinstance(result, Done):
+                        self.results.append(result)
+                    else:
+                        self.failures.append(result)
+            except KeyboardInterrupt:
+                self.stopped = True
+                self._count_the_last()
+
+    def _count_the_last(self) -> None:
+        """Count the output that an interrupt may have hit between its getting its name and being counted."""
+        last = self.naming
+        if last is None or last in self.results or not last.item.target.is_file():
+            return
+        if Output.of(last.item.target) == last.output:
+            self.results.append(last)
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what the receipt tells: numbers, models and settings; no name, no hash of an input."""
+        outcomes = [result.outcome for result in self.results]
+        skipped = sum(result.skipped for result in self.results)
+        return {
+            "files": {
+                "found": len(self.tree.items) + len(self.tree.failures),
+                "done": len(self.results) - skipped,
+                "skipped": skipped,
+                "failed": len(self.failures),
+                "left_out": len(self.tree.left_out),
+            },
+            "failed_by_reason": dict(sorted(Counter(failure.error for failure in self.failures).items())),
+            "regions": regions_of(outcomes),
+            "pictures": sum(outcome.kind == "image" for outcome in outcomes),
+            "videos": sum(outcome.kind == "video" for outcome in outcomes),
+            "frames": sum(outcome.frames for outcome in outcomes),
+            "models": self.ready.models,
+            "settings": self.ready.settings.describe(),
+            "notes": list(self._notes()),
+        }
+
+    def _notes(self) -> tuple[str, ...]:
+        counted = Counter(note for result in self.results for note in dict.fromkeys(result.outcome.notes))
+        notes = [*self.ready.notes]
+        notes += [f"{note} ({count} file{'s' * (count > 1)})" for note, count in sorted(counted.items())]
+        if self.stopped:
+            notes.append("the run was stopped before its end")
+        if not self.journal.lasting:
+            notes.append("a later --resume will do all again: the user's state folder cannot be written")
+        return tuple(notes)
+
+    def _report(self, receipt: Receipt, path: Path | None) -> Path | None:
+        if path is None:
+            return None
+        from sfumato.redaction.report import write_report
+
+        write_report(path, receipt, [(result.item.target, result.outcome.kind) for result in self.results])
+        return path
+
+
+class _Nothing(Exception):
+    """Nothing was released, so that the permit is taken back."""
+
+
+def _refuse(tree: Tree, source: Path, places: _Places, options: Options) -> None:
+    """Refuse what would harm files that are there."""
+    if options.resume and options.overwrite:
+        raise InvalidRequest(
+            "resume keeps what is done and overwrite does everything again: ask for one of them"
+        )
+    if not (options.resume or options.overwrite):
+        beside = [places.receipt, *([places.report] if places.report else [])]
+        refuse_existing([*(item.target for item in tree.items), *beside], folder=tree.root)
+    if tree.folder and tree.root.exists():
+        inside = source.resolve()
+        for parent in {item.target.parent for item in tree.items}:
+            home = parent.resolve()
+            if home == inside or inside in home.parents:
+                raise InvalidRequest(
+                    f"{shown(parent)} is a link into the source: inputs are never changed in place. Remove "
+                    "the link, or choose another output."
+                )
+
+
+@contextlib.contextmanager
+def _made_folder(folder: Path) -> Iterator[None]:
+    """Make the folder of the outputs; take it away again if nothing came into it."""
+    made = [one for one in (folder, *folder.parents) if not one.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidRequest(f"the folder {shown(folder)} cannot be made: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        for one in made:
+            with contextlib.suppress(OSError):
+                one.rmdir()  # only works while it is empty

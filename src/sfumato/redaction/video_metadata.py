@@ -1,0 +1,70 @@
+"""What a written video still tells besides its pictures and sound; checked on the file itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+
+from sfumato.core.errors import MediaError
+from sfumato.redaction.video_reader import ATTACHED_PICTURE
+
+#: What muxers write of themselves, the same for every file: key -> values allowed ("*": a number or a time).
+ALLOWED: dict[str, tuple[str, ...]] = {
+    "major_brand": ("*",),
+    "minor_version": ("*",),
+    "compatible_brands": ("*",),
+    "encoder": ("Lavf",),
+    "software": ("Lavf",),
+    "language": ("und", "eng"),
+    "handler_name": ("VideoHandler", "SoundHandler"),
+    "vendor_id": ("[0][0][0][0]", "FFMP"),
+    "duration": ("*",),
+    "encoding_params": ("*",),
+}
+
+
+def leftovers(path: Path) -> list[str]:
+    """Return what a video file holds besides one video, its sound and the muxer's own marks.
+
+    >>> leftovers(Path("redacted.mp4"))  # doctest: +SKIP
+    []
+
+    Guarantee:
+        Looks at the file, not at how it was made: every container and stream tag against a list of what may
+        be there, the kinds of streams, chapters, and attached pictures.
+
+    Args:
+        path: a video file.
+
+    Raises:
+        MediaError: the file does not open.
+    """
+    try:
+        with av.open(str(path.absolute()), metadata_errors="replace") as container:
+            found = _foreign(container.metadata, "the file")
+            for stream in container.streams:
+                found += _foreign(stream.metadata, f"{stream.type} stream {stream.index}")
+                if stream.type not in ("video", "audio"):
+                    found.append(f"{stream.type} stream {stream.index}")
+                elif stream.disposition.value & ATTACHED_PICTURE:
+                    found.append(f"attached picture in stream {stream.index}")
+            if len(container.streams.video) != 1:
+                found.append(f"{len(container.streams.video)} video streams")
+            if hasattr(container, "chapters") and container.chapters():
+                found.append(f"{len(container.chapters())} chapters")
+    except av.error.FFmpegError as error:
+        raise MediaError(f"the written video does not open again: {error.strerror}") from error
+    return found
+
+
+def _foreign(metadata: dict[str, Any], where: str) -> list[str]:
+    """Return the tags that are not the muxer's own, by name; values may be what must not be told."""
+    found = []
+    for key, value in metadata.items():
+        allowed = ALLOWED.get(key.lower(), ())
+        if not ("*" in allowed or str(value) in allowed):
+            found.append(f"{key!r} of {where}")
+    return found

@@ -1,0 +1,285 @@
+"""`sfumato redact`: options, what goes to which stream, and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sfumato.cli.main import main
+from sfumato.core.project import Project
+from sfumato.redaction.covers import CATALOGUE as COVERS
+from sfumato.redaction.settings import Settings
+from sfumato.vision.detectors import CATALOGUE as DETECTORS
+from sfumato.vision.finder import Finder
+from sfumato.vision.toy import MAGENTA, ToyDetector
+
+
+def run(*arguments: str | Path) -> int:
+    """Run in this process; return the exit code."""
+    try:
+        main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def paint(path: Path, shade: int = 90) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.full((60, 80, 3), shade, np.uint8)
+    pixels[20:40, 30:55] = MAGENTA
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+    """Put the toy in place of the catalogue's detectors; return the settings it is built with."""
+    monkeypatch.chdir(tmp_path)
+    seen: list[Settings] = []
+
+    def build(settings: Settings) -> Finder:
+        seen.append(settings)
+        detectors = [ToyDetector(label) for label in settings.hide]
+        for detector in detectors:
+            detector.name = f"toy-{detector.finds[0]}"
+        return Finder(detectors, settings.hide, thresholds=settings.thresholds)
+
+    monkeypatch.setattr("sfumato.redaction.plan.build_finder", build)
+    return seen
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for index in range(3):
+        paint(tmp_path / "photos" / f"{index}.png", 50 * index)
+    return tmp_path / "photos"
+
+
+def test_a_folder(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("redact", photos, "-o", "safe") == 0
+    out, err = capsys.readouterr()
+    assert "Redacted: 3 of 3 files (3 pictures)" in out
+    assert "Regions: face 3." in out
+    assert "Per file" in out
+    assert "the bare detectors took" in out
+    assert "Guarantee: heuristic." in out
+    assert "safe/report.html" in out
+    assert "safe/receipt.json" in out
+    assert err.strip() == "no project here: nothing was recorded; `sfumato init` starts one"
+
+
+def test_json_and_nothing_else_on_standard_output(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (photos / "bad.jpg").write_bytes(b"\xff\xd8\xff")
+    (photos / "a.txt").write_text("x")
+    assert run("redact", photos, "-o", "safe", "--json") == 1
+    out, err = capsys.readouterr()
+    data = json.loads(out)
+    assert (data["status"], data["exit_code"], data["recorded"], data["cosmetic"]) == (
+        "incomplete",
+        1,
+        False,
+        False,
+    )
+    assert data["files"] == {"done": 3, "skipped": 0, "failed": 1, "left_out": 1}
+    assert data["failures"][0]["name"] == "bad.jpg"
+    assert data["failures"][0]["error"] == "UnreadableMedia"
+    assert data["left_out"] == [{"name": "a.txt", "why": "neither a picture nor a video"}]
+    assert data["seconds"] >= data["detector_seconds"] > 0
+    assert data["ratio"] >= 1
+    assert data["seconds_per_image"] > 0
+    assert Path(data["receipt"]).is_file()
+    assert Path(data["report"]).is_file()
+    assert data["guarantee"]["type"] == "heuristic"
+    assert "bad.jpg" in err
+
+
+def test_failures_are_listed_with_their_reasons(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (photos / "bad.jpg").write_bytes(b"\xff\xd8\xff")
+    (photos / "zero.png").touch()
+    assert run("redact", photos, "-o", "safe") == 1
+    out, err = capsys.readouterr()
+    assert "Redacted: 3 of 5 files" in out
+    assert "2 of 5 files could not be redacted" in err
+    assert "  bad.jpg: " in err
+    assert "  zero.png: " in err
+
+
+def test_when_all_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "zero.png").touch()
+    assert run("redact", "photos", "-o", "safe", "--json") == 1
+    data = json.loads(capsys.readouterr().out)
+    assert (data["status"], data["receipt"], data["report"]) == ("failed", None, None)
+    assert run("redact", "photos", "-o", "safe") == 1
+    assert "Nothing was redacted" in capsys.readouterr().out
+    assert not (tmp_path / "safe").exists()
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_single_bad_file(tmp_path: Path, capsys: pytest.CaptureFixture[str], as_json: bool) -> None:
+    (tmp_path / "zero.png").touch()
+    assert run("redact", "zero.png", "-o", "safe.png", *(["--json"] * as_json)) == 1
+    out, err = capsys.readouterr()
+    assert "zero.png" in err
+    if as_json:
+        data = json.loads(out)
+        assert (data["status"], data["error"], data["exit_code"]) == ("failed", "UnreadableMedia", 1)
+        assert data["failures"][0]["name"] == "zero.png"
+    assert list(tmp_path.iterdir()) == [tmp_path / "zero.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "way_out"),
+    [
+        (["--cover", "fil"], "did you mean 'fill'"),
+        (["--margin", "fcae=1"], "did you mean 'face'"),
+        (["--margin", "face"], "write CLASS=SHARE"),
+        (["--threshold", "face=high"], "write CLASS=SCORE"),
+        (["--threshold", "face=7"], "between 0 and 1"),
+        (["--model", "yolo26="], "write NAME=FILE"),
+        (["--hide", "face,,person"], "a name is empty"),
+        (["--every", "0"], "every must be at least 1"),
+        (["--size", "8"], "size >= 32"),
+        (["--audio", "loud"], "copy"),
+        (["--resume", "--overwrite"], "ask for one of them"),
+    ],
+)  # fmt: skip
+def test_usage_errors_end_with_2_and_write_nothing(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], way_out: str
+) -> None:
+    assert run("redact", photos, "-o", "safe", *arguments) == 2
+    out, err = capsys.readouterr()
+    assert way_out in err
+    assert out == ""
+    assert not (tmp_path / "safe").exists()
+
+
+def test_a_refusal_as_json(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("redact", photos, "-o", "safe", "--cover", "fil", "--json") == 2
+    data = json.loads(capsys.readouterr().out)
+    assert (data["status"], data["error"], data["exit_code"]) == ("refused", "UnknownName", 2)
+    assert "did you mean 'fill'" in data["message"]
+    assert data["failures"] == []
+
+
+def test_options_reach_the_run(photos: Path, asked: list[Settings]) -> None:
+    assert run(
+        "redact", photos, "-o", "safe", "--hide", "face,person", "--hide", "car", "--cover", "solid",
+        "--threshold", "face=0.2", "--margin", "*=0.5", "--every", "3", "--audio", "drop", "--size", "320",
+        "--max-pixels", "9999", "--threads", "1", "--model", "yolo26=x.onnx", "--detector", "centerface",
+        "--no-report",
+    ) == 0  # fmt: skip
+    settings = asked[0]
+    assert settings.hide == ("face", "person", "car")
+    assert (settings.cover, settings.every, settings.audio, settings.size, settings.threads) == (
+        "solid", 3, "drop", 320, 1,
+    )  # fmt: skip
+    assert settings.thresholds == {"face": 0.2}
+    assert settings.max_pixels == 9999
+    assert settings.margin("car") == 0.5
+    assert settings.models == {"yolo26": Path("x.onnx")}
+    assert settings.detectors == ("centerface",)
+    assert not Path("safe/report.html").exists()
+
+
+def test_existing_outputs(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("redact", photos, "-o", "safe") == 0
+    assert run("redact", photos, "-o", "safe") == 2
+    assert "--resume" in capsys.readouterr().err
+    assert run("redact", photos, "-o", "safe", "--resume") == 0
+    assert "3 of them by an earlier run" in capsys.readouterr().out
+    assert run("redact", photos, "-o", "safe", "--overwrite", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["files"]["done"] == 3
+
+
+def test_the_policy_refuses_with_3_and_adds_with_a_note(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Project.init(tmp_path, name="demo").ledger.close()
+    policy = tmp_path / "sfumato.toml"
+    policy.write_text(policy.read_text().replace('hide = ["face"]', 'hide = ["face", "person"]'))
+    assert run("redact", photos, "-o", "safe", "--cover", "blur") == 3
+    assert "redact.cover in sfumato.toml" in capsys.readouterr().err
+    assert run("redact", photos, "-o", "safe", "--hide", "face") == 0
+    out, err = capsys.readouterr()
+    assert "face 3, person 3" in out
+    assert err.strip() == "the policy hides person as well (redact.hide in sfumato.toml)"
+    assert run("redact", photos, "-o", "other", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["recorded"] is True
+
+
+def test_cosmetic_covers_are_called_so_everywhere(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("redact", photos, "-o", "safe", "--cover", "pixelate") == 0
+    assert "cosmetic" in capsys.readouterr().out
+    assert run("redact", "--help") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for catalogue in (COVERS, DETECTORS):
+        for name in catalogue.names:
+            assert f"{name} {catalogue.load(name).summary}" in text
+    for name in COVERS.names:
+        secure = COVERS.load(name).module.SECURE
+        assert COVERS.load(name).summary.startswith("secure" if secure else "cosmetic")
+
+
+def test_many_left_out_files_are_counted_and_cut_short(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for index in range(30):
+        (photos / f"{index:02}.txt").touch()
+    assert run("redact", photos, "-o", "safe") == 0
+    assert "left out, 30: 00.txt" in (err := capsys.readouterr().err)
+    assert "and 22 more" in err
+    assert "25.txt" not in err
+
+
+def test_bars_are_drawn_on_a_terminal_only(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    assert run("redact", photos, "-o", "safe", "--json") == 0
+    out, err = capsys.readouterr()
+    json.loads(out)
+    assert "3/3" in err
+
+
+def _slow_photos(folder: Path) -> None:
+    from skimage.data import astronaut
+
+    folder.mkdir()
+    for index in range(40):
+        Image.fromarray(np.roll(astronaut(), 5 * index, axis=1)).save(folder / f"{index:02}.jpg")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs SIGINT to a child")
+def test_an_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
+    _slow_photos(tmp_path / "slow")
+    call: list[Any] = [sys.executable, "-m", "sfumato", "redact", "slow", "-o", "safe", "--no-report"]
+    process = subprocess.Popen(call, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while len(list((tmp_path / "safe").glob("*.jpg"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume" in err
+    assert "Traceback" not in err
+    done = sorted((tmp_path / "safe").glob("*.jpg"))
+    assert 2 <= len(done) < 40
+    for path in done:
+        with Image.open(path) as image:
+            image.load()
+    assert len(json.loads((tmp_path / "safe" / "receipt.json").read_text())["outputs"]) == len(done)
+    left = {path.name for path in (tmp_path / "safe").iterdir() if path.suffix != ".jpg"}
+    assert left == {"receipt.json", ".sfumato-resume.jsonl"}
