@@ -326,6 +326,8 @@ SECRET = "PLANTED"
 class TestNothingElseIsInTheFile:
     def plant(self, container: Any) -> Callable[[], None]:
         """Add chapters, subtitles and a cover picture that say SECRET."""
+        if not (hasattr(container, "set_chapters") and hasattr(container, "add_mux_stream")):
+            pytest.skip("this PyAV cannot write chapters and subtitles")
         container.set_chapters(
             [{"id": 1, "start": 0, "end": 500, "time_base": Fraction(1, 1000), "metadata": {"title": SECRET}}]
         )

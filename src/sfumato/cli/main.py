@@ -72,9 +72,9 @@ def cli() -> None:
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; an error of ours becomes one line on stderr and its exit code."""
     try:
-        cli.main(args=argv, standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        code = cli.main(args=argv, standalone_mode=False)
+        if isinstance(code, int) and code:  # what ctx.exit(code) becomes outside standalone mode
+            sys.exit(code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -128,6 +128,7 @@ class VideoWriter:
         self.target = target
         self.container = av.open(str(path.absolute()), "w", format=target.muxer, container_options=options)
         self._time_base = 1 / rate if target.steady else time_base
+        self._usual = max(round(1 / rate / self._time_base), 1)
         self._durations: dict[int, int] = {}
         self._stream: Any = self.container.add_stream(target.video, rate=rate, options=dict(target.options))
         self._dress(self._stream.codec_context, canvas)
@@ -142,17 +143,17 @@ class VideoWriter:
         context.thread_type = "AUTO"
         context.flags |= BITEXACT
 
-    def write(self, frame: Any, pts: int, duration: int, time_base: Fraction) -> None:
+    def write(self, frame: Any, pts: int, duration: int | None, time_base: Fraction) -> None:
         """Encode and write one frame.
 
         Args:
             frame: in the format of the canvas.
-            pts, duration: its time and length, in units of `time_base`.
+            pts, duration: its time and length, in units of `time_base`; None: not known.
             time_base: in seconds.
         """
         at = round(pts * time_base / self._time_base)
         frame.pts, frame.time_base = at, self._time_base
-        self._durations[at] = max(round(duration * time_base / self._time_base), 1)
+        self._durations[at] = round((duration or 0) * time_base / self._time_base) or self._usual
         self._mux(self._stream.encode(frame))
 
     def _mux(self, packets: list[Any]) -> None:
