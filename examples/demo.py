@@ -68,7 +68,7 @@ def main() -> None:
     (folder / "in").mkdir(parents=True)
     picture(folder / "in")
     video(folder / "in" / "walk.mp4")
-    run("init", cwd=folder)
+    run("init", "--new-ledger", cwd=folder)
     run("redact", "in", "-o", "safe", "--hide", "face", cwd=folder)
     run("receipt", "verify", "safe/receipt.json", "safe", "--ledger", cwd=folder)
     run("ledger", "show", cwd=folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -200,6 +201,15 @@ def test_a_new_book_in_place_of_the_old_is_refused(project: Project) -> None:
     Ledger(project.root / ".sfumato" / "ledger.db", create=True).close()
     with pytest.raises(LedgerTampered, match="in place of the old"):
         Project(project.root).gate()
+
+
+def test_starting_anew_where_a_book_was_is_said_aloud(project: Project) -> None:
+    project.ledger.close()
+    shutil.rmtree(project.root)
+    with pytest.raises(InvalidRequest, match="--new-ledger"):
+        Project.init(project.root)
+    assert not project.root.exists()
+    assert Project.init(project.root, forget=True).ledger.id != project.ledger.id
 
 
 def test_a_lost_book_is_not_quietly_replaced(project: Project) -> None:

@@ -12,8 +12,13 @@ from sfumato.cli.output import emit, json_option
 @click.command("init")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=Path())
 @click.option("--name", default="", help="Name of the project; default: the folder's name.")
+@click.option(
+    "--new-ledger",
+    is_flag=True,
+    help="This folder had a ledger, and it is gone: start anew, forgetting what it charged.",
+)
 @json_option
-def command(folder: Path, name: str, as_json: bool) -> None:
+def command(folder: Path, name: str, new_ledger: bool, as_json: bool) -> None:
     """Start a project: a policy file and a ledger in this folder.
 
     The policy, sfumato.toml, says what must be hidden, what the data may be used for, and how much privacy
@@ -27,7 +32,7 @@ def command(folder: Path, name: str, as_json: bool) -> None:
     """
     from sfumato.core.project import Project
 
-    project = Project.init(folder, name=name)
+    project = Project.init(folder, name=name, forget=new_ledger)
     policy = project.root / "sfumato.toml"
     if as_json:
         emit({"project": project.policy.project.name, "policy": str(policy), "ledger": project.ledger.id})

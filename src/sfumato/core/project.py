@@ -66,11 +66,14 @@ class Project:
         return None
 
     @classmethod
-    def init(cls, root: Path, *, name: str = "") -> Project:
+    def init(cls, root: Path, *, name: str = "", forget: bool = False) -> Project:
         """Start a project in a folder: write a commented policy and an empty ledger.
 
+        Args:
+            forget: the folder had a ledger before, which is gone; start anew, without what it charged.
+
         Raises:
-            InvalidRequest: the folder already is a project, or is no folder.
+            InvalidRequest: the folder already is a project, had one before, or is no folder.
         """
         if root.exists() and not root.is_dir():
             raise InvalidRequest(f"{root} is not a folder")
@@ -79,6 +82,13 @@ class Project:
                 f"{root} is a project already: edit {root / FILE_NAME} to change it. "
                 "A project's ledger is never replaced."
             )
+        memory = _memory(root)
+        if memory.exists() and not forget:
+            raise InvalidRequest(
+                f"{root.resolve()} had a ledger before ({memory.read_text().strip()}), and it is gone. If it was "
+                "lost, restore it. To start anew, forgetting what it charged: sfumato init --new-ledger."
+            )
+        memory.unlink(missing_ok=True)
         root.mkdir(parents=True, exist_ok=True)
         import tomli_w
 
@@ -142,10 +152,18 @@ class Project:
             chosen = None  # a broken policy must not keep anyone from verifying the book
         if chosen is not None:
             return FileAnchor(chosen if chosen.is_absolute() else self.root / chosen)
-        state = platformdirs.user_state_path("sfumato")
         identity = _identity(path)
-        _remember(state / "projects" / digest_of(str(self.root.resolve()))[:32], identity, path)
-        return FileAnchor(state / "anchors" / f"{identity}.heads")
+        _remember(_memory(self.root), identity, path)
+        return FileAnchor(_state() / "anchors" / f"{identity}.heads")
+
+
+def _state() -> Path:
+    return platformdirs.user_state_path("sfumato")
+
+
+def _memory(root: Path) -> Path:
+    """Return where it is remembered which ledger a folder has."""
+    return _state() / "projects" / digest_of(str(root.resolve()))[:32]
 
 
 def _identity(path: Path) -> str:
