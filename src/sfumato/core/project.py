@@ -85,8 +85,8 @@ class Project:
         memory = _memory(root)
         if memory.exists() and not forget:
             raise InvalidRequest(
-                f"{root.resolve()} had a ledger before ({memory.read_text().strip()}), and it is gone. If it was "
-                "lost, restore it. To start anew, forgetting what it charged: sfumato init --new-ledger."
+                f"{root.resolve()} had a ledger before ({memory.read_text().strip()}), and it is gone. If it "
+                "was lost, restore it. To start anew, forgetting what it charged: sfumato init --new-ledger."
             )
         memory.unlink(missing_ok=True)
         root.mkdir(parents=True, exist_ok=True)
