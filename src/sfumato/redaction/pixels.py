@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from sfumato.core.errors import InvalidRequest, UnreadableMedia
 from sfumato.core.files import whole
 from sfumato.redaction.covers import FORMS
-from sfumato.redaction.image_colour import CMYK, to_array
-from sfumato.redaction.image_files import Page, Picture, read_picture
-from sfumato.redaction.image_write import write_picture
+from sfumato.redaction.images.colour import CMYK, to_array
+from sfumato.redaction.images.orientation import TAG, orientation_of, upright
+from sfumato.redaction.images.read import Page, Picture, read_picture
+from sfumato.redaction.images.write import write_picture
 from sfumato.redaction.kinds import EXTENSIONS, sniff
-from sfumato.redaction.orientation import TAG, orientation_of, upright
 
 if TYPE_CHECKING:
     from PIL import Image

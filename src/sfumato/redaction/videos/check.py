@@ -9,9 +9,9 @@ from pathlib import Path
 import av
 
 from sfumato.core.errors import MediaError
-from sfumato.redaction.video_metadata import leftovers
-from sfumato.redaction.video_scan import Scan
-from sfumato.redaction.video_writer import Target
+from sfumato.redaction.videos.metadata import leftovers
+from sfumato.redaction.videos.scan import Scan
+from sfumato.redaction.videos.writer import Target
 
 
 def check_written(path: Path, name: str, form: Target, scan: Scan, sounds: int) -> None:

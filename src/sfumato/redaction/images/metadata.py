@@ -10,9 +10,9 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+from sfumato.redaction.images.metadata_boxes import box_leftovers
+from sfumato.redaction.images.metadata_tiff import tiff_leftovers
 from sfumato.redaction.kinds import image_kind
-from sfumato.redaction.metadata_boxes import box_leftovers
-from sfumato.redaction.metadata_tiff import tiff_leftovers
 
 PNG_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT"}
 WEBP_CHUNKS = {b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF"}

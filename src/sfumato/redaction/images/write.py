@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sfumato.redaction.image_colour import CMYK, PALETTE
-from sfumato.redaction.image_files import Page, Picture
-from sfumato.redaction.image_tiff import tiff_of
+from sfumato.redaction.images.colour import CMYK, PALETTE
+from sfumato.redaction.images.read import Page, Picture
+from sfumato.redaction.images.tiff import tiff_of
 
 #: Quality of a lossy copy where the source's own coding cannot be read off.
 QUALITY = 90

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sfumato.redaction.second_look import MOST, TRIES, Part, SecondLook, part_around
+from sfumato.redaction.videos.second_look import MOST, TRIES, Part, SecondLook, part_around
 from sfumato.vision.boxes import Boxes
 from sfumato.vision.finder import Finder
 from sfumato.vision.toy import MAGENTA, ToyDetector

@@ -10,8 +10,8 @@ import av.error
 
 from sfumato.core.errors import UnsupportedMedia
 from sfumato.redaction.settings import Audio
-from sfumato.redaction.video_reader import VideoReader
-from sfumato.redaction.video_writer import BITEXACT, VideoWriter
+from sfumato.redaction.videos.reader import VideoReader
+from sfumato.redaction.videos.writer import BITEXACT, VideoWriter
 
 #: Beginning of the name of a codec -> the encoder for it.
 ENCODERS = {"aac": "aac", "mp3": "libmp3lame", "opus": "libopus", "ac3": "ac3", "flac": "flac"}

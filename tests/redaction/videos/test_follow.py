@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfumato.core.errors import InvalidRequest
-from sfumato.redaction.follow import Rules, Timeline, follow
+from sfumato.redaction.videos.follow import Rules, Timeline, follow
 from sfumato.vision.boxes import Boxes
 from sfumato.vision.tracks import Track
 

@@ -17,10 +17,10 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from sfumato.redaction.image_files import read_picture
 from sfumato.redaction.images import redact_image_file
+from sfumato.redaction.images.orientation import TAG, orientation_of, upright
+from sfumato.redaction.images.read import read_picture
 from sfumato.redaction.job import Job, Outcome
-from sfumato.redaction.orientation import TAG, orientation_of, upright
 from sfumato.vision.toy import MAGENTA
 
 PATCH = (slice(40, 70), slice(60, 100))

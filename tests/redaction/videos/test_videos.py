@@ -14,8 +14,8 @@ from sfumato.core.errors import (
     UnreadableMedia,
     UnsupportedMedia,
 )
-from sfumato.redaction import videos
 from sfumato.redaction.job import Job
+from sfumato.redaction.videos import redact as videos
 from sfumato.redaction.videos import redact_video_file
 from sfumato.vision.tracks import Track
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.redaction.covers import Channel
-from sfumato.redaction.image_colour import CMYK
+from sfumato.redaction.images.colour import CMYK
 
 #: What shows through transparent pixels, for the detector.
 BACKDROP = 128

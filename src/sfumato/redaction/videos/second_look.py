@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.redaction.link import Box, Chain, Linker
+from sfumato.redaction.videos.link import Box, Chain, Linker
 from sfumato.vision.boxes import Boxes, iou
 from sfumato.vision.finder import Finder
 

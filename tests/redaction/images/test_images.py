@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, JpegImagePlugin
 
 from sfumato.core.errors import InvalidRequest, MediaTooLarge, UnreadableMedia, UnsupportedMedia
-from sfumato.redaction import images
-from sfumato.redaction.image_files import MAX_FRAMES, read_picture
+from sfumato.redaction.images import redact as images
 from sfumato.redaction.images import redact_image_file, redact_pixels
+from sfumato.redaction.images.read import MAX_FRAMES, read_picture
 from sfumato.redaction.job import Job
 from sfumato.vision.toy import MAGENTA, ToyDetector
 
@@ -411,7 +411,7 @@ def test_a_file_is_not_written_over_itself(tmp_path: Path, toy_job: MakeJob) -> 
 def test_a_picture_over_the_limit_is_refused_before_it_is_decoded(
     redact: Any, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sfumato.redaction.image_files._page", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr("sfumato.redaction.images.read._page", lambda *_: pytest.fail("decoded"))
     with pytest.raises(MediaTooLarge, match="160 x 120"):
         redact("a.any", coded(Image.fromarray(scene()), kind), max_pixels=160 * 120 - 1)
 

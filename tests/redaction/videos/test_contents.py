@@ -12,11 +12,11 @@ import pytest
 from sfumato.core.errors import (
     MediaError,
 )
-from sfumato.redaction import videos
 from sfumato.redaction.job import Job
-from sfumato.redaction.video_audio import _vorbis_without_comments
-from sfumato.redaction.video_metadata import leftovers
+from sfumato.redaction.videos import redact as videos
 from sfumato.redaction.videos import redact_video_file
+from sfumato.redaction.videos.audio import _vorbis_without_comments
+from sfumato.redaction.videos.metadata import leftovers
 
 Make = Callable[..., Path]
 MakeJob = Callable[..., Job]

@@ -16,15 +16,15 @@ import av.error
 from sfumato.core.errors import InvalidRequest, MediaError, UnreadableMedia, UnsupportedMedia
 from sfumato.core.files import whole
 from sfumato.redaction.covers import apply_yuv
-from sfumato.redaction.follow import Rules, Timeline, follow
 from sfumato.redaction.job import Job, Outcome, Progress
 from sfumato.redaction.regions import regions_of
-from sfumato.redaction.video_audio import Sound
-from sfumato.redaction.video_check import check_written
-from sfumato.redaction.video_frames import planes
-from sfumato.redaction.video_reader import Shot, open_video
-from sfumato.redaction.video_scan import Scan, scan_video
-from sfumato.redaction.video_writer import Target, VideoWriter, target_of
+from sfumato.redaction.videos.audio import Sound
+from sfumato.redaction.videos.check import check_written
+from sfumato.redaction.videos.follow import Rules, Timeline, follow
+from sfumato.redaction.videos.frames import planes
+from sfumato.redaction.videos.reader import Shot, open_video
+from sfumato.redaction.videos.scan import Scan, scan_video
+from sfumato.redaction.videos.writer import Target, VideoWriter, target_of
 from sfumato.vision.tracks import Track
 
 #: Longest gap, in seconds, that is bridged between two sightings of one thing.

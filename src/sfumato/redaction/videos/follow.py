@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.core.errors import InvalidRequest
-from sfumato.redaction.link import DUBIOUS, Chain, link
+from sfumato.redaction.videos.link import DUBIOUS, Chain, link
 from sfumato.vision.boxes import Boxes, iou
 from sfumato.vision.tracks import Track
 

@@ -26,10 +26,10 @@ from PIL import (
 )
 
 from sfumato.core.errors import MediaError, MediaTooLarge, UnreadableMedia, UnsupportedMedia
-from sfumato.redaction import image_colour, image_deep
 from sfumato.redaction.covers import Channel
+from sfumato.redaction.images import colour, deep
+from sfumato.redaction.images.orientation import TAG, orientation_of, upright
 from sfumato.redaction.kinds import EXTENSIONS, head_of, image_kind
-from sfumato.redaction.orientation import TAG, orientation_of, upright
 
 #: More pages or frames than this in one file is refused; longer animations are videos.
 MAX_FRAMES = 10_000
@@ -177,19 +177,19 @@ def _page(path: Path, image: Image.Image, index: int, picture: Picture) -> Page:
     """Decode the page that `image` is at."""
     tags = getattr(image, "tag_v2", None)
     if picture.kind == "tiff":
-        image_deep.refuse_odd_tiff(path, tags)
-    deep = image_deep.is_deep(path, tags)
+        deep.refuse_odd_tiff(path, tags)
+    is_deep = deep.is_deep(path, tags)
     image.load()  # also proves that the file is whole: OpenCV would decode half of one without a word
     turned = orientation_of(image.getexif().get(TAG))  # after load: PNG keeps it behind the pixels
     if turned != 1:
         picture.note("the picture was turned upright")
-    if deep:
+    if is_deep:
         eight = np.asarray(image)
-        pixels, channels = image_deep.decode(path, index, eight)
+        pixels, channels = deep.decode(path, index, eight)
         if "icc_profile" in image.info:
             picture.note("a colour profile was dropped; the 16-bit values are as they were")
     else:
-        pixels, channels = image_colour.to_array(image, picture.note)
+        pixels, channels = colour.to_array(image, picture.note)
     if turned >= 5 and picture.coding.get("subsampling") == 1:
         picture.coding["subsampling"] = 0  # 4:2:2 turned sideways has no name in the encoder
     return Page(upright(pixels, turned), channels)
@@ -219,7 +219,7 @@ def _jpeg_coding(image: Image.Image, picture: Picture) -> None:
 
 def _is_lossless_webp(path: Path) -> bool:
     """Return whether every coded frame of a WebP file is lossless."""
-    from sfumato.redaction.metadata import riff_chunks
+    from sfumato.redaction.images.metadata import riff_chunks
 
     names = [name for name, _ in riff_chunks(path.read_bytes())]
     return b"VP8L" in names and b"VP8 " not in names
@@ -253,5 +253,5 @@ def _read_heif(path: Path, picture: Picture, max_pixels: int) -> None:
             picture.note(f"{depth} bits per colour became 8")
         picture.coding["chroma"] = primary.info.get("chroma", 444)
         image = primary.to_pillow()
-    pixels, channels = image_colour.to_array(image, picture.note)
+    pixels, channels = colour.to_array(image, picture.note)
     picture.pages.append(Page(pixels, channels))

@@ -16,11 +16,11 @@ import tifffile
 from PIL import Image, PngImagePlugin
 
 from sfumato.core.errors import MediaError
-from sfumato.redaction import images
-from sfumato.redaction.image_files import Picture
+from sfumato.redaction.images import redact as images
 from sfumato.redaction.images import redact_image_file
+from sfumato.redaction.images.metadata import leftovers
+from sfumato.redaction.images.read import Picture
 from sfumato.redaction.job import Job
-from sfumato.redaction.metadata import leftovers
 from sfumato.vision.toy import MAGENTA
 
 SECRET = "Ada Lovelace 51.5074N"

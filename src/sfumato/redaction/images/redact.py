@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from sfumato.core.errors import InvalidRequest, MediaError, UnreadableMedia
 from sfumato.core.files import whole
 from sfumato.redaction.covers import Form, form_of, suited
-from sfumato.redaction.image_files import Picture, read_picture
-from sfumato.redaction.image_views import views
-from sfumato.redaction.image_write import write_picture
+from sfumato.redaction.images.metadata import leftovers
+from sfumato.redaction.images.read import Picture, read_picture
+from sfumato.redaction.images.views import views
+from sfumato.redaction.images.write import write_picture
 from sfumato.redaction.job import Job, Outcome
-from sfumato.redaction.metadata import leftovers
 from sfumato.redaction.regions import regions_of
 from sfumato.vision.boxes import Boxes, nms
 

@@ -9,7 +9,7 @@ import av
 import av.error
 
 from sfumato.core.errors import MediaError
-from sfumato.redaction.video_reader import ATTACHED_PICTURE
+from sfumato.redaction.videos.reader import ATTACHED_PICTURE
 
 #: What muxers write of themselves, the same for every file: key -> values allowed ("*": a number or a time).
 ALLOWED: dict[str, tuple[str, ...]] = {

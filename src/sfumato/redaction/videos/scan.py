@@ -9,11 +9,11 @@ from pathlib import Path
 
 from sfumato.core.errors import UnreadableMedia, UnsupportedMedia
 from sfumato.redaction.job import Progress
-from sfumato.redaction.second_look import SecondLook
 from sfumato.redaction.settings import Settings
-from sfumato.redaction.video_frames import Canvas, CutFinder, canvas_for
-from sfumato.redaction.video_reader import Shot, VideoReader, open_video
-from sfumato.redaction.video_writer import Target
+from sfumato.redaction.videos.frames import Canvas, CutFinder, canvas_for
+from sfumato.redaction.videos.reader import Shot, VideoReader, open_video
+from sfumato.redaction.videos.second_look import SecondLook
+from sfumato.redaction.videos.writer import Target
 from sfumato.vision.boxes import Boxes
 from sfumato.vision.finder import Finder
 

@@ -13,7 +13,7 @@ import av
 import av.error
 
 from sfumato.core.errors import MediaError, UnsupportedMedia
-from sfumato.redaction.video_frames import Canvas
+from sfumato.redaction.videos.frames import Canvas
 
 BITEXACT = 1 << 23  # AV_CODEC_FLAG_BITEXACT: no library name or version in the stream
 X264: Mapping[str, str] = {"crf": "18", "preset": "veryfast", "a53cc": "0"}

@@ -14,7 +14,7 @@ import av
 import av.error
 
 from sfumato.core.errors import MediaTooLarge, UnreadableMedia, UnsupportedMedia
-from sfumato.redaction.video_integrity import check_whole
+from sfumato.redaction.videos.integrity import check_whole
 
 #: Demuxers that may run: video files only, so that a playlist cannot make the reader open other files.
 DEMUXERS = (
