@@ -35,7 +35,7 @@ def test_every_pixel_a_box_touches_is_in_its_region(x: float, y: float, w: float
 
 def test_faces_get_the_whole_head_and_others_a_tenth() -> None:
     boxes = Boxes([[100, 100, 150, 200], [100, 100, 150, 200]], [0.9, 0.9], ["face", "person"])
-    assert regions_of(boxes, Settings(), 1000, 1000).tolist() == [[85, 70, 165, 230], [95, 90, 155, 210]]
+    assert regions_of(boxes, Settings(), 1000, 1000).tolist() == [[85, 55, 165, 230], [95, 90, 155, 210]]
 
 
 def test_margins_can_be_set_by_class() -> None:

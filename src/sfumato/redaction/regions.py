@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 from sfumato.redaction.settings import Settings
 from sfumato.vision.boxes import Boxes
 
+#: Above a face the margin is this much larger: a face box ends at the brow, and hair rises above it.
+HEADROOM = 1.5
+
 
 def regions_of(boxes: Boxes, settings: Settings, width: int, height: int) -> NDArray[np.int32]:
     """Return the region of every box: its margin added on each side, rounded outwards, cut to the picture.
 
     >>> regions_of(Boxes([[10.5, 20, 30, 40]], [0.9], ["face"]), Settings(), 100, 50).tolist()
-    [[4, 14, 36, 46]]
+    [[4, 11, 36, 46]]
 
     Guarantee:
         Every pixel that a box touches inside the picture lies in that box's region. A box that touches no
@@ -39,7 +42,8 @@ def widen(
     boxes = np.asarray(xyxy, np.float64).reshape(-1, 4)
     share = np.array([settings.margin(label) for label in labels])[:, None]
     reach = (boxes[:, 2:] - boxes[:, :2]) * share
-    low = np.floor(boxes[:, :2] - reach)
+    above = np.array([HEADROOM if label == "face" else 1.0 for label in labels])
+    low = np.floor(boxes[:, :2] - reach * np.stack([np.ones_like(above), above], axis=1))
     high = np.maximum(np.ceil(boxes[:, 2:] + reach), low + 1)
     # Clipped as floats: a box far outside would wrap around as int32.
     size = np.array([width, height], np.float64)
