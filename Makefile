@@ -9,7 +9,7 @@ READY := .venv/ready
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(PIP) install "pip>=25.1"
-	$(PIP) install -c constraints.txt -e ".[heic]" --group dev
+	$(PIP) install -c constraints.txt -e ".[heic,postgres]" --group dev
 	@touch $(READY)
 
 demo: $(READY) ## redact real pictures and a short video; prints where to look

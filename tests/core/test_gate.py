@@ -225,7 +225,8 @@ def test_a_kept_receipt_guards_the_book_where_the_anchor_is_lost(project: Projec
         permit.settle()
     project.ledger.close()
     (project.root / ".sfumato" / "ledger.db").write_bytes(old)
-    Project(project.root)._anchor(project.root / ".sfumato" / "ledger.db").path.unlink()
+    anchor = Project(project.root).anchor(str(project.root / ".sfumato" / "ledger.db"))
+    anchor.path.unlink()
     with pytest.raises(LedgerRolledBack):
         Project(project.root).gate()
 
@@ -303,44 +304,95 @@ def _names(folder: Path) -> list[str]:
     return [path.name for path in (folder / "released").iterdir()]
 
 
-def _kills(folder: Path, count: int, mode: str = "release") -> tuple[set[int], set[int]]:
+def _kills(folder: Path, place: str, count: int, mode: str = "release") -> tuple[set[int], set[int]]:
     """Kill a releasing process at random moments; return the reservations released and those charged."""
-    ledger = Ledger(folder / "l.db", FileAnchor(folder / "l.heads"), create=True)
-    ledger.open_population("residents", epsilon=1, delta=0, unit="person")
-    ledger.open_share("residents", "all", kind="sum", epsilon=1, delta=0)
-    ledger.close()
-    (folder / "released").mkdir()
+    _prepare(folder, place)
     dice = random.Random(7)
     for _ in range(count):
-        process = subprocess.Popen([sys.executable, WORKER, mode, folder], stderr=subprocess.PIPE)
-        seen = len(_names(folder))
-        while len(_names(folder)) == seen and process.poll() is None:
-            time.sleep(0.002)
+        process = _worker(folder, place, mode)
+        _until_one_more(folder, process)
         time.sleep(dice.random() * 0.05)
         process.send_signal(signal.SIGKILL)
         _, errors = process.communicate()
         assert errors == b""
-    ledger = Ledger(folder / "l.db", FileAnchor(folder / "l.heads"))
+    return _outcome(folder, place)
+
+
+def _prepare(folder: Path, place: str) -> None:
+    ledger = Ledger(place, FileAnchor(folder / "l.heads"), create=True)
+    ledger.open_population("residents", epsilon=1, delta=0, unit="person")
+    ledger.open_share("residents", "all", kind="sum", epsilon=1, delta=0)
+    ledger.close()
+    (folder / "released").mkdir()
+
+
+def _worker(folder: Path, place: str, mode: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, WORKER, mode, folder, place], stderr=subprocess.PIPE)
+
+
+def _until_one_more(folder: Path, process: subprocess.Popen[bytes]) -> None:
+    seen = len(_names(folder))
+    while len(_names(folder)) == seen and process.poll() is None:
+        time.sleep(0.002)
+
+
+def _outcome(folder: Path, place: str) -> tuple[set[int], set[int]]:
+    ledger = Ledger(place, FileAnchor(folder / "l.heads"))
     verify(ledger)
     released = {int(name.split("-")[0]) for name in _names(folder)}
     charged = {row.seq for row in ledger.entries() if row.kind == "reserve"}
     return released, charged
 
 
-def test_kills_leave_no_uncharged_release(tmp_path: Path) -> None:
-    released, charged = _kills(tmp_path, 8)
+def test_kills_leave_no_uncharged_release(place: str, tmp_path: Path) -> None:
+    released, charged = _kills(tmp_path, place, 8)
     assert released
     assert released <= charged
 
 
-def test_the_harness_finds_a_release_that_is_charged_afterwards(tmp_path: Path) -> None:
-    released, charged = _kills(tmp_path, 8, "careless")
+def test_the_harness_finds_a_release_that_is_charged_afterwards(place: str, tmp_path: Path) -> None:
+    released, charged = _kills(tmp_path, place, 8, "careless")
+    assert not released <= charged
+
+
+def _server_kills(postgres, folder: Path, count: int, mode: str) -> tuple[set[int], set[int]]:
+    """Kill the server under a releasing process at random moments, and start it again."""
+    place = postgres.url()
+    _prepare(folder, place)
+    dice = random.Random(7)
+    for _ in range(count):
+        process = _worker(folder, place, mode)
+        _until_one_more(folder, process)
+        time.sleep(dice.random() * 0.05)
+        postgres.kill()
+        _, errors = process.communicate(timeout=60)
+        assert b"LedgerUnavailable" in errors
+        postgres.start()
+    return _outcome(folder, place)
+
+
+def test_kills_of_the_server_leave_no_uncharged_release(postgres, tmp_path: Path) -> None:
+    released, charged = _server_kills(postgres, tmp_path, 8, "release")
+    assert len(released) >= 8
+    assert released <= charged
+
+
+def test_the_harness_finds_an_uncharged_release_when_the_server_dies(postgres, tmp_path: Path) -> None:
+    released, charged = _server_kills(postgres, tmp_path, 8, "careless")
     assert not released <= charged
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_three_hundred_kills_leave_no_uncharged_release(tmp_path: Path) -> None:
-    released, charged = _kills(tmp_path, 300)
+def test_three_hundred_kills_leave_no_uncharged_release(place: str, tmp_path: Path) -> None:
+    released, charged = _kills(tmp_path, place, 300)
     assert len(released) >= 300
+    assert released <= charged
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_hundred_kills_of_the_server_leave_no_uncharged_release(postgres, tmp_path: Path) -> None:
+    released, charged = _server_kills(postgres, tmp_path, 100, "release")
+    assert len(released) >= 100
     assert released <= charged

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import sqlite3
-from pathlib import Path
 
 import pytest
 
@@ -19,14 +16,15 @@ from sfumato.core.verify import verify
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    ledger = Ledger(tmp_path / "l.db", FileAnchor(tmp_path / "l.heads"), create=True)
+def sound(shelf):
+    """A shelf with a book of 13 rows, five of them releases."""
+    ledger = Ledger(shelf.where, FileAnchor(shelf.heads), create=True)
     ledger.open_population("p", epsilon=1, delta="1e-6", unit="person")
     ledger.open_share("p", "all", kind="filter", epsilon=1, delta="1e-6")
     for _ in range(5):
         charge(ledger)
     ledger.close()
-    return tmp_path / "l.db"
+    return shelf
 
 
 def charge(ledger: Ledger) -> Head:
@@ -34,43 +32,33 @@ def charge(ledger: Ledger) -> Head:
     return ledger.settle(row.seq, receipt="r").head
 
 
-def opened(path: Path, *, anchored: bool = True) -> Ledger:
-    return Ledger(path, FileAnchor(path.with_suffix(".heads")) if anchored else None)
+def opened(shelf, *, anchored: bool = True) -> Ledger:
+    return Ledger(shelf.where, FileAnchor(shelf.heads) if anchored else None)
 
 
-def edit(path: Path, *statements: tuple[str, tuple[object, ...]]) -> None:
-    connection = sqlite3.connect(path)
-    connection.execute("DROP TRIGGER no_update")
-    connection.execute("DROP TRIGGER no_delete")
-    for statement, values in statements:
-        connection.execute(statement, values)
-    connection.commit()
-    connection.close()
-
-
-def test_a_sound_book_verifies(path: Path) -> None:
-    result = verify(opened(path))
+def test_a_sound_book_verifies(sound) -> None:
+    result = verify(opened(sound))
     assert (result.rows, result.releases, result.anchored) == (13, 5, True)
-    assert not verify(opened(path, anchored=False)).anchored
+    assert not verify(opened(sound, anchored=False)).anchored
 
 
-def test_a_restored_older_copy_is_refused_while_the_anchor_survives(path: Path) -> None:
-    shutil.copy(path, old := path.with_name("old.db"))
-    charge(ledger := opened(path))
+def test_a_restored_older_copy_is_refused_while_the_anchor_survives(sound) -> None:
+    old = sound.save()
+    charge(ledger := opened(sound))
     ledger.close()
-    shutil.copy(old, path)
+    sound.restore(old)
     with pytest.raises(LedgerRolledBack, match="older") as caught:
-        opened(path)
+        opened(sound)
     assert caught.value.exit_code == 5
 
 
-def test_a_restored_older_copy_is_refused_while_one_receipt_survives(path: Path) -> None:
-    shutil.copy(path, old := path.with_name("old.db"))
-    head = charge(ledger := opened(path))
+def test_a_restored_older_copy_is_refused_while_one_receipt_survives(sound) -> None:
+    old = sound.save()
+    head = charge(ledger := opened(sound))
     ledger.close()
-    shutil.copy(old, path)
-    path.with_suffix(".heads").unlink()
-    ledger = opened(path, anchored=False)
+    sound.restore(old)
+    sound.heads.unlink()
+    ledger = opened(sound, anchored=False)
     verify(ledger)  # a chain alone does not reveal it: this is why anchors and receipts exist
     with pytest.raises(LedgerRolledBack):
         ledger.know([head])
@@ -78,46 +66,43 @@ def test_a_restored_older_copy_is_refused_while_one_receipt_survives(path: Path)
         charge(ledger)
 
 
-def test_a_copy_put_back_while_the_book_is_open_is_refused(path: Path) -> None:
-    shutil.copy(path, old := path.with_name("old.db"))
-    charge(ledger := opened(path))
+def test_a_copy_put_back_while_the_book_is_open_is_refused(sound) -> None:
+    old = sound.save()
+    charge(ledger := opened(sound))
     ledger.close()
-    fresh = opened(path)
-    shutil.copy(old, path)
+    fresh = opened(sound)
+    sound.restore(old)
     with pytest.raises(IntegrityError):
         charge(fresh)
 
 
-def test_two_copies_that_went_on_separately_are_found(path: Path) -> None:
-    shutil.copy(path, twin := path.with_name("twin.db"))
-    charge(opened(path))
+def test_two_copies_that_went_on_separately_are_found(sound) -> None:
+    twin = sound.restore(sound.save(), sound.elsewhere())
+    charge(opened(sound))
     other = Ledger(twin, None)
     charge(other)
     other.close()
     with pytest.raises(LedgerTampered, match="went on separately"):
-        Ledger(twin, FileAnchor(path.with_suffix(".heads")))
+        Ledger(twin, FileAnchor(sound.heads))
 
 
-def test_an_edited_row_is_found(path: Path) -> None:
-    edit(path, ("UPDATE entries SET body = replace(body, '50', '51') WHERE seq = 4", ()))
+def test_an_edited_row_is_found(sound) -> None:
+    sound.edit(("UPDATE entries SET body = replace(body, '50', '51') WHERE seq = 4", ()))
     with pytest.raises(LedgerTampered, match=r"row 4 .*hash"):
-        verify(opened(path))
+        verify(opened(sound))
 
 
 @pytest.mark.parametrize("seq", [4, 5, 13])
-def test_a_removed_row_is_found(path: Path, seq: int) -> None:
-    edit(path, ("DELETE FROM entries WHERE seq = ?", (seq,)))
+def test_a_removed_row_is_found(sound, seq: int) -> None:
+    sound.edit(("DELETE FROM entries WHERE seq = ?", (seq,)))
     with pytest.raises(IntegrityError):
-        verify(opened(path))
+        verify(opened(sound))
 
 
-def forge(path: Path, seq: int, change) -> None:
+def forge(sound, seq: int, change) -> None:
     """Edit one row and chain everything after it again, as someone who knows the format would."""
-    connection = sqlite3.connect(path)
-    rows = connection.execute("SELECT seq, kind, share, ref, body FROM entries ORDER BY seq").fetchall()
-    connection.close()
     prev, statements = "0" * 64, []
-    for number, kind, share, ref, body in rows:
+    for number, kind, share, ref, body, _, _ in sound.rows():
         data = json.loads(body)
         if number == seq:
             change(data)
@@ -129,7 +114,7 @@ def forge(path: Path, seq: int, change) -> None:
             )
         )
         prev = digest
-    edit(path, *statements)
+    sound.edit(*statements)
 
 
 def _cheaper(data: dict) -> None:
@@ -149,36 +134,36 @@ def _clock_back(data: dict) -> None:
 
 
 @pytest.mark.parametrize("change", [_cheaper, _less_charged, _totals_reset, _clock_back])
-def test_a_forged_chain_does_not_add_up_even_without_an_anchor(path: Path, change) -> None:
-    forge(path, 6, change)
+def test_a_forged_chain_does_not_add_up_even_without_an_anchor(sound, change) -> None:
+    forge(sound, 6, change)
     with pytest.raises(LedgerTampered, match="row"):
-        verify(opened(path, anchored=False))
+        verify(opened(sound, anchored=False))
     with pytest.raises(LedgerTampered, match="not the row that was seen"):
-        opened(path)
+        opened(sound)
 
 
-def test_loosened_thresholds_are_found(path: Path) -> None:
+def test_loosened_thresholds_are_found(sound) -> None:
     def loosen(data: dict) -> None:
         data["terms"]["thresholds"] = [str(10**30) for _ in data["terms"]["thresholds"]]
 
-    forge(path, 3, loosen)
+    forge(sound, 3, loosen)
     with pytest.raises(LedgerTampered, match="thresholds"):
-        verify(opened(path, anchored=False))
+        verify(opened(sound, anchored=False))
 
 
-def test_the_clock_set_back_does_not_reorder_the_book(path: Path, monkeypatch) -> None:
+def test_the_clock_set_back_does_not_reorder_the_book(sound, monkeypatch) -> None:
     monkeypatch.setattr("sfumato.core.ledger._now", lambda: "1999-01-01T00:00:00+00:00")
-    charge(ledger := opened(path))
+    charge(ledger := opened(sound))
     assert verify(ledger).rows == 15
 
 
-def test_a_torn_anchor_line_is_ignored_and_a_forged_one_is_not(path: Path) -> None:
-    heads = path.with_suffix(".heads")
+def test_a_torn_anchor_line_is_ignored_and_a_forged_one_is_not(sound) -> None:
+    heads = sound.heads
     heads.write_bytes(heads.read_bytes() + b"99 abc")
-    verify(opened(path))
+    verify(opened(sound))
     heads.write_bytes(heads.read_bytes() + b"\nnonsense\n")
     with pytest.raises(IntegrityError, match="does not read"):
-        opened(path)
+        opened(sound)
 
 
 def test_appending_out_of_order_keeps_the_newest_head(tmp_path: Path) -> None:
@@ -189,8 +174,8 @@ def test_appending_out_of_order_keeps_the_newest_head(tmp_path: Path) -> None:
     assert anchor.newest() == Head(3, "3333")
 
 
-def test_thousands_of_rows_verify(path: Path) -> None:
-    ledger = Ledger(":memory:")
+def test_thousands_of_rows_verify(where: str) -> None:
+    ledger = Ledger(where, create=True)
     ledger.open_population("p", epsilon=1000, delta=0, unit="person")
     ledger.open_share("p", "s", kind="sum", epsilon=1000, delta=0)
     for _ in range(1000):

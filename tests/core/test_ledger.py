@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sfumato.core.anchor import FileAnchor
@@ -20,9 +20,10 @@ from sfumato.core.ledger import Ledger
 from sfumato.core.verify import verify
 
 
-def book(path: Path | str = ":memory:", *, epsilon: object = 1, kind: str = "filter") -> Ledger:
-    anchor = FileAnchor(Path(path).with_suffix(".heads")) if path != ":memory:" else None
-    ledger = Ledger(path, anchor, create=True)
+def book(
+    path: Path | str = ":memory:", *, anchor: Path | None = None, epsilon: object = 1, kind: str = "filter"
+) -> Ledger:
+    ledger = Ledger(path, FileAnchor(anchor) if anchor else None, create=True)
     ledger.open_population("residents", epsilon=epsilon, delta="1e-6", unit="person")  # type: ignore[arg-type]
     ledger.open_share("residents", "all", kind=kind, epsilon=epsilon, delta="1e-6")  # type: ignore[arg-type]
     return ledger
@@ -32,8 +33,8 @@ def reserve(ledger: Ledger, event: Event, delta: object = 0):
     return ledger.reserve({}, event, population="residents", share="all", delta=delta)  # type: ignore[arg-type]
 
 
-def test_121_gaussian_releases_one_by_one_and_the_refusal_explains_itself() -> None:
-    ledger = book()
+def test_121_gaussian_releases_one_by_one_and_the_refusal_explains_itself(where: str) -> None:
+    ledger = book(where)
     for _ in range(121):
         row = reserve(ledger, Gaussian(50))
         ledger.settle(row.seq, receipt="r")
@@ -46,24 +47,24 @@ def test_121_gaussian_releases_one_by_one_and_the_refusal_explains_itself() -> N
 
 
 @pytest.mark.parametrize("k", [2, 3, 6, 7, 10, 49, 61])
-def test_k_requests_of_an_epsilon_kth_fit_in_the_book(k: int) -> None:
-    ledger = book()
+def test_k_requests_of_an_epsilon_kth_fit_in_the_book(k: int, where: str) -> None:
+    ledger = book(where)
     for _ in range(k):
         reserve(ledger, PureDP(1 / k))
     assert ledger.balances()[0].spent_epsilon <= 1
 
 
 @pytest.mark.slow
-def test_k_requests_of_an_epsilon_kth_fit_in_the_book_for_every_k() -> None:
+def test_k_requests_of_an_epsilon_kth_fit_in_the_book_for_every_k(where: str) -> None:
     for k in range(2, 1001):
-        ledger = book()
+        ledger = book(where)
         for _ in range(k):
             reserve(ledger, PureDP(1 / k))
         ledger.close()
 
 
-def test_settling_lowers_once_and_never_raises() -> None:
-    ledger = book()
+def test_settling_lowers_once_and_never_raises(where: str) -> None:
+    ledger = book(where)
     row = reserve(ledger, Repeated(Gaussian(50), 100))
     with pytest.raises(InvalidRequest, match="never to more"):
         ledger.settle(row.seq, receipt="r", event=Repeated(Gaussian(50), 101))
@@ -81,8 +82,8 @@ def test_settling_lowers_once_and_never_raises() -> None:
     verify(ledger)
 
 
-def test_a_void_gives_everything_back() -> None:
-    ledger = book()
+def test_a_void_gives_everything_back(where: str) -> None:
+    ledger = book(where)
     before = ledger.totals("residents", "all")
     row = reserve(ledger, PureDP(1))
     ledger.void(row.seq, reason="drew nothing")
@@ -91,8 +92,8 @@ def test_a_void_gives_everything_back() -> None:
     verify(ledger)
 
 
-def test_a_sum_share_adds_epsilon_and_delta() -> None:
-    ledger = book(kind="sum", epsilon=2)
+def test_a_sum_share_adds_epsilon_and_delta(where: str) -> None:
+    ledger = book(where, kind="sum", epsilon=2)
     reserve(ledger, Repeated(Gaussian(50), 100), delta="5e-7")
     balance = ledger.balances()[0]
     assert balance.spent_delta == Fraction(5, 10**7)
@@ -100,8 +101,8 @@ def test_a_sum_share_adds_epsilon_and_delta() -> None:
         reserve(ledger, Gaussian(50), delta="6e-7")
 
 
-def test_shares_never_add_up_to_more_than_the_population() -> None:
-    ledger = Ledger(":memory:")
+def test_shares_never_add_up_to_more_than_the_population(where: str) -> None:
+    ledger = Ledger(where, create=True)
     ledger.open_population("p", epsilon=1, delta=0, unit="person")
     for index in range(3):
         ledger.open_share("p", f"s{index}", kind="sum", epsilon=1 / 3, delta=0)
@@ -110,8 +111,8 @@ def test_shares_never_add_up_to_more_than_the_population() -> None:
     verify(ledger)
 
 
-def test_opening_again_changes_nothing_and_other_terms_are_refused() -> None:
-    ledger = book()
+def test_opening_again_changes_nothing_and_other_terms_are_refused(where: str) -> None:
+    ledger = book(where)
     head = ledger.head()
     ledger.open_population("residents", epsilon=1, delta="1e-6", unit="person")
     ledger.open_share("residents", "all", kind="filter", epsilon=1, delta="1e-6")
@@ -130,13 +131,13 @@ def test_opening_again_changes_nothing_and_other_terms_are_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "x" * 101, "a\nb"])
-def test_odd_names_are_refused(name: str) -> None:
+def test_odd_names_are_refused(name: str, where: str) -> None:
     with pytest.raises(InvalidRequest, match="name"):
-        Ledger(":memory:").open_population(name, epsilon=1, delta=0, unit="person")
+        Ledger(where, create=True).open_population(name, epsilon=1, delta=0, unit="person")
 
 
-def test_an_event_without_a_population_is_refused_and_a_filter_needs_none() -> None:
-    ledger = book()
+def test_an_event_without_a_population_is_refused_and_a_filter_needs_none(where: str) -> None:
+    ledger = book(where)
     with pytest.raises(InvalidRequest, match="population"):
         ledger.reserve({}, Gaussian(1))
     with pytest.raises(InvalidRequest, match="residents/all"):
@@ -146,19 +147,19 @@ def test_an_event_without_a_population_is_refused_and_a_filter_needs_none() -> N
     assert verify(ledger).releases == 1
 
 
-def test_a_refused_request_leaves_no_row() -> None:
-    ledger = book()
+def test_a_refused_request_leaves_no_row(where: str) -> None:
+    ledger = book(where)
     head = ledger.head()
     with pytest.raises(BudgetSpent):
         reserve(ledger, PureDP(3))
     assert ledger.head() == head
 
 
-def test_the_book_survives_a_restart(tmp_path: Path) -> None:
-    ledger = book(tmp_path / "l.db")
+def test_the_book_survives_a_restart(place: str) -> None:
+    ledger = book(place)
     reserve(ledger, PureDP("0.75"))
     ledger.close()
-    again = book(tmp_path / "l.db")
+    again = book(place)
     with pytest.raises(BudgetSpent):
         reserve(again, PureDP("0.5"))
     reserve(again, PureDP("0.25"))
@@ -184,24 +185,40 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path) -> None:
 WORKER = Path(__file__).with_name("worker.py")
 
 
-def test_eight_processes_race_for_room_for_a_hundred(tmp_path: Path) -> None:
-    book(tmp_path / "l.db", kind="sum").close()
+def test_eight_processes_race_for_room_for_a_hundred(place: str, tmp_path: Path) -> None:
+    _race(place, tmp_path, processes=8, attempts=40)
+
+
+def test_thirty_two_writers_race_for_room_for_a_hundred(postgres, tmp_path: Path) -> None:
+    _race(postgres.url(), tmp_path, processes=4, attempts=8, writers=8)
+
+
+@pytest.mark.slow
+def test_thirty_two_processes_race_for_room_for_a_hundred(place: str, tmp_path: Path) -> None:
+    _race(place, tmp_path, processes=32, attempts=8)
+
+
+def _race(place: str, folder: Path, *, processes: int, attempts: int, writers: int = 1) -> None:
+    """Room for N gives exactly N, whoever asks."""
+    book(place, anchor=folder / "l.heads", kind="sum").close()
     workers = [
         subprocess.Popen(
-            [sys.executable, WORKER, "race", tmp_path, "40"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [sys.executable, WORKER, "race", folder, place, str(attempts), str(writers)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
-        for _ in range(8)
+        for _ in range(processes)
     ]
-    while len(list(tmp_path.glob("ready-*"))) < 8:
+    while len(list(folder.glob("ready-*"))) < processes * writers:
         assert all(worker.poll() is None for worker in workers)
         time.sleep(0.02)
-    (tmp_path / "go").touch()
+    (folder / "go").touch()
     outputs = [worker.communicate(timeout=200) for worker in workers]
     assert [error for _, error in outputs if error] == []
     counts = [tuple(map(int, output.split())) for output, _ in outputs]
     assert sum(accepted for accepted, _ in counts) == 100
-    assert sum(refused for _, refused in counts) == 220
-    ledger = book(tmp_path / "l.db", kind="sum")
+    assert sum(refused for _, refused in counts) == processes * writers * attempts - 100
+    ledger = book(place, anchor=folder / "l.heads", kind="sum")
     assert verify(ledger).releases == 100
     assert ledger.balances()[0].spent_epsilon == 1
 
@@ -221,7 +238,19 @@ actions = st.lists(
 @settings(max_examples=60, deadline=None)
 @given(actions)
 def test_whatever_happens_the_book_verifies_and_stays_within_the_budget(script) -> None:
-    ledger, open_rows = book(), []
+    _play(book(), script)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(actions)
+def test_whatever_happens_a_book_in_postgres_does_the_same(postgres, script) -> None:
+    shadow, ledger = book(), book(postgres.url())
+    assert _play(ledger, script) == _play(shadow, script)
+    ledger.close()
+
+
+def _play(ledger: Ledger, script) -> list[tuple]:
+    open_rows = []
     for what, value in script:
         if what == "reserve":
             try:
@@ -238,3 +267,4 @@ def test_whatever_happens_the_book_verifies_and_stays_within_the_budget(script) 
         assert ledger.balances()[0].spent_epsilon <= 1
     result = verify(ledger)
     assert len(result.unfinished) == len(open_rows)
+    return [(row.kind, row.ref, row.body.get("after")) for row in ledger.entries()]

@@ -1,10 +1,15 @@
-"""A process of its own for the race and kill tests: worker.py race|release|careless FOLDER [ATTEMPTS]."""
+"""A process of its own for the race and kill tests.
+
+worker.py race|release|careless FOLDER BOOK [ATTEMPTS WRITERS]
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sfumato.core.anchor import FileAnchor
@@ -16,7 +21,7 @@ from sfumato.core.policy import Policy
 
 
 def gate(folder: Path) -> Gate:
-    ledger = Ledger(folder / "l.db", FileAnchor(folder / "l.heads"))
+    ledger = Ledger(BOOK, FileAnchor(folder / "l.heads"))
     return Gate(Policy.parse('[project]\nname = "test"'), ledger)
 
 
@@ -32,10 +37,16 @@ def plan(epsilon: str) -> Plan:
     )
 
 
-def race(folder: Path, attempts: int) -> None:
+def race(folder: Path, attempts: int, writers: int) -> None:
     """Try to release as often as asked once the file `go` appears; print accepted, refused."""
+    with ThreadPoolExecutor(writers) as pool:
+        counts = list(pool.map(lambda _: _race(folder, attempts), range(writers)))
+    print(sum(accepted for accepted, _ in counts), sum(refused for _, refused in counts))
+
+
+def _race(folder: Path, attempts: int) -> tuple[int, int]:
     door = gate(folder)
-    (folder / f"ready-{os.getpid()}").touch()
+    (folder / f"ready-{os.getpid()}-{threading.get_ident()}").touch()
     while not (folder / "go").exists():
         time.sleep(0.005)
     accepted = refused = 0
@@ -47,7 +58,7 @@ def race(folder: Path, attempts: int) -> None:
             accepted += 1
         except BudgetSpent:
             refused += 1
-    print(accepted, refused)
+    return accepted, refused
 
 
 def release(folder: Path) -> None:
@@ -71,8 +82,8 @@ def careless(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    where = Path(sys.argv[2])
+    where, BOOK = Path(sys.argv[2]), sys.argv[3]
     if sys.argv[1] == "race":
-        race(where, int(sys.argv[3]))
+        race(where, int(sys.argv[4]), int(sys.argv[5]))
     else:
         {"release": release, "careless": careless}[sys.argv[1]](where)

@@ -2,7 +2,7 @@
 
 A hash chain alone does not show that an older copy of the whole book was put back: the old copy verifies.
 Something outside must remember a newer head. By default that is a file in the user's state folder; every
-receipt is another such memory.
+receipt is another such memory; a witness on another machine (`witness.py`) is a third.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from sfumato.core.errors import IntegrityError
 
@@ -23,6 +24,19 @@ class Head:
 
     seq: int
     hash: str
+
+
+class Anchor(Protocol):
+    """Something outside the book that remembers heads."""
+
+    def heads(self) -> list[Head]:
+        """Return every head that the book must contain."""
+
+    def newest(self) -> Head | None:
+        """Return the newest head; None where none is remembered yet."""
+
+    def advance(self, head: Head) -> None:
+        """Remember a head, durably."""
 
 
 class FileAnchor:
@@ -62,6 +76,11 @@ class FileAnchor:
                     "with a backup, and run `sfumato ledger verify`."
                 ) from error
         return max(heads, default=None)
+
+    def heads(self) -> list[Head]:
+        """Return the newest head, if any."""
+        newest = self.newest()
+        return [newest] if newest is not None else []
 
     def advance(self, head: Head) -> None:
         """Append a head, durably."""

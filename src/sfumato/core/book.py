@@ -1,22 +1,30 @@
-"""The rows of a ledger: their form, their hashes, and the SQLite file that holds them."""
+"""The rows of a ledger: their form, their hashes, what every book can do, and the SQLite file.
+
+The other backend is `book_postgres.py`; `open_book` picks one by what it is given.
+"""
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sfumato.core.anchor import Head
-from sfumato.core.errors import IntegrityError, LedgerTampered
+from sfumato.core.errors import IntegrityError, LedgerMoved, LedgerTampered
 from sfumato.core.files import canonical
 
 BUSY_SECONDS = 120.0
 ROOT_HASH = "0" * 64
+#: How a PostgreSQL URL begins.
+SCHEMES = ("postgresql://", "postgres://")
+#: Rows read at a time.
+PAGE = 2000
 COLUMNS = "seq, kind, share, ref, body, prev, hash"
 
 SCHEMA = """
@@ -38,6 +46,10 @@ CREATE TRIGGER no_delete BEFORE DELETE ON entries
     BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
 PRAGMA user_version = 1;
 """
+SEAL = """
+CREATE TRIGGER closed BEFORE INSERT ON entries
+    BEGIN SELECT RAISE(ABORT, 'the ledger was moved'); END;
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +57,7 @@ class Entry:
     """One row.
 
     Args:
-        kind: genesis, population, share, reserve, settle or void.
+        kind: genesis, population, share, reserve, settle, void or moved.
         share: "population/share" that the row is about; empty where it is about none.
         ref: of settle and void, the number of the reservation that they end.
         body: plain data; what it holds depends on the kind.
@@ -85,8 +97,97 @@ def row_hash(seq: int, kind: str, share: str, ref: int | None, body: dict[str, A
     return hashlib.sha256(bytes.fromhex(prev) + content).hexdigest()
 
 
-class Book:
-    """The SQLite file: rows in, rows out, one writer at a time. It knows nothing of budgets.
+class Book(abc.ABC):
+    """Rows in, rows out, one writer at a time. It knows nothing of budgets.
+
+    A backend brings `writing`, `put`, `_rows` and `close`; `?` stands for a value in a clause.
+
+    Args:
+        path: where the book is, for messages: never with a password.
+    """
+
+    path: str
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Close the book."""
+
+    @abc.abstractmethod
+    def writing(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the one write lock; commit durably at the end, or roll back on an exception."""
+
+    @abc.abstractmethod
+    def put(self, entry: Entry) -> None:
+        """Add one row as it stands; call it inside `writing`."""
+
+    @abc.abstractmethod
+    def _rows(self, columns: str, clause: str, values: tuple[Any, ...]) -> Iterable[tuple[Any, ...]]:
+        """Run one SELECT."""
+
+    def append(self, kind: str, share: str, ref: int | None, body: dict[str, Any]) -> Entry:
+        """Chain one row to the last; call it inside `writing`."""
+        last = self.last()
+        seq, prev = (last.seq + 1, last.hash) if last else (1, ROOT_HASH)
+        entry = Entry(seq, kind, share, ref, body, prev, row_hash(seq, kind, share, ref, body, prev))
+        self.put(entry)
+        return entry
+
+    def last(self, share: str | None = None) -> Entry | None:
+        """Return the newest row, of one share or of all."""
+        where, values = ("WHERE share = ?", (share,)) if share is not None else ("", ())
+        return self._one(f"{where} ORDER BY seq DESC LIMIT 1", values)
+
+    def get(self, seq: int) -> Entry | None:
+        """Return one row by number."""
+        return self._one("WHERE seq = ?", (seq,))
+
+    def end_of(self, seq: int) -> Entry | None:
+        """Return the row that settled or voided a reservation."""
+        return self._one("WHERE ref = ?", (seq,))
+
+    def find(self, kind: str, share: str) -> Entry | None:
+        """Return the newest row of a kind about a share."""
+        return self._one("WHERE kind = ? AND share = ? ORDER BY seq DESC LIMIT 1", (kind, share))
+
+    def all(self, *, kind: str | None = None, after: int = 0) -> Iterator[Entry]:
+        """Iterate over rows in order; a page at a time, because a writer may come between."""
+        where, values = ("AND kind = ?", (kind,)) if kind else ("", ())
+        clause = f"WHERE seq > ? {where} ORDER BY seq LIMIT {PAGE}"
+        while rows := list(self._rows(COLUMNS, clause, (after, *values))):
+            for row in rows:
+                yield _entry(row)
+            after = rows[-1][0]
+
+    def hashes(self, size: int) -> list[str]:
+        """Return the hashes of the first `size` rows, in order."""
+        return [row[0] for row in self._rows("hash", "WHERE seq <= ? ORDER BY seq", (size,))]
+
+    def _one(self, clause: str, values: tuple[Any, ...] = ()) -> Entry | None:
+        for row in self._rows(COLUMNS, clause, values):
+            return _entry(row)
+        return None
+
+
+def open_book(where: str, *, create: bool = False) -> Book:
+    """Open a book: a PostgreSQL URL or the path of an SQLite file."""
+    if where.startswith(SCHEMES):
+        from sfumato.core.book_postgres import PostgresBook
+
+        return PostgresBook(where, create=create)
+    return SQLiteBook(where, create=create)
+
+
+def public_place(where: str) -> str:
+    """Return where a book is, without a password."""
+    if where.startswith(SCHEMES):
+        from sfumato.core.book_postgres import public_url
+
+        return public_url(where)
+    return where
+
+
+class SQLiteBook(Book):
+    """The SQLite file.
 
     Durability: rollback journal and `synchronous=EXTRA`, so that a committed row survives a power cut. (WAL
     is not used: SQLite before 3.51.3 can lose committed rows when the log is reset.)
@@ -137,45 +238,37 @@ class Book:
             raise
         self.connection.execute("COMMIT")
 
-    def append(self, kind: str, share: str, ref: int | None, body: dict[str, Any]) -> Entry:
-        """Add one row; call it inside `writing`."""
-        last = self.last()
-        seq, prev = (last.seq + 1, last.hash) if last else (1, ROOT_HASH)
-        entry = Entry(seq, kind, share, ref, body, prev, row_hash(seq, kind, share, ref, body, prev))
-        self.connection.execute(
-            f"INSERT INTO entries ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (seq, kind, share, ref, canonical(body).decode(), prev, entry.hash),
-        )
-        return entry
+    def put(self, entry: Entry) -> None:
+        """Add one row as it stands; call it inside `writing`."""
+        try:
+            self.connection.execute(
+                f"INSERT INTO entries ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    entry.seq,
+                    entry.kind,
+                    entry.share,
+                    entry.ref,
+                    canonical(entry.body).decode(),
+                    entry.prev,
+                    entry.hash,
+                ),
+            )
+        except sqlite3.IntegrityError as error:
+            last = self.last()
+            if last is not None and last.kind == "moved":
+                raise LedgerMoved(
+                    f"the ledger {self.path} was moved to {last.body['to']} and is closed. Put this line "
+                    f'under [ledger] in sfumato.toml: url = "{last.body["to"]}"'
+                ) from error
+            raise
 
-    def last(self, share: str | None = None) -> Entry | None:
-        """Return the newest row, of one share or of all."""
-        where, values = ("WHERE share = ?", (share,)) if share is not None else ("", ())
-        return self._one(f"{where} ORDER BY seq DESC LIMIT 1", values)
+    def seal(self, entry: Entry) -> None:
+        """Add the closing row, after which the file itself refuses every other; inside `writing`."""
+        self.put(entry)
+        self.connection.execute(SEAL)
 
-    def get(self, seq: int) -> Entry | None:
-        """Return one row by number."""
-        return self._one("WHERE seq = ?", (seq,))
-
-    def end_of(self, seq: int) -> Entry | None:
-        """Return the row that settled or voided a reservation."""
-        return self._one("WHERE ref = ?", (seq,))
-
-    def find(self, kind: str, share: str) -> Entry | None:
-        """Return the newest row of a kind about a share."""
-        return self._one("WHERE kind = ? AND share = ? ORDER BY seq DESC LIMIT 1", (kind, share))
-
-    def all(self, *, kind: str | None = None, after: int = 0) -> Iterator[Entry]:
-        """Iterate over rows in order."""
-        where, values = ("AND kind = ?", (after, kind)) if kind else ("", (after,))
-        for row in self.connection.execute(
-            f"SELECT {COLUMNS} FROM entries WHERE seq > ? {where} ORDER BY seq", values
-        ):
-            yield _entry(row)
-
-    def _one(self, clause: str, values: tuple[Any, ...] = ()) -> Entry | None:
-        row = self.connection.execute(f"SELECT {COLUMNS} FROM entries {clause}", values).fetchone()
-        return _entry(row) if row else None
+    def _rows(self, columns: str, clause: str, values: tuple[Any, ...]) -> Iterable[tuple[Any, ...]]:
+        return self.connection.execute(f"SELECT {columns} FROM entries {clause}", values)
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:

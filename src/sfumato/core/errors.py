@@ -11,7 +11,9 @@ SfumatoError                     exit 1  anything else that went wrong
 ├── IntegrityError               exit 5  a book or a receipt does not verify
 │   ├── LedgerTampered                   a row was edited, removed or reordered
 │   ├── LedgerRolledBack                 the book is older than a head that was already seen
+│   ├── LedgerMoved                      the book was closed when it moved to another place
 │   └── ReceiptInvalid                   a receipt does not match itself, its files or the book
+├── LedgerUnavailable            exit 1  the ledger or its witness cannot be reached; nothing is released
 ├── MediaError                   exit 1  one input file cannot be made safe
 │   ├── UnreadableMedia                  truncated, garbage, empty, or no permission
 │   ├── UnsupportedMedia                 a format or feature that is not handled
@@ -97,8 +99,16 @@ class LedgerRolledBack(IntegrityError):
     """The ledger is older than a head that a receipt or an anchor has already seen."""
 
 
+class LedgerMoved(IntegrityError):
+    """The ledger was moved to another place, and this book is closed for good."""
+
+
 class ReceiptInvalid(IntegrityError):
     """A receipt does not match its own digest, its files or the ledger."""
+
+
+class LedgerUnavailable(SfumatoError):
+    """The ledger's server or its witness cannot be reached, and without it nothing may be released."""
 
 
 class MediaError(SfumatoError):

@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.core.accounting import Kind, Share, Totals
-from sfumato.core.anchor import FileAnchor, Head
-from sfumato.core.book import Book, Entry
+from sfumato.core.anchor import Anchor, Head
+from sfumato.core.book import Entry, open_book
 from sfumato.core.errors import (
     BudgetSpent,
     InvalidRequest,
     LedgerRolledBack,
     LedgerTampered,
+    LedgerUnavailable,
     PolicyRefused,
 )
 from sfumato.core.event import Event, NoEvent, probability
@@ -36,6 +37,8 @@ from sfumato.core.losses import ADD_OR_REMOVE
 from sfumato.core.numbers import Amount, brief, rational, text
 
 FORMAT = "sfumato-ledger/1"
+#: Rows that only lower a charge: their release is over, so an unreachable witness hears with the next charge.
+ENDS = ("settle", "void")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class Balance:
 
 
 class Ledger:
-    """A book of charges in one SQLite file.
+    """A book of charges, in one SQLite file or a PostgreSQL database.
 
     >>> ledger = Ledger(":memory:")
     >>> ledger.open_population("residents", epsilon=1, delta="1e-6", unit="person")
@@ -61,7 +64,8 @@ class Ledger:
     ['all']
 
     Args:
-        path: the file; ":memory:" for a book that lives as long as the object (tests, notebooks).
+        path: the file, or a URL such as postgresql://user@host/database; ":memory:" for a book that lives as
+            long as the object (tests, notebooks).
         anchor: where the newest head is remembered; None: nowhere (then a rollback shows only by receipts).
         create: make the file if there is none.
 
@@ -69,8 +73,8 @@ class Ledger:
         IntegrityError: no such file; LedgerTampered: not a ledger; LedgerRolledBack: older than its anchor.
     """
 
-    def __init__(self, path: Path | str, anchor: FileAnchor | None = None, *, create: bool = False) -> None:
-        self.book = Book(str(path), create=create or str(path) == ":memory:")
+    def __init__(self, path: Path | str, anchor: Anchor | None = None, *, create: bool = False) -> None:
+        self.book = open_book(str(path), create=create or str(path) == ":memory:")
         self.anchor = anchor
         self._known: dict[int, str] = {}
         first = self.book.get(1)
@@ -81,7 +85,7 @@ class Ledger:
                 )
         self.id: str = first.body.get("ledger", "")
         if first.kind != "genesis" or first.body.get("format") != FORMAT:
-            raise LedgerTampered(f"the first row of {path} does not open a ledger")
+            raise LedgerTampered(f"the first row of {self.book.path} does not open a ledger")
         self.check()
         if anchor is not None and anchor.newest() is None:
             anchor.advance(self.head())
@@ -297,8 +301,8 @@ class Ledger:
             LedgerRolledBack: a known head is missing; LedgerTampered: another row stands in its place.
         """
         heads = [Head(seq, digest) for seq, digest in self._known.items()]
-        if self.anchor is not None and (newest := self.anchor.newest()) is not None:
-            heads.append(newest)
+        if self.anchor is not None:
+            heads += self.anchor.heads()
         for head in heads:
             row = self.book.get(head.seq)
             if row is None:
@@ -324,8 +328,13 @@ class Ledger:
         return _Checked(self)
 
     def _advance(self, entry: Entry) -> None:
-        if self.anchor is not None:
+        if self.anchor is None:
+            return
+        try:
             self.anchor.advance(entry.head)
+        except LedgerUnavailable:
+            if entry.kind not in ENDS:
+                raise
 
     def _at(self) -> str:
         """Return the time for a new row; never before the row that it follows, whatever the clock says."""

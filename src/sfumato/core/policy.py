@@ -55,6 +55,9 @@ def _spell(value: Fraction) -> Any:
     return text(value)
 
 
+#: Plain http only to this machine: anyone on the way could answer with an old head.
+WITNESS_URL = r"^(https://[^/@\s]+|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?)(/\S*)?$"
+
 Exact = Annotated[Fraction, BeforeValidator(_exact), PlainSerializer(_spell)]
 Name = Annotated[str, Field(pattern=r"^[^/\x00-\x1f]{1,100}$")]
 Relation = Literal["add-or-remove-one", "replace-one"]
@@ -130,9 +133,19 @@ class Redact(_Section):
 
 
 class LedgerSection(_Section):
-    """[ledger]: where the anchor lies; default: the user's state folder, outside the project."""
+    """[ledger]: where the book and its anchors are.
+
+    Args:
+        anchor: the file that remembers the newest head; default: in the user's state folder.
+        url: the book's PostgreSQL database; default: a file in the project.
+        witness: a server that remembers the newest head too (`python -m sfumato.core.witness`).
+        witness_required: refuse every charge while the witness does not answer.
+    """
 
     anchor: Path | None = None
+    url: Annotated[str | None, Field(pattern=r"^postgres(ql)?://\S+$", repr=False)] = None
+    witness: Annotated[str | None, Field(pattern=WITNESS_URL)] = None
+    witness_required: bool = True
 
 
 class Policy(_Section):
@@ -209,7 +222,8 @@ def _explain(error: ValidationError, where: str) -> str:
             lines.append(f"{path!r} is missing")
         else:
             message = item["msg"].removeprefix("Value error, ")
-            shown = "" if isinstance(item["input"], (dict, BaseModel)) else f", got {item['input']!s:.80}"
+            hidden = item["loc"][0] == "ledger" or isinstance(item["input"], (dict, BaseModel))
+            shown = "" if hidden else f", got {item['input']!s:.80}"  # a ledger's URL may hold a password
             lines.append(f"{path!r}: {message}{shown}")
     return f"{where} does not hold a valid policy: " + "; ".join(lines)
 

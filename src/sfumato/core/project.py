@@ -7,14 +7,14 @@ from pathlib import Path
 
 import platformdirs
 
-from sfumato.core.anchor import FileAnchor
-from sfumato.core.book import Book
+from sfumato.core.anchor import Anchor, FileAnchor
+from sfumato.core.book import open_book, public_place
 from sfumato.core.entropy import SYSTEM, Entropy
 from sfumato.core.errors import InvalidRequest, LedgerTampered, PolicyError
 from sfumato.core.files import digest_of, write_whole
 from sfumato.core.gate import Gate
 from sfumato.core.ledger import Ledger
-from sfumato.core.policy import FILE_NAME, Policy
+from sfumato.core.policy import FILE_NAME, LedgerSection, Policy
 
 FOLDER = ".sfumato"
 
@@ -138,23 +138,39 @@ class Project:
 
     def book(self) -> Ledger:
         """Open the ledger as it is, without applying the policy (to look at it, or to raise a budget)."""
-        path = self.root / FOLDER / "ledger.db"
-        return Ledger(path, self._anchor(path))
+        return Ledger(self.where, self.anchor(self.where))
+
+    @property
+    def where(self) -> str:
+        """Where the book is: a PostgreSQL URL, or a file of the project."""
+        return self._settings.url or str(self.root / FOLDER / "ledger.db")
 
     def gate(self, *, entropy: Entropy = SYSTEM) -> Gate:
         """Return the project's gate."""
         return Gate(self.policy, self.ledger, receipts=self.receipts, entropy=entropy)
 
-    def _anchor(self, path: Path) -> FileAnchor:
+    @property
+    def _settings(self) -> LedgerSection:
         try:
-            chosen = self.policy.ledger.anchor
+            return self.policy.ledger
         except PolicyError:
-            chosen = None  # a broken policy must not keep anyone from verifying the book
-        if chosen is not None:
-            return FileAnchor(chosen if chosen.is_absolute() else self.root / chosen)
-        identity = _identity(path)
-        _remember(_memory(self.root), identity, path)
-        return FileAnchor(_state() / "anchors" / f"{identity}.heads")
+            return LedgerSection()  # a broken policy must not keep anyone from verifying the book
+
+    def anchor(self, where: str) -> Anchor:
+        """Return what remembers the newest head of the book there: a file, and the policy's witness."""
+        settings = self._settings
+        if settings.anchor is None or settings.witness is not None:
+            identity = _identity(where)
+        if settings.anchor is not None:
+            file = FileAnchor(self.root / settings.anchor)
+        else:
+            _remember(_memory(self.root), identity, where)
+            file = FileAnchor(_state() / "anchors" / f"{identity}.heads")
+        if settings.witness is None:
+            return file
+        from sfumato.core.witness import Witness, Witnessed
+
+        return Witnessed(file, Witness(settings.witness, identity, required=settings.witness_required))
 
 
 def _state() -> Path:
@@ -166,9 +182,9 @@ def _memory(root: Path) -> Path:
     return _state() / "projects" / digest_of(str(root.resolve()))[:32]
 
 
-def _identity(path: Path) -> str:
+def _identity(where: str) -> str:
     """Return the ledger's own name, from its first row."""
-    book = Book(str(path), create=False)
+    book = open_book(where)
     try:
         first = book.get(1)
     finally:
@@ -176,15 +192,15 @@ def _identity(path: Path) -> str:
     return str(first.body.get("ledger", "unknown")) if first else "unknown"
 
 
-def _remember(memory: Path, identity: str, path: Path) -> None:
+def _remember(memory: Path, identity: str, where: str) -> None:
     """Notice a ledger that was replaced by a new one, which would start with a fresh budget."""
     if not memory.exists():
         write_whole(memory, identity)
     elif (known := memory.read_text().strip()) != identity:
         raise LedgerTampered(
-            f"{path} is ledger {identity}, and this folder had ledger {known} before: a new book was put in "
-            "place of the old one, and what was charged would be forgotten. Restore the old book; if this "
-            f"folder was started anew on purpose, remove {memory}."
+            f"{public_place(where)} is ledger {identity}, and this folder had ledger {known} before: a new "
+            "book was put in place of the old one, and what was charged would be forgotten. Restore the old "
+            f"book; if this folder was started anew on purpose, remove {memory}."
         )
 
 
