@@ -21,6 +21,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from sfumato.core import merkle
 from sfumato.core.accounting import Kind, Share, Totals
 from sfumato.core.anchor import Anchor, Head
 from sfumato.core.book import Entry, open_book
@@ -318,11 +319,36 @@ class Ledger:
                     "restore the copy that its receipts belong to."
                 )
 
+    def root(self, size: int | None = None) -> str:
+        """Return the root of the Merkle tree over the first `size` rows (default: all)."""
+        return merkle.root(self._hashes(size))
+
+    def prove(self, seq: int, size: int | None = None) -> merkle.Proof:
+        """Return the proof that a row is among the first `size` rows; it verifies against their root.
+
+        >>> ledger = Ledger(":memory:")
+        >>> ledger.prove(1).verify(ledger.root())
+        """
+        rows = self._hashes(size)
+        path = merkle.inclusion(rows, seq)
+        return merkle.Proof(self.id, seq, len(rows), rows[seq - 1], path)
+
+    def prove_growth(self, before: int, size: int | None = None) -> merkle.GrowthProof:
+        """Return the proof that the book only grew since it had `before` rows."""
+        rows = self._hashes(size)
+        return merkle.GrowthProof(self.id, before, len(rows), merkle.growth(rows, before))
+
     def close(self) -> None:
         """Close the file."""
         self.book.close()
 
     # Inside
+
+    def _hashes(self, size: int | None) -> list[str]:
+        rows = self.book.hashes(self.head().seq if size is None else size)
+        if size is not None and len(rows) != size:
+            raise InvalidRequest(f"the ledger has {self.head().seq} rows; a size of {size} was asked for")
+        return rows
 
     def _charging(self) -> Any:
         return _Checked(self)

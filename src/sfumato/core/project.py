@@ -168,9 +168,10 @@ class Project:
             file = FileAnchor(_state() / "anchors" / f"{identity}.heads")
         if settings.witness is None:
             return file
-        from sfumato.core.witness import Witness, Witnessed
+        from sfumato.core.remote_anchor import Anchors, RemoteAnchor
 
-        return Witnessed(file, Witness(settings.witness, identity, required=settings.witness_required))
+        witness = RemoteAnchor(settings.witness, identity, required=settings.witness_required)
+        return Anchors(file, witness)
 
 
 def _state() -> Path:
