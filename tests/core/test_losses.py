@@ -115,3 +115,13 @@ def test_conversion_is_that_of_the_library() -> None:
     for order in ORDERS:
         library, _ = rdp.compute_epsilon([order], [0.7], 1e-6)
         assert 0.7 + conversion(order, Fraction(1, 10**6)) == pytest.approx(library, rel=1e-12)
+
+
+def test_a_plan_with_next_to_no_noise_is_priced_without_filling_the_memory() -> None:
+    """Its loss distribution would have 10^10 points."""
+    for event in (
+        Gaussian("0.001"),
+        Repeated(Gaussian("0.1"), 10**6),
+        PoissonSampled("0.1", Gaussian("0.001")),
+    ):
+        assert plan_epsilon(event, Fraction(1, 10**6)) > 1000

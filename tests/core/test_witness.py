@@ -197,7 +197,7 @@ def test_another_answer_than_a_head_is_no_answer(answer: bytes) -> None:
         ("POST", f"/v1/heads/{NAME}", "{", 400),
         ("POST", f"/v1/heads/{NAME}", "[]", 400),
         ("POST", f"/v1/heads/{NAME}", '{"seq": -1, "hash": "x"}', 400),
-        ("POST", f"/v1/heads/{NAME}", f'{{{{"seq": 1, "hash": "{HASH}\\n"}}}}', 400),
+        ("POST", f"/v1/heads/{NAME}", f'{{"seq": 1, "hash": "{HASH}\\n"}}', 400),
         ("POST", f"/v1/heads/{NAME}", "x" * 5000, 400),
     ],
 )

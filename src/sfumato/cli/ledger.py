@@ -1,15 +1,23 @@
-"""`sfumato ledger show|verify|raise`."""
+"""`sfumato ledger show|plan|verify|prove|raise|move`."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from sfumato.cli.output import emit, json_option, project_here, table
+from sfumato.cli.output import emit, json_option, note, project_here, table
 from sfumato.core.book import Entry
 from sfumato.core.ledger import Balance, Ledger
-from sfumato.core.numbers import brief, text
+from sfumato.core.numbers import brief, rational, text
+
+if TYPE_CHECKING:
+    from sfumato.core.outlook import Point
+
+#: How the part of a share that is spent is drawn: nothing to all of it.
+BARS = ".▁▂▃▄▅▆▇█"
+COLUMNS = 40
 
 
 @click.group("ledger")
@@ -19,6 +27,7 @@ def command() -> None:
     \b
     Examples:
       sfumato ledger show
+      sfumato ledger plan --gaussian 20
       sfumato ledger verify
       sfumato ledger raise residents --reason "ethics board decision 12"
     """
@@ -29,8 +38,10 @@ def command() -> None:
 @json_option
 def show(last: int, as_json: bool) -> None:
     """Show budgets, what is left of them, and the latest rows."""
+    from sfumato.core.outlook import timeline
+
     ledger = project_here().ledger
-    rows = list(ledger.entries())
+    rows, points = list(ledger.entries()), list(timeline(ledger))
     if as_json:
         emit(
             {
@@ -39,15 +50,50 @@ def show(last: int, as_json: bool) -> None:
                 "head": ledger.head().hash,
                 "populations": ledger.populations(),
                 "shares": [_balance_data(balance) for balance in ledger.balances()],
+                "timeline": [_point_data(point) for point in points],
                 "entries": [row.to_data() for row in rows[len(rows) - min(last, len(rows)) :]],
             }
         )
         return
     click.echo(f"Ledger {ledger.id}: {len(rows)} rows, head {ledger.head().hash[:16]}")
     _show_balances(ledger)
+    _show_lines(points, len(rows))
     if last:
         click.echo()
-        table(("row", "when (UTC)", "what", "about"), [_line(row) for row in rows[-last:]])
+        spent = {point.row: brief(point.epsilon) for point in points}
+        table(
+            ("row", "when (UTC)", "what", "spent", "about"),
+            [_line(row, spent.get(row.seq, "")) for row in rows[-last:]],
+        )
+
+
+def _show_lines(points: list[Point], rows: int) -> None:
+    """Draw what each share had spent, from the first row of the ledger (left) to the last (right)."""
+    shares = dict.fromkeys(point.share for point in points)
+    if not shares:
+        return
+    click.echo()
+    width, drawn = min(COLUMNS, rows), []
+    for share in shares:
+        mine, line, at, part = [point for point in points if point.share == share], "", 0, None
+        for column in range(width):
+            while at < len(mine) and mine[at].row <= (column + 1) * rows / width:
+                part, at = mine[at].part, at + 1
+            line += " " if part is None else BARS[min(len(BARS) - 1, math.ceil(part * (len(BARS) - 1)))]
+        drawn.append((share, f"|{line}|", brief(mine[-1].epsilon)))
+    table(("share", f"spent over rows 1 to {rows}", "epsilon"), drawn)
+
+
+def _point_data(point: Point) -> dict[str, Any]:
+    return {
+        "row": point.row,
+        "kind": point.kind,
+        "at": point.at,
+        "share": point.share,
+        "spent_epsilon": brief(point.epsilon),
+        "spent_delta": brief(point.delta),
+        "part": round(point.part, 6),
+    }
 
 
 def _show_balances(ledger: Ledger) -> None:
@@ -86,15 +132,64 @@ def _balance_data(item: Balance) -> dict[str, Any]:
     }
 
 
-def _line(row: Entry) -> tuple[str, str, str, str]:
+def _line(row: Entry, spent: str) -> tuple[str, str, str, str, str]:
     about = row.share
     if row.kind == "reserve":
         plan = row.body.get("plan", {})
         about = f"{plan.get('mechanism', '')}, {plan.get('guarantee', '')}, for {plan.get('purpose', '')}"
         about += f", {row.body['event']['kind']} on {row.share}" if row.share else ""
+    elif row.kind == "moved":
+        about = f"to {row.body['to']}"
     elif row.ref is not None:
         about = f"row {row.ref}" + (f" ({row.body['reason']})" if "reason" in row.body else "")
-    return str(row.seq), row.body.get("at", "")[:19].replace("T", " "), row.kind, about
+    return str(row.seq), row.body.get("at", "")[:19].replace("T", " "), row.kind, spent, about
+
+
+@command.command("plan")
+@click.option("--gaussian", multiple=True, metavar="NOISE", help="How many more with this noise multiplier?")
+@click.option("--laplace", multiple=True, metavar="NOISE", help="The same for Laplace noise.")
+@click.option(
+    "--train",
+    nargs=2,
+    multiple=True,
+    metavar="RATE NOISE",
+    help="How many DP-SGD steps at this rate and noise?",
+)
+@json_option
+def plan_command(
+    gaussian: tuple[str, ...], laplace: tuple[str, ...], train: tuple[tuple[str, str], ...], as_json: bool
+) -> None:
+    """Say what could still be done with what is left of each share.
+
+    Each line would be admitted now, by itself; nothing is charged. A noise multiplier is the noise's standard
+    deviation (Laplace: its scale) over the sensitivity. In a share of kind sum a line is one plan, fixed as a
+    whole, that takes all of the delta that is left.
+    """
+    from sfumato.core.outlook import Questions, outlook
+
+    asked = {
+        "gaussian": tuple(rational(value, name="--gaussian") for value in gaussian),
+        "laplace": tuple(rational(value, name="--laplace") for value in laplace),
+        "training": tuple(
+            (rational(rate, name="--train RATE"), rational(noise, name="--train NOISE"))
+            for rate, noise in train
+        ),
+    }
+    questions = Questions(**asked) if any(asked.values()) else Questions()  # type: ignore[arg-type]
+    found = outlook(project_here().ledger, questions)
+    if as_json:
+        emit({"shares": [item.to_data() for item in found]})
+        return
+    if not found:
+        click.echo("No population has a budget here yet: declare one in sfumato.toml.")
+    for index, item in enumerate(found):
+        if index:
+            click.echo()
+        click.echo(
+            f"{item.population}/{item.share} ({item.kind}): left epsilon {item.left_epsilon}, "
+            f"delta {item.left_delta}"
+        )
+        table(("", "could still be done", "one of these"), [("", a.question, a.value) for a in item.answers])
 
 
 @command.command("verify")
@@ -162,3 +257,52 @@ def raise_command(population: str, reason: str) -> None:
         f"{population} now has epsilon {text(wanted.epsilon)}, delta {text(wanted.delta)}. "
         "The reason is recorded."
     )
+
+
+@command.command("move")
+@click.option("--to", "url", required=True, help="postgresql://user@host/database; it must hold no ledger.")
+@json_option
+def move_command(url: str, as_json: bool) -> None:
+    """Move the ledger into PostgreSQL, where several machines share it.
+
+    Copies every row in order, verifies both books, closes the old one for good and sets url under [ledger]
+    in sfumato.toml. Give the password by ~/.pgpass or PGPASSWORD: it is never written anywhere.
+    """
+    from sfumato.core.book_postgres import has_password
+    from sfumato.core.files import write_whole
+    from sfumato.core.move import advice, move, with_url
+    from sfumato.core.policy import FILE_NAME
+
+    project = project_here()
+    done = move(project.book(), url)
+    path = project.root / FILE_NAME
+    edited = with_url(path.read_text(encoding="utf-8"), done.to)
+    if edited is not None:
+        write_whole(path, edited, mode=path.stat().st_mode & 0o777)
+    if as_json:
+        emit(
+            {
+                "moved_to": done.to,
+                "rows": done.verified.rows,
+                "head": done.verified.head,
+                "policy": bool(edited),
+            }
+        )
+        return
+    click.echo(f"Moved {done.verified.rows} rows to {done.to}; the old book is closed.")
+    click.echo(f"{path.name} now names the new place." if edited else f"Now {advice(done.to)}")
+    if has_password(url):
+        note("The URL was stored without its password: give it by ~/.pgpass or PGPASSWORD from now on.")
+
+
+@command.command("prove")
+@click.argument("row", type=click.IntRange(1))
+@click.option("--size", type=click.IntRange(1), help="Prove it for the ledger's first SIZE rows.")
+def prove_command(row: int, size: int | None) -> None:
+    """Print a proof that a row is in the ledger, for someone who holds only the ledger's root.
+
+    The proof is one JSON object with some 17 hashes for 100,000 rows (a Merkle path, RFC 9162).
+    """
+    ledger = project_here().book()
+    proof = ledger.prove(row, size)
+    emit({**proof.to_data(), "root": ledger.root(proof.size)})

@@ -237,6 +237,11 @@ def without_passwords(text: str) -> str:
     return re.sub(r"(password\s*=\s*)('[^']*'|[^\s&]+)", r"\1***", text, flags=re.IGNORECASE)
 
 
+def has_password(url: str) -> bool:
+    """Whether a URL spells out a password."""
+    return bool(_passwords(url))
+
+
 def _passwords(url: str) -> list[str]:
     parts = _split(url)
     spelled = parts.netloc.rpartition("@")[0].partition(":")[2]

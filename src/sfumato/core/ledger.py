@@ -104,6 +104,11 @@ class Ledger:
         """Iterate over the rows, oldest first."""
         return self.book.all(after=after)
 
+    def time(self) -> str:
+        """Return the time for a new row; never before the row that it follows, whatever the clock says."""
+        last = self.book.last()
+        return max(_now(), last.body.get("at", "") if last else "")
+
     def populations(self) -> dict[str, dict[str, Any]]:
         """Return the populations as declared: unit, relation, epsilon and delta as exact text."""
         return {row.share: row.body for row in self.book.all(kind="population")}
@@ -180,7 +185,9 @@ class Ledger:
                 if old == wanted:
                     return
                 _check_change(name, old, wanted, self._held(name), reason)
-            entry = self.book.append("population", name, None, {"at": self._at(), **wanted, "reason": reason})
+            entry = self.book.append(
+                "population", name, None, {"at": self.time(), **wanted, "reason": reason}
+            )
         self._advance(entry)
 
     def open_share(self, population: str, name: str, *, kind: Kind, epsilon: Amount, delta: Amount) -> None:
@@ -209,7 +216,7 @@ class Ledger:
                     f"{text(budget[1])}, epsilon {text(budget[0] - held_epsilon)}, delta "
                     f"{text(budget[1] - held_delta)} is not yet in a share. Make the share smaller."
                 )
-            body = {"at": self._at(), "terms": terms.to_data(), "after": terms.nothing().to_data()}
+            body = {"at": self.time(), "terms": terms.to_data(), "after": terms.nothing().to_data()}
             entry = self.book.append("share", f"{population}/{name}", None, body)
         self._advance(entry)
 
@@ -238,7 +245,7 @@ class Ledger:
         """
         name = f"{population}/{share}" if population else ""
         with self._charging():
-            body: dict[str, Any] = {"at": self._at(), "plan": dict(plan), "event": event.to_data()}
+            body: dict[str, Any] = {"at": self.time(), "plan": dict(plan), "event": event.to_data()}
             if name:
                 terms = self.share(population, share)
                 before = self.totals(population, share)
@@ -263,7 +270,7 @@ class Ledger:
         """
         with self._charging():
             row = self._open_reservation(seq)
-            body: dict[str, Any] = {"at": self._at(), "receipt": receipt}
+            body: dict[str, Any] = {"at": self.time(), "receipt": receipt}
             if row.share:
                 body |= self._lowered(row, event)
             elif event is not None and not isinstance(event, NoEvent):
@@ -280,7 +287,7 @@ class Ledger:
         """
         with self._charging():
             row = self._open_reservation(seq)
-            body: dict[str, Any] = {"at": self._at(), "reason": reason}
+            body: dict[str, Any] = {"at": self.time(), "reason": reason}
             if row.share:
                 totals = self.totals(*row.share.split("/"))
                 body["after"] = totals.minus(Totals.from_data(row.body["charge"])).to_data()
@@ -361,11 +368,6 @@ class Ledger:
         except LedgerUnavailable:
             if entry.kind not in ENDS:
                 raise
-
-    def _at(self) -> str:
-        """Return the time for a new row; never before the row that it follows, whatever the clock says."""
-        last = self.book.last()
-        return max(_now(), last.body.get("at", "") if last else "")
 
     def _held(self, population: str) -> tuple[Fraction, Fraction]:
         shares = self.shares(population).values()

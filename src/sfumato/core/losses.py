@@ -32,6 +32,8 @@ UNIT = 1 << 60
 UNBOUNDED = 1 << 120
 #: dp-accounting computes in float64; this share on top covers its rounding (tested against mpmath).
 SLACK = 1 + 2.0**-36
+#: Plans that lose more than this, at order 2, are priced by the Rényi conversion.
+HUGE = 1000
 
 
 def pure_loss(event: Event) -> Fraction:
@@ -169,10 +171,20 @@ def plan_epsilon(event: Event, delta: Fraction, relation: str = ADD_OR_REMOVE) -
     if (simple := pure_loss(event)) == 0:
         return simple
     try:
+        if _huge(event, relation):
+            raise _NoDistribution("huge")
         bounds = [ceil_to(_distribution(event, relation).get_epsilon_for_delta(float_down(delta)))]
     except _NoDistribution:
-        bounds = [_converted(event, delta, relation)]
+        bounds = [renyi_epsilon(event, delta, relation)]
     return min([*bounds, simple])
+
+
+def _huge(event: Event, relation: str) -> bool:
+    """Whether a loss distribution would not fit into memory: its grid has 10,000 points per unit of loss."""
+    try:
+        return renyi_loss(event, (2.0,), relation)[0] > HUGE * UNIT
+    except InvalidRequest:  # no Rényi loss of this kind
+        return False
 
 
 class _NoDistribution(Exception):
@@ -241,7 +253,8 @@ def stopped_epsilon(reserved: Event, actual: Event, delta: Fraction, relation: s
     return min(simple, ceil_to(units / UNIT + extra / (order - 1)))
 
 
-def _converted(event: Event, delta: Fraction, relation: str) -> Fraction:
+def renyi_epsilon(event: Event, delta: Fraction, relation: str) -> Fraction:
+    """Return the epsilon at `delta` by the Rényi conversion: fast, and at least that of the distribution."""
     best = LIMIT
     for order, units in zip(PLAN_ORDERS, renyi_loss(event, PLAN_ORDERS, relation), strict=True):
         if units < UNBOUNDED:
