@@ -26,6 +26,7 @@ from sfumato.core.errors import (
 from sfumato.core.event import Gaussian, NoEvent, PureDP, Repeated
 from sfumato.core.gate import Plan
 from sfumato.core.ledger import Ledger
+from sfumato.core.move import move, with_url
 from sfumato.core.project import Project, gate_here
 from sfumato.core.receipt import Output, Receipt
 from sfumato.core.verify import verify
@@ -69,65 +70,75 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path / "p")
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def anywhere(request: pytest.FixtureRequest, project: Project) -> Project:
+    """A project with its ledger in either place."""
+    if request.param == "sqlite":
+        return project
+    done = move(project.book(), request.getfixturevalue("postgres").url())
+    (project.root / "sfumato.toml").write_text(with_url(POLICY, done.to) or "")
+    return Project(project.root)
+
+
 def spent(project: Project) -> float:
     return float(project.ledger.balances()[0].spent_epsilon)
 
 
-def test_a_release_is_charged_before_noise_and_leaves_a_receipt(project: Project, tmp_path: Path) -> None:
+def test_a_release_is_charged_before_noise_and_leaves_a_receipt(anywhere: Project, tmp_path: Path) -> None:
     output = tmp_path / "out.bin"
-    with project.gate().open(plan()) as permit:
-        assert spent(project) == 0.25
+    with anywhere.gate().open(plan()) as permit:
+        assert spent(anywhere) == 0.25
         output.write_bytes(permit.entropy.bytes(16))
         receipt = permit.settle([Output.of(output)], facts={"answers": 1})
     receipt.write(tmp_path / "receipt.json")
     again = Receipt.read(tmp_path / "receipt.json")
-    again.verify_ledger(project.ledger)
+    again.verify_ledger(anywhere.ledger)
     assert again.verify_files([output, tmp_path / "receipt.json"]) == (tmp_path / "receipt.json",)
     assert again.guarantee == "proven"
     assert again.recorded
-    assert list(project.receipts.glob("*.json"))
+    assert list(anywhere.receipts.glob("*.json"))
 
 
-def test_an_exception_before_any_noise_gives_the_charge_back(project: Project) -> None:
-    with pytest.raises(RuntimeError), project.gate().open(plan()):
+def test_an_exception_before_any_noise_gives_the_charge_back(anywhere: Project) -> None:
+    with pytest.raises(RuntimeError), anywhere.gate().open(plan()):
         raise RuntimeError
-    assert spent(project) == 0
-    assert [row.kind for row in project.ledger.entries()][-2:] == ["reserve", "void"]
+    assert spent(anywhere) == 0
+    assert [row.kind for row in anywhere.ledger.entries()][-2:] == ["reserve", "void"]
 
 
 @pytest.mark.parametrize("use", [lambda permit: permit.entropy, lambda permit: permit.releasing()])
-def test_after_noise_or_release_an_exception_leaves_the_charge(project: Project, use) -> None:
+def test_after_noise_or_release_an_exception_leaves_the_charge(anywhere: Project, use) -> None:
     def interrupted() -> None:
-        with project.gate().open(plan()) as permit:
+        with anywhere.gate().open(plan()) as permit:
             use(permit)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert spent(project) == 0.25
-    assert verify(project.ledger).unfinished
+    assert spent(anywhere) == 0.25
+    assert verify(anywhere.ledger).unfinished
 
 
-def test_leaving_without_settling_leaves_the_charge(project: Project) -> None:
-    with project.gate().open(plan()):
+def test_leaving_without_settling_leaves_the_charge(anywhere: Project) -> None:
+    with anywhere.gate().open(plan()):
         pass
-    assert spent(project) == 0.25
+    assert spent(anywhere) == 0.25
 
 
-def test_a_permit_ends_once(project: Project) -> None:
-    with project.gate().open(plan()) as permit:
+def test_a_permit_ends_once(anywhere: Project) -> None:
+    with anywhere.gate().open(plan()) as permit:
         permit.settle()
         for use in (permit.settle, permit.releasing, lambda: permit.entropy):
             with pytest.raises(InvalidRequest, match="has ended"):
                 use()
 
 
-def test_an_early_stop_settles_down(project: Project) -> None:
-    with project.gate().open(plan(event=Repeated(Gaussian(50), 100))) as permit:
+def test_an_early_stop_settles_down(anywhere: Project) -> None:
+    with anywhere.gate().open(plan(event=Repeated(Gaussian(50), 100))) as permit:
         permit.entropy.bytes(1)
-        high = spent(project)
+        high = spent(anywhere)
         receipt = permit.settle(event=Repeated(Gaussian(50), 3))
-    assert spent(project) < high
+    assert spent(anywhere) < high
     assert receipt.body["settled_event"]["times"] == 3
 
 
@@ -139,22 +150,22 @@ def test_an_early_stop_settles_down(project: Project) -> None:
         ({}, None),
     ],
 )
-def test_purposes_limit_what_passes(project: Project, change: dict, says: str | None) -> None:
+def test_purposes_limit_what_passes(anywhere: Project, change: dict, says: str | None) -> None:
     if says is None:
-        project.gate().check(plan())
+        anywhere.gate().check(plan())
         return
-    head = project.ledger.head()
+    head = anywhere.ledger.head()
     with pytest.raises(PolicyRefused, match=says) as caught:
-        project.gate().open(plan(**change))
+        anywhere.gate().open(plan(**change))
     assert caught.value.exit_code == 3
-    assert project.ledger.head() == head
+    assert anywhere.ledger.head() == head
 
 
-def test_a_spent_budget_refuses_and_records_nothing(project: Project) -> None:
-    head = project.ledger.head()
+def test_a_spent_budget_refuses_and_records_nothing(anywhere: Project) -> None:
+    head = anywhere.ledger.head()
     with pytest.raises(BudgetSpent, match="Largest that would fit: epsilon"):
-        project.gate().open(plan(event=PureDP(20)))
-    assert project.ledger.head() == head
+        anywhere.gate().open(plan(event=PureDP(20)))
+    assert anywhere.ledger.head() == head
 
 
 def test_without_a_project_filters_pass_unrecorded_and_budgets_do_not(tmp_path: Path, monkeypatch) -> None:
@@ -175,11 +186,11 @@ def test_proven_needs_an_event_and_an_event_needs_proven() -> None:
             plan(**wrong)
 
 
-def test_a_seeded_source_is_stamped(project: Project) -> None:
-    with project.gate(entropy=SeededEntropy(1)).open(plan()) as permit:
+def test_a_seeded_source_is_stamped(anywhere: Project) -> None:
+    with anywhere.gate(entropy=SeededEntropy(1)).open(plan()) as permit:
         permit.entropy.bytes(1)
         assert "not_private" in permit.settle().body
-    with project.gate().open(plan()) as permit:
+    with anywhere.gate().open(plan()) as permit:
         permit.entropy.bytes(1)
         assert "not_private" not in permit.settle().body
 

@@ -32,7 +32,7 @@ from sfumato.core.losses import (
     renyi_loss,
     stopped_epsilon,
 )
-from sfumato.core.numbers import LIMIT, Amount, brief, rational, text
+from sfumato.core.numbers import LIMIT, Amount, brief, rational, spelled, text
 
 Kind = Literal["filter", "sum"]
 KINDS: tuple[Kind, ...] = ("filter", "sum")
@@ -94,9 +94,7 @@ class Totals:
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Totals:
         """Read totals back from the ledger."""
-        return cls(
-            Fraction(data["epsilon"]), Fraction(data["delta"]), tuple(int(value) for value in data["renyi"])
-        )
+        return cls(spelled(data["epsilon"]), spelled(data["delta"]), tuple(map(int, data["renyi"])))
 
 
 def _add(total: Fraction, amount: Fraction) -> Fraction:

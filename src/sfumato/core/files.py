@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
 
 @contextlib.contextmanager
 def whole(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
@@ -58,7 +60,7 @@ def sha256_of(path: Path) -> str:
 
 def canonical(value: Any) -> bytes:
     """Return the one JSON encoding of `value` that hashes are taken over (sorted keys, no spaces, no NaN)."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    return _CANONICAL.encode(value).encode()
 
 
 def digest_of(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from decimal import Decimal
 from fractions import Fraction
@@ -34,6 +35,8 @@ def rational(value: Amount, *, name: str = "amount") -> Fraction:
             if not math.isfinite(value):
                 raise ValueError(value)
             exact = _simplest(value)
+        elif isinstance(value, str):
+            exact = spelled(value)
         else:
             exact = Fraction(value)
     except (ValueError, TypeError, ZeroDivisionError, OverflowError) as error:
@@ -43,6 +46,12 @@ def rational(value: Amount, *, name: str = "amount") -> Fraction:
     if exact < 0 or exact > LIMIT:
         raise InvalidRequest(f"{name} must lie in 0..{LIMIT}, got {value!r}")
     return exact
+
+
+@functools.lru_cache(maxsize=4096)
+def spelled(value: str) -> Fraction:
+    """Return the rational that a text spells; the same few are read over and over from a ledger."""
+    return Fraction(value)
 
 
 def _simplest(value: float) -> Fraction:
