@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from sfumato.core.errors import (
     InvalidRequest,
     LedgerRolledBack,
     LedgerTampered,
+    PolicyError,
     PolicyRefused,
     ReceiptInvalid,
 )
@@ -242,6 +244,55 @@ def test_a_kept_receipt_guards_the_book_where_the_anchor_is_lost(project: Projec
         Project(project.root).gate()
 
 
+def test_a_torn_or_stray_file_among_the_receipts_stops_nobody(project: Project) -> None:
+    with project.gate().open(plan()) as permit:
+        permit.settle()
+    for name, text in ((".sfumato-x1.json", '{"format"'), ("9999.json", "{"), ("notes.json", "[]")):
+        (project.receipts / name).write_text(text)
+    Receipt({"guarantee": {"type": "heuristic"}, "outputs": []}).write(
+        project.receipts / "999999999999-0.json"
+    )
+    assert project.gate()
+    old = (project.root / ".sfumato" / "ledger.db").read_bytes()
+    with project.gate().open(plan()) as permit:
+        permit.settle()
+    project.ledger.close()
+    (project.root / ".sfumato" / "ledger.db").write_bytes(old)
+    where = str(project.root / ".sfumato" / "ledger.db")
+    Project(project.root).anchor(where).path.unlink()
+    with pytest.raises(LedgerRolledBack):
+        Project(project.root).gate()
+
+
+def test_a_forged_receipt_does_not_poison_the_book(project: Project, receipt: Receipt) -> None:
+    forged = json.loads(json.dumps(receipt.to_data()))
+    for row in forged["ledger_rows"]:
+        row["seq"] += 500
+    with pytest.raises(ReceiptInvalid):
+        Receipt.from_data(forged)
+    with project.gate().open(plan()) as permit:
+        permit.settle()
+
+
+def test_noise_comes_through_a_permit_only(project: Project) -> None:
+    assert not hasattr(project.gate(), "entropy")
+
+
+def test_a_ledger_without_its_policy_and_a_project_in_a_project_are_refused(project: Project) -> None:
+    with pytest.raises(InvalidRequest, match="second budget"):
+        Project.init(project.root / "deeper")
+    (project.root / "sfumato.toml").unlink()
+    with pytest.raises(PolicyError, match="Put the policy back"):
+        Project.find(project.root)
+
+
+def test_a_failed_settlement_leaves_the_permit_usable_and_the_charge_standing(project: Project) -> None:
+    with project.gate().open(plan(event=Repeated(Gaussian(50), 10))) as permit:
+        with pytest.raises(InvalidRequest, match="never to more"):
+            permit.settle(event=Repeated(Gaussian(50), 11))
+        assert permit.settle().recorded
+
+
 def test_shares_stay_as_opened_and_a_raise_needs_a_reason(project: Project) -> None:
     project.ledger.close()
     path = project.root / "sfumato.toml"
@@ -315,8 +366,8 @@ def _names(folder: Path) -> list[str]:
     return [path.name for path in (folder / "released").iterdir()]
 
 
-def _kills(folder: Path, place: str, count: int, mode: str = "release") -> tuple[set[int], set[int]]:
-    """Kill a releasing process at random moments; return the reservations released and those charged."""
+def _kills(folder: Path, place: str, count: int, mode: str = "release") -> tuple[int, int]:
+    """Kill a releasing process at random moments; count the releases and the uncharged."""
     _prepare(folder, place)
     dice = random.Random(7)
     for _ in range(count):
@@ -347,26 +398,28 @@ def _until_one_more(folder: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.002)
 
 
-def _outcome(folder: Path, place: str) -> tuple[set[int], set[int]]:
+def _outcome(folder: Path, place: str) -> tuple[int, int]:
+    """Count the releases, and those of them that no charge of their own stands behind."""
     ledger = Ledger(place, FileAnchor(folder / "l.heads"))
     verify(ledger)
-    released = {int(name.split("-")[0]) for name in _names(folder)}
+    released = Counter(int(name.split("-")[0]) for name in _names(folder))
     charged = {row.seq for row in ledger.entries() if row.kind == "reserve"}
-    return released, charged
+    return released.total(), sum(n - (seq in charged) for seq, n in released.items())
 
 
 def test_kills_leave_no_uncharged_release(place: str, tmp_path: Path) -> None:
-    released, charged = _kills(tmp_path, place, 8)
+    released, uncharged = _kills(tmp_path, place, 8)
     assert released
-    assert released <= charged
+    assert not uncharged
 
 
 def test_the_harness_finds_a_release_that_is_charged_afterwards(place: str, tmp_path: Path) -> None:
-    released, charged = _kills(tmp_path, place, 8, "careless")
-    assert not released <= charged
+    released, uncharged = _kills(tmp_path, place, 4, "careless")
+    assert released
+    assert uncharged
 
 
-def _server_kills(postgres, folder: Path, count: int, mode: str) -> tuple[set[int], set[int]]:
+def _server_kills(postgres, folder: Path, count: int, mode: str) -> tuple[int, int]:
     """Kill the server under a releasing process at random moments, and start it again."""
     place = postgres.url()
     _prepare(folder, place)
@@ -383,27 +436,28 @@ def _server_kills(postgres, folder: Path, count: int, mode: str) -> tuple[set[in
 
 
 def test_kills_of_the_server_leave_no_uncharged_release(postgres, tmp_path: Path) -> None:
-    released, charged = _server_kills(postgres, tmp_path, 8, "release")
-    assert len(released) >= 8
-    assert released <= charged
+    released, uncharged = _server_kills(postgres, tmp_path, 5, "release")
+    assert released >= 5
+    assert not uncharged
 
 
 def test_the_harness_finds_an_uncharged_release_when_the_server_dies(postgres, tmp_path: Path) -> None:
-    released, charged = _server_kills(postgres, tmp_path, 8, "careless")
-    assert not released <= charged
+    released, uncharged = _server_kills(postgres, tmp_path, 4, "careless")
+    assert released
+    assert uncharged
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_three_hundred_kills_leave_no_uncharged_release(place: str, tmp_path: Path) -> None:
-    released, charged = _kills(tmp_path, place, 300)
-    assert len(released) >= 300
-    assert released <= charged
+    released, uncharged = _kills(tmp_path, place, 300)
+    assert released >= 300
+    assert not uncharged
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_hundred_kills_of_the_server_leave_no_uncharged_release(postgres, tmp_path: Path) -> None:
-    released, charged = _server_kills(postgres, tmp_path, 100, "release")
-    assert len(released) >= 100
-    assert released <= charged
+    released, uncharged = _server_kills(postgres, tmp_path, 100, "release")
+    assert released >= 100
+    assert not uncharged

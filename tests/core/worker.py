@@ -75,7 +75,7 @@ def careless(folder: Path) -> None:
     """The wrong twin: release first, charge afterwards."""
     door = gate(folder)
     while True:
-        (folder / "released" / f"{door.ledger.head().seq + 1}-x").touch()  # type: ignore[union-attr]
+        (folder / "released" / f"{door.ledger.head().seq + 1}-{os.getpid()}").touch()  # type: ignore[union-attr]
         time.sleep(0.02)
         with door.open(plan("0.000001")) as permit:
             permit.settle()

@@ -10,21 +10,21 @@ import contextlib
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sfumato.core.anchor import Head
-from sfumato.core.errors import IntegrityError, LedgerMoved, LedgerTampered
+from sfumato.core.errors import IntegrityError, LedgerMoved, LedgerTampered, LedgerUnavailable
 from sfumato.core.files import canonical
 
 BUSY_SECONDS = 120.0
+#: Rows read at a time: a reader that is left half-way must not keep writers from committing.
+PAGE = 1000
 ROOT_HASH = "0" * 64
 #: How a PostgreSQL URL begins.
 SCHEMES = ("postgresql://", "postgres://")
-#: Rows read at a time.
-PAGE = 2000
 COLUMNS = "seq, kind, share, ref, body, prev, hash"
 
 SCHEMA = """
@@ -121,7 +121,7 @@ class Book(abc.ABC):
         """Add one row as it stands; call it inside `writing`."""
 
     @abc.abstractmethod
-    def _rows(self, columns: str, clause: str, values: tuple[Any, ...]) -> Iterable[tuple[Any, ...]]:
+    def _rows(self, columns: str, clause: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         """Run one SELECT."""
 
     def append(self, kind: str, share: str, ref: int | None, body: dict[str, Any]) -> Entry:
@@ -150,12 +150,15 @@ class Book(abc.ABC):
         return self._one("WHERE kind = ? AND share = ? ORDER BY seq DESC LIMIT 1", (kind, share))
 
     def all(self, *, kind: str | None = None, after: int = 0) -> Iterator[Entry]:
-        """Iterate over rows in order; a page at a time, because a writer may come between."""
+        """Iterate over rows in order."""
         where, values = ("AND kind = ?", (kind,)) if kind else ("", ())
         clause = f"WHERE seq > ? {where} ORDER BY seq LIMIT {PAGE}"
-        while rows := list(self._rows(COLUMNS, clause, (after, *values))):
+        while True:
+            rows = self._rows(COLUMNS, clause, (after, *values))
             for row in rows:
                 yield _entry(row)
+            if len(rows) < PAGE:
+                return
             after = rows[-1][0]
 
     def hashes(self, size: int) -> list[str]:
@@ -200,12 +203,14 @@ class SQLiteBook(Book):
                 f"there is no ledger at {path}. If it was lost, restore it from a backup; `sfumato init` "
                 "starts a new one only in a folder that has none."
             )
-        self.connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+        with self._named():
+            self.connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
         try:
-            self._prepare(create)
-        except sqlite3.DatabaseError as error:
+            with self._named():
+                self._prepare(create)
+        except BaseException:
             self.connection.close()
-            raise LedgerTampered(f"the ledger {path} is not a whole SQLite file: {error}") from error
+            raise
 
     def _prepare(self, create: bool) -> None:
         self.connection.execute("PRAGMA journal_mode=DELETE")
@@ -220,6 +225,19 @@ class SQLiteBook(Book):
                 f"the ledger {self.path} has format {version}, and this version of Sfumato reads format 1"
             )
 
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Name what SQLite complains of: a lock or a full disk is no damage."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise LedgerUnavailable(
+                f"the ledger {self.path} cannot be used now: {error}. Another process may hold it, the disk "
+                "may be full, or it may not be yours to write. Nothing was charged; try again."
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise LedgerTampered(f"the ledger {self.path} is not a whole SQLite file: {error}") from error
+
     def _version(self) -> int:
         return int(self.connection.execute("PRAGMA user_version").fetchone()[0])
 
@@ -230,13 +248,15 @@ class SQLiteBook(Book):
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
         """Hold the one write lock; commit at the end, or roll back on an exception."""
-        self.connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self.connection.execute("ROLLBACK")
-            raise
-        self.connection.execute("COMMIT")
+        with self._named():
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self.connection.execute("COMMIT")
+            except BaseException:
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
+                raise
 
     def put(self, entry: Entry) -> None:
         """Add one row as it stands; call it inside `writing`."""
@@ -267,8 +287,9 @@ class SQLiteBook(Book):
         self.put(entry)
         self.connection.execute(SEAL)
 
-    def _rows(self, columns: str, clause: str, values: tuple[Any, ...]) -> Iterable[tuple[Any, ...]]:
-        return self.connection.execute(f"SELECT {columns} FROM entries {clause}", values)
+    def _rows(self, columns: str, clause: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        with self._named():
+            return self.connection.execute(f"SELECT {columns} FROM entries {clause}", values).fetchall()
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
@@ -279,7 +300,18 @@ def _entry(row: tuple[Any, ...]) -> Entry:
             raise ValueError(body[:40])
     except (ValueError, TypeError) as error:
         raise LedgerTampered(f"row {seq} of the ledger does not read: {error}") from error
-    return Entry(seq, kind, share, ref, data, prev, digest)
+    entry = Entry(seq, kind, share, ref, data, prev, digest)
+    # Every row is checked when it is read: an edited total must not admit a release before anyone verifies.
+    try:
+        sound = entry.computed_hash() == digest
+    except (TypeError, ValueError):
+        sound = False
+    if not sound:
+        raise LedgerTampered(
+            f"row {seq} of the ledger was edited: its content does not match its hash. Nothing may be "
+            "released; compare with a backup and with the receipts."
+        )
+    return entry
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
@@ -182,7 +182,7 @@ class PostgresBook(Book):
                 (*values, canonical(entry.body).decode(), entry.prev, entry.hash),
             )
 
-    def _rows(self, columns: str, clause: str, values: tuple[Any, ...]) -> Iterable[tuple[Any, ...]]:
+    def _rows(self, columns: str, clause: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         query = f"SELECT {columns} FROM {self._table} {clause.replace('?', '%s')}"
         with self._failures():
             return self._live().execute(query, values).fetchall()

@@ -13,7 +13,7 @@ SfumatoError                     exit 1  anything else that went wrong
 │   ├── LedgerRolledBack                 the book is older than a head that was already seen
 │   ├── LedgerMoved                      the book was closed when it moved to another place
 │   └── ReceiptInvalid                   a receipt does not match itself, its files or the book
-├── LedgerUnavailable            exit 1  the ledger or its witness cannot be reached; nothing is released
+├── LedgerUnavailable            exit 1  the ledger or its witness is locked, full or out of reach
 ├── MediaError                   exit 1  one input file cannot be made safe
 │   ├── UnreadableMedia                  truncated, garbage, empty, or no permission
 │   ├── UnsupportedMedia                 a format or feature that is not handled
@@ -108,7 +108,7 @@ class ReceiptInvalid(IntegrityError):
 
 
 class LedgerUnavailable(SfumatoError):
-    """The ledger's server or its witness cannot be reached, and without it nothing may be released."""
+    """The ledger or its witness cannot be read or written now: locked, disk full, no server, no right."""
 
 
 class MediaError(SfumatoError):

@@ -15,7 +15,7 @@ from typing import Any
 from sfumato.core.accounting import Share, Totals
 from sfumato.core.event import Event, Gaussian, Laplace, PoissonSampled, PureDP, Repeated
 from sfumato.core.ledger import Ledger
-from sfumato.core.losses import ADD_OR_REMOVE, pure_loss, renyi_epsilon
+from sfumato.core.losses import ADD_OR_REMOVE, pure_loss, rough_epsilon
 from sfumato.core.numbers import brief, text
 
 #: Counting stops here. A plan that is priced by its loss distribution costs time for every price.
@@ -148,7 +148,7 @@ class _Room:
         """The same by a price that is fast and never too low."""
         if not self.slow or _pure(event):
             return self.fits(event)
-        price = min(renyi_epsilon(event, self.delta, self.terms.relation), pure_loss(event))
+        price = min(rough_epsilon(event, self.delta, self.terms.relation), pure_loss(event))
         return self.terms.fits(self.before.plus(Totals(price, self.delta)))
 
     def count(self, event: Event) -> str:
