@@ -85,6 +85,7 @@ def test_the_core_loads_neither_torch_nor_pixels() -> None:
         "rich",
         "numpy",
         "dp_accounting",
+        "psycopg",
     }
 
 

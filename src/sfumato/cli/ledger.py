@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sfumato.core.outlook import Point
 
 #: How the part of a share that is spent is drawn: nothing to all of it.
-BARS = ".▁▂▃▄▅▆▇█"
+BARS = "_.-:=+*#@"
 COLUMNS = 40
 
 
