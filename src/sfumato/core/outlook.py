@@ -100,7 +100,7 @@ def outlook(ledger: Ledger, questions: Questions | None = None) -> list[Outlook]
     """Answer for every share what could be released now with what is left of it.
 
     >>> ledger = Ledger(":memory:")
-    >>> ledger.open_population("residents", epsilon=1, delta="1e-6", unit="person")
+    >>> _ = ledger.open_population("residents", epsilon=1, delta="1e-6", unit="person")
     >>> ledger.open_share("residents", "all", kind="filter", epsilon=1, delta="1e-6")
     >>> outlook(ledger, Questions(gaussian=(Fraction(50),)))[0].answers[0].value
     '121'
