@@ -9,12 +9,16 @@ import platformdirs
 
 from sfumato.core.anchor import FileAnchor
 from sfumato.core.book import Book
+from sfumato.core.consent import Register
 from sfumato.core.entropy import SYSTEM, Entropy
 from sfumato.core.errors import InvalidRequest, LedgerTampered, PolicyError
 from sfumato.core.files import digest_of, write_whole
 from sfumato.core.gate import Gate
+from sfumato.core.identity import Actor, Pseudonyms, local_actor
 from sfumato.core.ledger import Ledger
 from sfumato.core.policy import FILE_NAME, Policy
+from sfumato.core.raising import declare_roles
+from sfumato.core.tokens import Tokens
 
 FOLDER = ".sfumato"
 
@@ -122,6 +126,8 @@ class Project:
             IntegrityError: the book is missing, was edited, or is older than its anchor.
         """
         ledger = self.book()
+        if self.policy.roles is not None:
+            declare_roles(ledger)
         for name, population in self.policy.populations.items():
             ledger.open_population(
                 name,
@@ -141,9 +147,42 @@ class Project:
         path = self.root / FOLDER / "ledger.db"
         return Ledger(path, self._anchor(path))
 
-    def gate(self, *, entropy: Entropy = SYSTEM) -> Gate:
-        """Return the project's gate."""
-        return Gate(self.policy, self.ledger, receipts=self.receipts, entropy=entropy)
+    def gate(self, *, entropy: Entropy = SYSTEM, actor: Actor | None = None) -> Gate:
+        """Return the project's gate, for whoever runs this process or for the holder of a token."""
+        return Gate(
+            self.policy,
+            self.ledger,
+            receipts=self.receipts,
+            entropy=entropy,
+            actor=actor or self.actor,
+            consent=lambda: self.consent,
+        )
+
+    @cached_property
+    def actor(self) -> Actor:
+        """Who runs this process, with the role that the policy gives them."""
+        return local_actor(self.policy, self.root / FOLDER)
+
+    @cached_property
+    def consent(self) -> Register:
+        """The consent register; it makes keyed hashes of the subjects' names.
+
+        Raises:
+            IntegrityError: it was edited, or is older than its anchor.
+        """
+        folder = self.root / FOLDER
+        return Register(
+            folder / "consent.db",
+            pseudonym=Pseudonyms.of(folder).subject,
+            anchor=lambda identity: FileAnchor(_state() / "anchors" / f"consent-{identity}.heads"),
+            actor=self.actor,
+        )
+
+    @property
+    def tokens(self) -> Tokens:
+        """The tokens of this project."""
+        path = self.root / FOLDER
+        return Tokens(path / "tokens.json", _identity(path / "ledger.db"), actor=self.actor)
 
     def _anchor(self, path: Path) -> FileAnchor:
         try:

@@ -11,6 +11,7 @@ from sfumato.core.book import ROOT_HASH, Entry
 from sfumato.core.errors import LedgerTampered
 from sfumato.core.event import Event
 from sfumato.core.ledger import Ledger
+from sfumato.core.raising import fault
 
 ROUNDING = Fraction(1, 10**7)
 
@@ -41,6 +42,9 @@ class _Reading:
     totals: dict[str, Totals] = field(default_factory=dict)
     reserved: dict[int, Entry] = field(default_factory=dict)
     releases: int = 0
+    roles: bool = False
+    declared: dict[str, int] = field(default_factory=dict)
+    proposals: dict[int, Entry] = field(default_factory=dict)
 
 
 def verify(ledger: Ledger, *, progress: Callable[[int], None] | None = None) -> Verification:
@@ -85,7 +89,27 @@ def _genesis(state: _Reading, entry: Entry) -> None:
 
 
 def _population(state: _Reading, entry: Entry) -> None:
-    state.budgets[entry.share] = (Fraction(entry.body["epsilon"]), Fraction(entry.body["delta"]))
+    budget = (Fraction(entry.body["epsilon"]), Fraction(entry.body["delta"]))
+    before = state.budgets.get(entry.share)
+    if before is not None and (budget[0] > before[0] or budget[1] > before[1]) and state.roles:
+        approval = entry.body.get("approval", {})
+        proposal = state.proposals.get(approval.get("proposal"))
+        if problem := fault(proposal, state.declared[entry.share], entry.share, entry.body, approval):
+            raise _bad(entry, f"it raises a budget, and {problem}")
+    state.budgets[entry.share], state.declared[entry.share] = budget, entry.seq
+
+
+def _roles(state: _Reading, entry: Entry) -> None:
+    state.roles = True
+
+
+def _proposal(state: _Reading, entry: Entry) -> None:
+    state.proposals[entry.seq] = entry
+
+
+def _refusal(state: _Reading, entry: Entry) -> None:
+    if entry.share or entry.ref is not None:
+        raise _bad(entry, "a refusal is about no share and ends nothing")
 
 
 def _share(state: _Reading, entry: Entry) -> None:
@@ -183,4 +207,7 @@ _RULES: dict[str, Callable[[_Reading, Entry], None]] = {
     "reserve": _reserve,
     "settle": _settle,
     "void": _void,
+    "roles": _roles,
+    "proposal": _proposal,
+    "refusal": _refusal,
 }
