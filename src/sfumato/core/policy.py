@@ -334,6 +334,8 @@ def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
             current = current.model_fields[str(part)].annotation
         elif get_origin(current) is dict:
             current = get_args(current)[1]
+        if type(None) in get_args(current):  # an optional section
+            current = get_args(current)[0]
     if isinstance(current, type) and issubclass(current, BaseModel):
         return list(current.model_fields)
     return []

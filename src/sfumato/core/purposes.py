@@ -62,7 +62,7 @@ def _allowed(plan: Plan, purpose: Purpose, actor: Actor, at: datetime) -> None:
             f"{', '.join(purpose.actions) or 'none'}. The rule: {key}.actions in {FILE_NAME}.",
             rule=f"{key}.actions",
         )
-    if purpose.expires is not None and at.date() > purpose.expires:
+    if purpose.expires is not None and at.astimezone(UTC).date() > purpose.expires:
         raise PolicyRefused(
             f"the purpose {plan.purpose!r} ended with {purpose.expires.isoformat()} (UTC). If the use is "
             f"still lawful, its owner may set a later day. The rule: {key}.expires in {FILE_NAME}.",
