@@ -228,9 +228,9 @@ def test_import_and_again(tmp_path: Path) -> None:
     [
         (f",research,{PAST},", "line 3 .* names no subject"),
         (f"Ann,reserch,{PAST},", "declared: care, research"),
-        (f"Ann,,{PAST},", "names the purpose ''"),
+        (f"Ann,,{PAST},", "line 3 .* names no declared purpose"),
         ("Ann,research,,", "has no date"),
-        ("Ann,research,yesterday,", "'yesterday' is not a day"),
+        ("Ann,research,yesterday,", "line 3 .* under given .* is not a day"),
         ("Ann,research,2999-01-01,", "lies in the future"),
         ('Ann,"research', "does not read as a CSV"),
     ],

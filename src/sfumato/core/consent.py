@@ -360,7 +360,8 @@ def _items(
         raise InvalidRequest(f"{where} names no subject")
     if not purpose or (known is not None and purpose not in known):
         raise InvalidRequest(
-            f"{where} names the purpose {purpose!r}; declared: {', '.join(sorted(known or ())) or 'none'}"
+            f"{where} names no declared purpose (what stands there is not shown, it may be a person's name); "
+            f"declared: {', '.join(sorted(known or ())) or 'none'}"
         )
     if not row[GIVEN] and not row[WITHDRAWN]:
         raise InvalidRequest(f"{where} has no date under given or withdrawn")
@@ -368,8 +369,11 @@ def _items(
         if text := row[kind]:
             try:
                 day = date.fromisoformat(text.strip())
-            except ValueError as error:
-                raise InvalidRequest(f"{where}: {text!r} is not a day such as 2030-12-31") from error
+            except ValueError:
+                raise InvalidRequest(
+                    f"{where}: what stands under {kind} (not shown, it may be a person's name) is not a day "
+                    "such as 2030-12-31"
+                ) from None
             yield kind, subject, purpose, day, source
 
 

@@ -41,6 +41,11 @@ name = {name}
 # epsilon = 1
 # delta = 1e-6
 
+# Who may do what? Without this section, whoever can open the project is its owner. See `sfumato roles`.
+# [roles]
+# owner = ["maria", "jan"]
+# analyst = ["eva"]
+
 [redact]
 hide = ["face"]
 cover = "fill"
@@ -183,6 +188,12 @@ class Project:
         """The tokens of this project."""
         path = self.root / FOLDER
         return Tokens(path / "tokens.json", _identity(path / "ledger.db"), actor=self.actor)
+
+    def close(self) -> None:
+        """Close the files that were opened."""
+        for name in ("ledger", "consent"):
+            if (opened := self.__dict__.pop(name, None)) is not None:
+                opened.close()
 
     def _anchor(self, path: Path) -> FileAnchor:
         try:
