@@ -183,6 +183,16 @@ def test_a_token_does_what_it_is_limited_to() -> None:
     check(plan(), ended, at=NOW - timedelta(seconds=1))
 
 
+def test_a_clock_set_back_does_not_bring_a_token_back() -> None:
+    ledger = Ledger(":memory:")
+    with ledger.book.writing():
+        ledger.book.append("refusal", "", None, {"at": "2999-01-01T00:00:00.000000+00:00"})
+    ended = Actor("token:1", "analyst", expires=datetime(2998, 1, 1, tzinfo=UTC))
+    with pytest.raises(PolicyRefused, match="the token ended"):
+        Gate(Policy.parse(POLICY), ledger, actor=ended).check(plan())
+    Gate(Policy.parse(POLICY), Ledger(":memory:"), actor=ended).check(plan())
+
+
 # Refusals
 
 
@@ -241,6 +251,12 @@ def test_versions_stay_off_a_proven_receipt() -> None:
     assert proven.to_data()["datasets"] == [{"name": "scans"}]
     assert plan().to_data()["datasets"] == [{"name": "scans", "version": "v1"}]
     assert "datasets" not in plan(datasets=()).to_data()
+
+
+@pytest.mark.parametrize("wrong", [("scans", "v1"), (("scans",),), (("scans", 1),), (["scans", "v1"],)])
+def test_datasets_are_named_with_their_version(wrong: object) -> None:
+    with pytest.raises(InvalidRequest, match="pairs of name and version"):
+        plan(datasets=wrong)
 
 
 def test_a_gate_of_a_policy_with_roles_must_know_who_acts() -> None:

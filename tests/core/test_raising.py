@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
+import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -143,6 +145,62 @@ def test_without_roles_one_person_and_a_reason_do(tmp_path: Path) -> None:
     raising.raise_alone(Project(tmp_path / "p"), "residents", reason="because")
     assert budget(tmp_path / "p") == 2
     verify(Project(tmp_path / "p").ledger)
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can be two users")
+def test_two_users_of_one_machine_raise_a_budget(tmp_path: Path) -> None:
+    """Two processes of two users, in a folder that is shared by a group, as the sharp edges describe."""
+    Project.init(tmp_path / "p").ledger.close()
+    root = tmp_path / "p"
+    shared = "[roles]\nowner = [{}]\n[ledger]\nanchor = {!r}\n".format(
+        '"uid:54321", "uid:54322"', str(root / ".sfumato" / "heads")
+    )
+    write(root, roles=shared)
+    Project(root).ledger.close()
+    write(root, "2", roles=shared)
+    for folder in (root, *root.parents):
+        if folder.is_relative_to(tmp_path.parents[1]):
+            folder.chmod(0o755)
+    for path in (root / ".sfumato", *(root / ".sfumato").rglob("*")):
+        os.chown(path, -1, 54320)
+        path.chmod(0o2770 if path.is_dir() else 0o660)
+
+    def propose() -> None:
+        raising.propose(Project(root), "residents", reason="because")
+
+    def approve() -> None:
+        raising.approve(Project(root), "residents")
+
+    assert as_user(54321, propose) == ""
+    assert "another owner must" in as_user(54321, approve)
+    assert "'raise'" in as_user(54323, approve)
+    assert budget(root) == 1
+    assert as_user(54322, approve) == ""
+    assert budget(root) == 2
+
+
+def as_user(user: int, call: Callable[[], None]) -> str:
+    """Do something as another user, in a child of this process; return what it raised."""
+    read, write_end = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a fork beside threads: this child touches none of them
+        child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(54320)
+            os.setuid(user)
+            os.umask(0o007)
+            call()
+        except BaseException as error:
+            os.write(write_end, f"{type(error).__name__}: {error}".encode())
+        finally:
+            os._exit(0)
+    os.close(write_end)
+    with open(read, encoding="utf-8") as pipe:  # noqa: PTH123
+        said = pipe.read()
+    os.waitpid(child, 0)
+    return said
 
 
 # One identity, anything it can do

@@ -77,6 +77,9 @@ class Plan:
             raise InvalidRequest(f"guarantee must be one of {', '.join(GUARANTEES)}, got {self.guarantee!r}")
         if (self.guarantee == "proven") == isinstance(self.event, NoEvent):
             raise InvalidRequest("a guarantee is 'proven' exactly when the plan has a privacy event")
+        for item in self.datasets:
+            if not isinstance(item, tuple) or [type(part) for part in item] != [str, str]:
+                raise InvalidRequest(f"datasets are pairs of name and version, got {item!r}")
 
     def to_data(self) -> dict[str, Any]:
         """Return plain data, as the receipt shows it."""
