@@ -127,10 +127,11 @@ def test_every_role_action_and_purpose(role: str, action: str, purpose: str) -> 
 
 def test_an_unknown_action_is_the_owners_alone() -> None:
     bare = '[project]\nname = "x"'
-    check(plan(action="melt"), OWNER, source=bare)
-    for role in (*ROLES[1:], None):
-        with pytest.raises(PolicyRefused, match="'melt'"):
-            check(plan(action="melt"), Actor("uid:1", role), source=bare)
+    for action in ("melt", *(set(RIGHTS) - set(ACTIONS))):
+        check(plan(action=action), OWNER, source=bare)
+        for role in (*ROLES[1:], None):
+            with pytest.raises(PolicyRefused, match=f"'{action}' is none of the actions"):
+                check(plan(action=action), Actor("uid:1", role), source=bare)
 
 
 # Time

@@ -13,8 +13,7 @@ Days, not hours, decide: of two entries of one day the later one in the register
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -22,12 +21,12 @@ from typing import Any
 
 from sfumato.core.anchor import FileAnchor
 from sfumato.core.book import ROOT_HASH, Book, Entry
+from sfumato.core.consent_csv import GIVEN, WITHDRAWN, Item, read_csv
 from sfumato.core.entropy import SYSTEM
 from sfumato.core.errors import InvalidRequest, LedgerRolledBack, LedgerTampered, PolicyRefused
 from sfumato.core.identity import LOCAL_OWNER, Actor
 
 FORMAT = "sfumato-consent/1"
-GIVEN, WITHDRAWN = "given", "withdrawn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,11 +228,11 @@ class Register:
             InvalidRequest: names the line that does not read.
         """
         known = set(purposes) if purposes is not None else None
-        return self._record(_read_csv(path, source or "import", known), again=False)
+        return self._record(read_csv(path, source or "import", known), again=False)
 
     # Inside
 
-    def _record(self, items: Iterable[tuple[str, str, str, date | None, str]], *, again: bool) -> int:
+    def _record(self, items: Iterable[Item], *, again: bool) -> int:
         self.actor.require("consent")
         rows = [
             (kind, self._share(subject, purpose), on, source) for kind, subject, purpose, on, source in items
@@ -335,46 +334,6 @@ class Register:
     def close(self) -> None:
         """Close the file."""
         self.book.close()
-
-
-def _read_csv(
-    path: Path, source: str, known: set[str] | None
-) -> Iterator[tuple[str, str, str, date | None, str]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            table = csv.DictReader(file, strict=True)
-            missing = {"subject", "purpose", GIVEN, WITHDRAWN} - set(table.fieldnames or ())
-            if missing:
-                raise InvalidRequest(f"{path} lacks the columns {', '.join(sorted(missing))}")
-            for row in table:
-                yield from _items(row, f"line {table.line_num} of {path}", source, known)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InvalidRequest(f"{path} does not read as a CSV file: {error}") from error
-
-
-def _items(
-    row: dict[str, str | None], where: str, source: str, known: set[str] | None
-) -> Iterator[tuple[str, str, str, date | None, str]]:
-    subject, purpose = row["subject"] or "", row["purpose"] or ""
-    if not subject.strip():
-        raise InvalidRequest(f"{where} names no subject")
-    if not purpose or (known is not None and purpose not in known):
-        raise InvalidRequest(
-            f"{where} names no declared purpose (what stands there is not shown, it may be a person's name); "
-            f"declared: {', '.join(sorted(known or ())) or 'none'}"
-        )
-    if not row[GIVEN] and not row[WITHDRAWN]:
-        raise InvalidRequest(f"{where} has no date under given or withdrawn")
-    for kind in (GIVEN, WITHDRAWN):  # in this order: of one day's two entries the withdrawal counts
-        if text := row[kind]:
-            try:
-                day = date.fromisoformat(text.strip())
-            except ValueError:
-                raise InvalidRequest(
-                    f"{where}: what stands under {kind} (not shown, it may be a person's name) is not a day "
-                    "such as 2030-12-31"
-                ) from None
-            yield kind, subject, purpose, day, source
 
 
 def _date(row: Entry) -> date:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sfumato.core.errors import PolicyRefused, nearest
 from sfumato.core.identity import Actor
-from sfumato.core.policy import FILE_NAME, Policy, Purpose
+from sfumato.core.policy import ACTIONS, FILE_NAME, Policy, Purpose
 
 if TYPE_CHECKING:
     from sfumato.core.gate import Plan
@@ -33,6 +33,12 @@ def check(policy: Policy, plan: Plan, actor: Actor, at: datetime) -> None:
     Raises:
         PolicyRefused: names the rule, what was asked, and what would pass.
     """
+    if plan.action not in ACTIONS and actor.role != "owner":  # a right such as "read" is not a release
+        raise PolicyRefused(
+            f"{plan.action!r} is none of the actions that a role may have ({', '.join(ACTIONS)}), and so the "
+            "owner's alone",
+            rule="roles",
+        )
     actor.check(plan.purpose, plan.action, at)
     if not policy.purposes:
         return
