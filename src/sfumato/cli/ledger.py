@@ -117,7 +117,7 @@ def verify_command(as_json: bool) -> None:
 
     project = project_here()
     ledger = project.book()
-    for path in sorted(project.receipts.glob("*.json")):
+    for path in sorted(project.receipts.glob("[0-9]*.json")):
         Receipt.read(path).verify_ledger(ledger)
     result = verify(ledger)
     if as_json:
@@ -155,11 +155,11 @@ def raise_command(population: str, reason: str) -> None:
 
     project = project_here()
     if project.policy.roles is None:
-        raising.raise_alone(project, population, reason=reason)
+        changed = raising.raise_alone(project, population, reason=reason)
         wanted = project.policy.populations[population]
         click.echo(
             f"{population} now has epsilon {text(wanted.epsilon)}, delta {text(wanted.delta)}. "
-            "The reason is recorded."
+            + ("The reason is recorded." if changed else "That is what the ledger had: nothing was changed.")
         )
         return
     proposal = raising.propose(project, population, reason=reason)

@@ -19,12 +19,13 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from sfumato.core.anchor import FileAnchor
+from sfumato.core.anchor import FileAnchor, Head
 from sfumato.core.book import ROOT_HASH, Book, Entry
 from sfumato.core.consent_csv import GIVEN, WITHDRAWN, Item, read_csv
 from sfumato.core.entropy import SYSTEM
 from sfumato.core.errors import InvalidRequest, LedgerRolledBack, LedgerTampered, PolicyRefused
 from sfumato.core.identity import LOCAL_OWNER, Actor
+from sfumato.core.ledger import is_id
 
 FORMAT = "sfumato-consent/1"
 
@@ -98,13 +99,19 @@ class Register:
                 first = self.book.get(1) or self.book.append(
                     "genesis", "", None, {"at": _now(), "format": FORMAT, "register": SYSTEM.bytes(16).hex()}
                 )
-        if first.kind != "genesis" or first.body.get("format") != FORMAT:
-            raise LedgerTampered(f"the first row of {path} does not open a consent register")
         self.id = str(first.body.get("register", ""))
+        if first.kind != "genesis" or first.body.get("format") != FORMAT or not is_id(self.id):
+            raise LedgerTampered(f"the first row of {path} does not open a consent register")
         self._anchor = anchor(self.id) if anchor is not None else None
         self._read()
+        if self._anchor is not None and self._anchor.newest() != self._head:
+            self._anchor.advance(self._head)  # what another user wrote is remembered from now on
 
     # Reading
+
+    @property
+    def _head(self) -> Head:
+        return Head(self._seq, self._hash)
 
     def given(self, subject: str, purpose: str, at: date | None = None) -> bool:
         """Whether a subject's consent to a purpose stands on a day (default: today)."""

@@ -16,6 +16,7 @@ SfumatoError                     exit 1  anything else that went wrong
 │   ├── UnreadableMedia                  truncated, garbage, empty, or no permission
 │   ├── UnsupportedMedia                 a format or feature that is not handled
 │   └── MediaTooLarge                    more pixels or frames than the limit allows
+├── LedgerUnavailable            exit 1  the ledger is locked by another process, or its disk is full
 ├── DownloadFailed               exit 1  a model could not be fetched or does not match its hash
 └── BatchFailed                  exit 1  some items of a batch failed; the rest are done
 
@@ -103,6 +104,10 @@ class LedgerRolledBack(IntegrityError):
 
 class ReceiptInvalid(IntegrityError):
     """A receipt does not match its own digest, its files or the ledger."""
+
+
+class LedgerUnavailable(SfumatoError):
+    """The ledger cannot be read or written now: locked, disk full, no permission. Nothing was charged."""
 
 
 class MediaError(SfumatoError):

@@ -41,8 +41,8 @@ def declare_roles(ledger: Ledger) -> None:
         ledger.note("roles", "", {"declared": True})
 
 
-def raise_alone(project: Project, population: str, *, reason: str) -> None:
-    """Raise a budget to what the policy says, in a project without roles.
+def raise_alone(project: Project, population: str, *, reason: str) -> bool:
+    """Raise a budget to what the policy says, in a project without roles; whether that changed anything.
 
     Raises:
         PolicyRefused: roles are or were declared.
@@ -50,7 +50,7 @@ def raise_alone(project: Project, population: str, *, reason: str) -> None:
     wanted = _wanted(project, population)
     ledger = _book(project)
     try:
-        ledger.open_population(population, **wanted, reason=reason)
+        return ledger.open_population(population, **wanted, reason=reason)
     finally:
         ledger.close()
 
