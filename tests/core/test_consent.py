@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfumato.core import consent
+from sfumato.core.anchor import FileAnchor
 from sfumato.core.consent import Register
 from sfumato.core.errors import InvalidRequest, LedgerRolledBack, LedgerTampered, PolicyRefused
 from sfumato.core.gate import Plan
@@ -281,6 +282,21 @@ def test_an_older_register_is_refused_and_a_lost_one_withholds(project: Project)
         Project(project.root).consent  # noqa: B018
     path.unlink()
     assert Project(project.root).consent.allowed(["Ann"], "research") == ((), ("Ann",))
+
+
+def test_what_another_user_wrote_is_remembered_once_seen(tmp_path: Path) -> None:
+    def mine(identity: str) -> FileAnchor:
+        return FileAnchor(tmp_path / "mine" / identity)
+
+    path = tmp_path / "consent.db"
+    register(path, anchor=mine).close()
+    register(path).give("Ann", "research")
+    old = path.read_bytes()
+    register(path).withdraw("Ann", "research")
+    assert not register(path, anchor=mine).given("Ann", "research")
+    path.write_bytes(old)
+    with pytest.raises(LedgerRolledBack):
+        register(path, anchor=mine)
 
 
 EVENTS = st.lists(
