@@ -160,7 +160,10 @@ def test_purposes_limit_what_passes(anywhere: Project, change: dict, says: str |
     with pytest.raises(PolicyRefused, match=says) as caught:
         anywhere.gate().open(plan(**change))
     assert caught.value.exit_code == 3
-    assert anywhere.ledger.head() == head
+    added = list(anywhere.ledger.entries(after=head.seq))
+    assert [row.kind for row in added] == ["refusal"]
+    assert "trafic" not in json.dumps(added[0].body)  # what was typed may be about a person
+    assert spent(anywhere) == 0
 
 
 def test_a_spent_budget_refuses_and_records_nothing(anywhere: Project) -> None:

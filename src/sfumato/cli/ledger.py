@@ -1,4 +1,4 @@
-"""`sfumato ledger show|plan|verify|prove|raise|move`."""
+"""`sfumato ledger show|plan|verify|prove|raise|approve|move`."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ def command() -> None:
       sfumato ledger plan --gaussian 20
       sfumato ledger verify
       sfumato ledger raise residents --reason "ethics board decision 12"
+      sfumato ledger approve residents
     """
 
 
@@ -40,7 +41,9 @@ def show(last: int, as_json: bool) -> None:
     """Show budgets, what is left of them, and the latest rows."""
     from sfumato.core.outlook import timeline
 
-    ledger = project_here().ledger
+    project = project_here()
+    project.actor.require("read")
+    ledger = project.ledger
     rows, points = list(ledger.entries()), list(timeline(ledger))
     if as_json:
         emit(
@@ -140,6 +143,10 @@ def _line(row: Entry, spent: str) -> tuple[str, str, str, str, str]:
         about += f", {row.body['event']['kind']} on {row.share}" if row.share else ""
     elif row.kind == "moved":
         about = f"to {row.body['to']}"
+    elif row.kind == "refusal":
+        about = f"{row.body['action']}, for {row.body['purpose']}, by {row.body['rule'] or 'the policy'}"
+    elif row.kind == "proposal":
+        about += f": epsilon {row.body['wanted']['epsilon']}, {row.body['reason']}"
     elif row.ref is not None:
         about = f"row {row.ref}" + (f" ({row.body['reason']})" if "reason" in row.body else "")
     return str(row.seq), row.body.get("at", "")[:19].replace("T", " "), row.kind, spent, about
@@ -236,26 +243,42 @@ def verify_command(as_json: bool) -> None:
 def raise_command(population: str, reason: str) -> None:
     """Raise a population's budget to what sfumato.toml now says.
 
-    Shares that are open keep their terms; declare a new share for the added budget.
+    Where the policy declares [roles], this proposes the raise, and another owner approves it. Shares that are
+    open keep their terms; declare a new share for the added budget.
     """
-    from sfumato.core.errors import UnknownName
+    from sfumato.core import raising
 
     project = project_here()
-    declared = project.policy.populations
-    if population not in declared:
-        raise UnknownName("population", population, declared)
-    wanted = declared[population]
-    changed = project.book().open_population(
-        population,
-        epsilon=wanted.epsilon,
-        delta=wanted.delta,
-        unit=wanted.unit,
-        relation=wanted.relation,
-        reason=reason,
-    )
+    if project.policy.roles is None:
+        changed = raising.raise_alone(project, population, reason=reason)
+        wanted = project.policy.populations[population]
+        click.echo(
+            f"{population} now has epsilon {text(wanted.epsilon)}, delta {text(wanted.delta)}. "
+            + ("The reason is recorded." if changed else "That is what the ledger had: nothing was changed.")
+        )
+        return
+    proposal = raising.propose(project, population, reason=reason)
+    amounts = proposal.body["wanted"]
     click.echo(
-        f"{population} now has epsilon {text(wanted.epsilon)}, delta {text(wanted.delta)}. "
-        + ("The reason is recorded." if changed else "That is what the ledger had: nothing was changed.")
+        f"Proposed in row {proposal.seq}: epsilon {amounts['epsilon']}, delta {amounts['delta']} for "
+        f"{population}. It takes effect when another owner runs: sfumato ledger approve {population}"
+    )
+
+
+@command.command("approve")
+@click.argument("population")
+def approve_command(population: str) -> None:
+    """Approve the raise of a population's budget that another owner proposed.
+
+    Approves the newest proposal, and only where sfumato.toml still says exactly the amounts of it.
+    """
+    from sfumato.core import raising
+
+    proposal = raising.approve(project_here(), population)
+    amounts = proposal.body["wanted"]
+    click.echo(
+        f"{population} now has epsilon {amounts['epsilon']}, delta {amounts['delta']}, as proposed in row "
+        f"{proposal.seq}. The reason: {proposal.body['reason']}"
     )
 
 

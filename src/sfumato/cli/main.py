@@ -15,6 +15,9 @@ COMMANDS = {
     "redact": ("sfumato.cli.redact", "Hide faces, people and other things in pictures and videos."),
     "models": ("sfumato.cli.models", "List, fetch and verify the detection models."),
     "ledger": ("sfumato.cli.ledger", "Show or verify the project's privacy ledger."),
+    "roles": ("sfumato.cli.roles", "Show what each role may do, and which role you have."),
+    "consent": ("sfumato.cli.consent", "Record who agrees to which purpose, and who took it back."),
+    "token": ("sfumato.cli.token", "Make, list and revoke the tokens that servers ask with."),
     "receipt": ("sfumato.cli.receipt", "Verify the receipt that came with a release."),
 }
 

@@ -74,9 +74,13 @@ class PolicyError(SfumatoError, ValueError):
 
 
 class PolicyRefused(SfumatoError):
-    """A rule of the policy forbids this release."""
+    """A rule of the policy forbids this; `rule` is the key that says so, where there is one."""
 
     exit_code = 3
+
+    def __init__(self, message: str, *, rule: str = "") -> None:
+        self.rule = rule
+        super().__init__(message)
 
 
 class BudgetSpent(SfumatoError):

@@ -12,7 +12,7 @@ ends by an exception before any noise was drawn and before anything was released
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,15 +20,18 @@ from types import TracebackType
 from typing import Any
 
 from sfumato._version import __version__
+from sfumato.core import purposes
 from sfumato.core.anchor import Head
 from sfumato.core.book import Entry
+from sfumato.core.consent import Evidence, Register
 from sfumato.core.entropy import SYSTEM, Entropy
-from sfumato.core.errors import InvalidRequest, PolicyRefused, ReceiptInvalid, SfumatoError, nearest
+from sfumato.core.errors import InvalidRequest, PolicyRefused, ReceiptInvalid, SfumatoError
 from sfumato.core.event import Event, NoEvent
 from sfumato.core.files import digest_of
+from sfumato.core.identity import LOCAL_OWNER, Actor
 from sfumato.core.ledger import Ledger
 from sfumato.core.numbers import Amount
-from sfumato.core.policy import Policy
+from sfumato.core.policy import ACTIONS, Policy
 from sfumato.core.receipt import GUARANTEES, GuaranteeType, Output, Receipt
 
 UNDECLARED = "not declared"
@@ -52,6 +55,8 @@ class Plan:
         event: what it does to the privacy budget.
         population, share: whose budget pays, and from which part.
         delta: for a share of kind `sum`, the part of its delta that this release takes.
+        datasets: the datasets that are read, as (name, version).
+        consent: what the consent register answered, for a purpose that rests on consent.
     """
 
     action: str
@@ -65,12 +70,17 @@ class Plan:
     population: str = ""
     share: str = ""
     delta: Amount = 0
+    datasets: tuple[tuple[str, str], ...] = ()
+    consent: Evidence | None = None
 
     def __post_init__(self) -> None:
         if self.guarantee not in GUARANTEES:
             raise InvalidRequest(f"guarantee must be one of {', '.join(GUARANTEES)}, got {self.guarantee!r}")
         if (self.guarantee == "proven") == isinstance(self.event, NoEvent):
             raise InvalidRequest("a guarantee is 'proven' exactly when the plan has a privacy event")
+        for item in self.datasets:
+            if not isinstance(item, tuple) or [type(part) for part in item] != [str, str]:
+                raise InvalidRequest(f"datasets are pairs of name and version, got {item!r}")
 
     def to_data(self) -> dict[str, Any]:
         """Return plain data, as the receipt shows it."""
@@ -83,6 +93,12 @@ class Plan:
         }
         if self.population:
             data |= {"population": self.population, "share": self.share}
+        if self.datasets:
+            # A version is a hash of content: beside a noisy answer, it would let guesses be tested.
+            proven = self.guarantee == "proven"
+            data["datasets"] = [
+                {"name": n} if proven else {"name": n, "version": v} for n, v in self.datasets
+            ]
         return data
 
 
@@ -153,6 +169,8 @@ class Permit:
             "facts": dict(facts),
             "ledger": gate.ledger.id if gate.ledger is not None else None,
         }
+        if gate.actor.who:
+            body["by"] = {"role": gate.actor.role}
         if event is not None:
             body["settled_event"] = event.to_data()
         if self._drew and not gate._entropy.private:
@@ -183,6 +201,8 @@ class Gate:
             pass, and nothing is recorded.
         receipts: folder that keeps a copy of every receipt; they also guard the ledger against rollback.
         entropy: the source of noise; a seeded one is for tests, and stamps receipts.
+        actor: who asks; None: the one local owner of a project without roles.
+        consent: the project's consent register, opened when a purpose rests on consent.
     """
 
     def __init__(
@@ -192,15 +212,20 @@ class Gate:
         *,
         receipts: Path | None = None,
         entropy: Entropy = SYSTEM,
+        actor: Actor | None = None,
+        consent: Callable[[], Register] | None = None,
     ) -> None:
         if (policy is None) != (ledger is None):
             raise InvalidRequest("a gate needs both a policy and a ledger, or neither")
+        if policy is not None and policy.roles is not None and actor is None:
+            raise InvalidRequest("the policy declares roles: tell the gate who acts, or use Project.gate()")
+        self.actor, self._consent = actor or LOCAL_OWNER, consent
         self.policy, self.ledger, self.receipts, self._entropy = policy, ledger, receipts, entropy
         if ledger is not None and receipts is not None:
             ledger.know(newest_heads(receipts, ledger.id))
 
     def check(self, plan: Plan) -> None:
-        """Check a plan against the policy, without charging anything.
+        """Check a plan against the policy, without charging anything; a refusal is recorded.
 
         Raises:
             PolicyRefused: names the rule, what was asked, and what would pass.
@@ -212,22 +237,35 @@ class Gate:
                     "Run `sfumato init` in the folder of your data, declare a population, and try again."
                 )
             return
-        purposes = self.policy.purposes
-        if not purposes:
+        try:
+            purposes.check(self.policy, plan, self.actor, purposes.clock(self.ledger))
+            self._check_consent(plan, self.policy)
+        except PolicyRefused as refusal:
+            self._note(plan, refusal, self.policy)
+            raise
+
+    def _check_consent(self, plan: Plan, policy: Policy) -> None:
+        purpose = policy.purposes.get(plan.purpose)
+        if purpose is None or purpose.lawful_basis != "consent":
             return
-        if plan.purpose not in purposes:
-            near = nearest(plan.purpose, purposes)
+        if self._consent is None:
             raise PolicyRefused(
-                f"the policy allows use for declared purposes only; asked: {plan.purpose!r}; "
-                f"declared: {', '.join(sorted(purposes))}."
-                + (f" Did you mean {near!r}?" if near else " Name one with --purpose.")
+                f"the purpose {plan.purpose!r} rests on consent, and this gate has no consent register: use "
+                "Project.gate()",
+                rule=f"purposes.{plan.purpose}.lawful_basis",
             )
-        allowed = purposes[plan.purpose].actions
-        if plan.action not in allowed:
-            raise PolicyRefused(
-                f"the purpose {plan.purpose!r} does not allow the action {plan.action!r}; it allows: "
-                f"{', '.join(allowed) or 'none'}. The rule: purposes.{plan.purpose}.actions in sfumato.toml."
-            )
+        self._consent().check(plan.purpose, plan.consent)
+
+    def _note(self, plan: Plan, refusal: PolicyRefused, policy: Policy) -> None:
+        """Record a refusal: which rule, asked by whom; no word that the policy does not know."""
+        assert self.ledger is not None
+        known = plan.purpose if plan.purpose in policy.purposes else UNDECLARED
+        action = plan.action if plan.action in ACTIONS else "other"
+        body = {"rule": refusal.rule, "action": action, "purpose": known}
+        self.ledger.note("refusal", "", body | self._by())
+
+    def _by(self) -> dict[str, Any]:
+        return {"by": self.actor.label()} if self.actor.who else {}
 
     def open(self, plan: Plan) -> Permit:
         """Check a plan, charge it durably, and return the permit.
@@ -245,6 +283,7 @@ class Gate:
                 "purpose": plan.purpose,
                 "guarantee": plan.guarantee,
                 "digest": digest_of(plan.to_data()),
+                **self._by(),
             },
             plan.event,
             population=plan.population,

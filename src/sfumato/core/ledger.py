@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from sfumato.core import merkle
+from sfumato.core import merkle, raising
 from sfumato.core.accounting import Kind, Share, Totals
 from sfumato.core.anchor import Anchor, Head
 from sfumato.core.book import Entry, open_book
@@ -40,6 +40,7 @@ from sfumato.core.numbers import Amount, brief, rational, text
 FORMAT = "sfumato-ledger/1"
 #: Rows that only lower a charge: their release is over, so an unreachable witness hears with the next charge.
 ENDS = ("settle", "void")
+Note = Literal["roles", "proposal", "refusal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,14 +164,15 @@ class Ledger:
         unit: str,
         relation: str = ADD_OR_REMOVE,
         reason: str = "",
+        approval: Mapping[str, Any] | None = None,
     ) -> bool:
         """Declare a population's whole budget; declaring the same again changes nothing and returns False.
 
         A budget may be lowered to what its shares already hold, and raised only with a reason, which stays
-        in the book.
+        in the book, and where roles were declared with two owners' `approval` (core/raising.py).
 
         Raises:
-            PolicyRefused: raised without a reason, lowered below its shares, or the unit changed.
+            PolicyRefused: raised without a reason or an approval, lowered below its shares, or another unit.
         """
         wanted = {
             "epsilon": text(rational(epsilon, name="epsilon")),
@@ -186,11 +188,21 @@ class Ledger:
                 if old == wanted:
                     return False
                 check_change(name, old, wanted, self._held(name), reason)
+                if any(Fraction(wanted[key]) > Fraction(old[key]) for key in ("epsilon", "delta")):
+                    raising.check(self.book, name, wanted, approval)
+            body = {"at": self.time(), **wanted, "reason": reason}
             entry = self.book.append(
-                "population", name, None, {"at": self.time(), **wanted, "reason": reason}
+                "population", name, None, body | ({"approval": dict(approval)} if approval else {})
             )
         self._advance(entry)
         return True
+
+    def note(self, kind: Note, share: str, body: Mapping[str, Any]) -> Entry:
+        """Append a row that charges and changes nothing: that roles were declared, a proposal, a refusal."""
+        with self._charging():
+            entry = self.book.append(kind, share, None, {"at": self.time(), **body})
+        self._advance(entry)
+        return entry
 
     def open_share(self, population: str, name: str, *, kind: Kind, epsilon: Amount, delta: Amount) -> None:
         """Open a share inside a population's budget; opening the same again changes nothing.

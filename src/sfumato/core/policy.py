@@ -5,7 +5,17 @@ name = "city-cameras"
 
 [purposes.traffic-planning]
 description = "How many people pass where, by hour"
-actions = ["redact"]
+lawful_basis = "public task"
+actions = ["redact", "query"]
+expires = 2030-12-31
+
+[datasets.junction-4]
+purposes = ["traffic-planning"]
+population = "residents"
+
+[roles]
+owner = ["maria", "uid:1002"]
+analyst = ["jan"]
 
 [populations.residents]
 unit = "person"
@@ -20,7 +30,8 @@ cover = "fill"
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import date
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -33,6 +44,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -40,11 +52,22 @@ from sfumato.core.accounting import Kind
 from sfumato.core.errors import PolicyError, SfumatoError, nearest
 from sfumato.core.losses import ADD_OR_REMOVE
 from sfumato.core.numbers import rational, text
+from sfumato.core.roles import Role
 
 FILE_NAME = "sfumato.toml"
 
 #: What a plan can be about; a purpose lists those it allows.
-ACTIONS = ("redact",)
+ACTIONS = ("redact", "query", "train", "export")
+
+#: GDPR, article 6(1); another law's basis is written "other: ...".
+LAWFUL_BASES = (
+    "consent",
+    "contract",
+    "legal obligation",
+    "vital interests",
+    "public task",
+    "legitimate interests",
+)
 
 
 def _exact(value: Any) -> Fraction:
@@ -58,7 +81,15 @@ def _spell(value: Fraction) -> Any:
 #: Plain http only to this machine: anyone on the way could answer with an old head.
 WITNESS_URL = r"^(https://[^/@\s]+|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?)(/\S*)?$"
 
+def _day(value: Any) -> date:
+    if type(value) is not date:  # a datetime is a date too, and a number would be taken for seconds
+        raise ValueError("write a day without quotes, as in 2030-12-31")
+    return value
+
+
+Day = Annotated[date, BeforeValidator(_day)]
 Exact = Annotated[Fraction, BeforeValidator(_exact), PlainSerializer(_spell)]
+User = Annotated[str, Field(pattern=r"^[^/\s\x00-\x1f]{1,100}$")]
 Name = Annotated[str, Field(pattern=r"^[^/\x00-\x1f]{1,100}$")]
 Relation = Literal["add-or-remove-one", "replace-one"]
 Unit = Literal["person", "patient", "vehicle", "household", "image"]
@@ -76,11 +107,65 @@ class ProjectSection(_Section):
 
 
 class Purpose(_Section):
-    """[purposes.NAME]: what data may be used for, and which actions that takes."""
+    """[purposes.NAME]: what data may be used for, by whom, until when, and which actions that takes.
+
+    Args:
+        lawful_basis: one of LAWFUL_BASES or "other: ..."; "consent" makes the gate ask for it.
+        expires: the last day of use (UTC).
+        roles: who may use it, among those who have the right to the action; empty: all of them.
+        compatible_with: purposes whose data may be used for this one too; explicit, never passed on.
+    """
 
     description: str = ""
     lawful_basis: str = ""
-    actions: tuple[Literal["redact"], ...] = ("redact",)
+    actions: tuple[Literal["redact", "query", "train", "export"], ...] = ("redact",)
+    expires: Day | None = None
+    roles: tuple[Role, ...] = ()
+    compatible_with: tuple[Name, ...] = ()
+
+    @field_validator("lawful_basis")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        # A mistyped "consent" would switch the check of consent off.
+        if value and value not in LAWFUL_BASES and not value.startswith("other: "):
+            raise ValueError(f'must be one of {", ".join(LAWFUL_BASES)}, or begin with "other: "')
+        return value
+
+
+class DatasetSection(_Section):
+    """[datasets.NAME]: what a dataset's people gave it for, and whose budget it is."""
+
+    purposes: tuple[Name, ...] = ()
+    population: str = ""
+
+
+class RolesSection(_Section):
+    """[roles]: who is what; a user by name or "uid:1000", a token as "token:NAME". One role each."""
+
+    owner: tuple[User, ...]
+    curator: tuple[User, ...] = ()
+    analyst: tuple[User, ...] = ()
+    auditor: tuple[User, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_role_each(self) -> RolesSection:
+        if not self.owner:
+            raise ValueError("name at least one owner, or nobody could change anything")
+        if any(user.startswith("token:") for user in self.owner):
+            raise ValueError("a token is never an owner: its maker could be two owners at once")
+        users = [user for names in self.members().values() for user in names]
+        if twice := sorted({user for user in users if users.count(user) > 1}):
+            raise ValueError(f"{twice[0]!r} has more than one role; a user has one")
+        return self
+
+    def members(self) -> dict[Role, tuple[str, ...]]:
+        """Return the users of each role."""
+        return {
+            "owner": self.owner,
+            "curator": self.curator,
+            "analyst": self.analyst,
+            "auditor": self.auditor,
+        }
 
 
 class ShareSection(_Section):
@@ -159,8 +244,27 @@ class Policy(_Section):
     project: ProjectSection
     purposes: dict[Name, Purpose] = {}
     populations: dict[Name, Population] = {}
+    datasets: dict[Name, DatasetSection] = {}
+    roles: RolesSection | None = None
     redact: Redact = Redact()
     ledger: LedgerSection = LedgerSection()
+
+    @model_validator(mode="after")
+    def _refers_to_what_is_declared(self) -> Policy:
+        for name, purpose in self.purposes.items():
+            key = f"purposes.{name}.compatible_with"
+            _declared(key, purpose.compatible_with, self.purposes)
+            for other in purpose.compatible_with:
+                if self.purposes[other].lawful_basis == "consent":
+                    raise ValueError(
+                        f"{key} names {other!r}, which rests on consent: people agreed to that and nothing "
+                        "else. Ask them for this purpose too"
+                    )
+        for name, dataset in self.datasets.items():
+            _declared(f"datasets.{name}.purposes", dataset.purposes, self.purposes)
+            if dataset.population:
+                _declared(f"datasets.{name}.population", (dataset.population,), self.populations)
+        return self
 
     @classmethod
     def parse(cls, source: str, *, where: str = FILE_NAME) -> Policy:
@@ -201,6 +305,14 @@ class Policy(_Section):
         return tomli_w.dumps(_toml(data))
 
 
+def _declared(key: str, names: Iterable[str], known: Mapping[str, Any]) -> None:
+    for name in names:
+        if name not in known:
+            near = nearest(name, known)
+            hint = f"did you mean {near!r}?" if near else f"declared: {', '.join(sorted(known)) or 'none'}"
+            raise ValueError(f"{key} names {name!r}, which is not declared; {hint}")
+
+
 def _toml(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _toml(item) for key, item in value.items() if item is not None}
@@ -236,6 +348,8 @@ def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
             current = current.model_fields[str(part)].annotation
         elif get_origin(current) is dict:
             current = get_args(current)[1]
+        if type(None) in get_args(current):  # an optional section
+            current = get_args(current)[0]
     if isinstance(current, type) and issubclass(current, BaseModel):
         return list(current.model_fields)
     return []

@@ -9,12 +9,16 @@ import platformdirs
 
 from sfumato.core.anchor import Anchor, FileAnchor
 from sfumato.core.book import open_book, public_place
+from sfumato.core.consent import Register
 from sfumato.core.entropy import SYSTEM, Entropy
 from sfumato.core.errors import InvalidRequest, LedgerTampered, PolicyError
 from sfumato.core.files import digest_of, write_whole
 from sfumato.core.gate import Gate
+from sfumato.core.identity import Actor, Pseudonyms, local_actor
 from sfumato.core.ledger import Ledger, is_id
 from sfumato.core.policy import FILE_NAME, LedgerSection, Policy
+from sfumato.core.raising import declare_roles
+from sfumato.core.tokens import Tokens
 
 FOLDER = ".sfumato"
 LEDGER = "ledger.db"
@@ -37,6 +41,11 @@ name = {name}
 # unit = "person"
 # epsilon = 1
 # delta = 1e-6
+
+# Who may do what? Without this section, whoever can open the project is its owner. See `sfumato roles`.
+# [roles]
+# owner = ["maria", "jan"]
+# analyst = ["eva"]
 
 [redact]
 hide = ["face"]
@@ -139,6 +148,8 @@ class Project:
             IntegrityError: the book is missing, was edited, or is older than its anchor.
         """
         ledger = self.book()
+        if self.policy.roles is not None:
+            declare_roles(ledger)
         for name, population in self.policy.populations.items():
             ledger.open_population(
                 name,
@@ -162,9 +173,48 @@ class Project:
         """Where the book is: a PostgreSQL URL, or a file of the project."""
         return self._settings.url or str(self.root / FOLDER / LEDGER)
 
-    def gate(self, *, entropy: Entropy = SYSTEM) -> Gate:
-        """Return the project's gate."""
-        return Gate(self.policy, self.ledger, receipts=self.receipts, entropy=entropy)
+    def gate(self, *, entropy: Entropy = SYSTEM, actor: Actor | None = None) -> Gate:
+        """Return the project's gate, for whoever runs this process or for the holder of a token."""
+        return Gate(
+            self.policy,
+            self.ledger,
+            receipts=self.receipts,
+            entropy=entropy,
+            actor=actor or self.actor,
+            consent=lambda: self.consent,
+        )
+
+    @cached_property
+    def actor(self) -> Actor:
+        """Who runs this process, with the role that the policy gives them."""
+        return local_actor(self.policy, self.root / FOLDER)
+
+    @cached_property
+    def consent(self) -> Register:
+        """The consent register; it makes keyed hashes of the subjects' names.
+
+        Raises:
+            IntegrityError: it was edited, or is older than its anchor.
+        """
+        folder = self.root / FOLDER
+        return Register(
+            folder / "consent.db",
+            pseudonym=Pseudonyms.of(folder).subject,
+            anchor=lambda identity: FileAnchor(_state() / "anchors" / f"consent-{identity}.heads"),
+            actor=self.actor,
+        )
+
+    @property
+    def tokens(self) -> Tokens:
+        """The tokens of this project."""
+        path = self.root / FOLDER
+        return Tokens(path / "tokens.json", _identity(self.where), actor=self.actor)
+
+    def close(self) -> None:
+        """Close the files that were opened."""
+        for name in ("ledger", "consent"):
+            if (opened := self.__dict__.pop(name, None)) is not None:
+                opened.close()
 
     @property
     def _settings(self) -> LedgerSection:

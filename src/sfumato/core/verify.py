@@ -11,6 +11,7 @@ from sfumato.core.book import ROOT_HASH, Entry
 from sfumato.core.errors import LedgerTampered, PolicyRefused
 from sfumato.core.event import Event, NoEvent
 from sfumato.core.ledger import Ledger, check_change
+from sfumato.core.raising import fault
 
 ROUNDING = Fraction(1, 10**7)
 
@@ -41,6 +42,9 @@ class _Reading:
     totals: dict[str, Totals] = field(default_factory=dict)
     reserved: dict[int, Entry] = field(default_factory=dict)
     releases: int = 0
+    roles: bool = False
+    declared: dict[str, int] = field(default_factory=dict)
+    proposals: dict[int, Entry] = field(default_factory=dict)
 
 
 def verify(ledger: Ledger, *, progress: Callable[[int], None] | None = None) -> Verification:
@@ -91,13 +95,31 @@ def _population(state: _Reading, entry: Entry) -> None:
     new = {key: entry.body[key] for key in ("epsilon", "delta", "unit", "relation")}
     if (old := state.populations.get(entry.share)) is not None:
         check_change(entry.share, old, new, _held(state, entry.share), entry.body.get("reason", ""))
-    state.populations[entry.share] = new
+        if state.roles and any(Fraction(new[key]) > Fraction(old[key]) for key in ("epsilon", "delta")):
+            approval = entry.body.get("approval", {})
+            proposal = state.proposals.get(approval.get("proposal"))
+            if problem := fault(proposal, state.declared[entry.share], entry.share, new, approval):
+                raise _bad(entry, f"it raises a budget, and {problem}")
+    state.populations[entry.share], state.declared[entry.share] = new, entry.seq
 
 
 def _held(state: _Reading, population: str) -> tuple[Fraction, Fraction]:
     held = [share for name, share in state.shares.items() if name.partition("/")[0] == population]
     zero = Fraction(0)
     return sum((share.epsilon for share in held), zero), sum((share.delta for share in held), zero)
+
+
+def _roles(state: _Reading, entry: Entry) -> None:
+    state.roles = True
+
+
+def _proposal(state: _Reading, entry: Entry) -> None:
+    state.proposals[entry.seq] = entry
+
+
+def _refusal(state: _Reading, entry: Entry) -> None:
+    if entry.share or entry.ref is not None:
+        raise _bad(entry, "a refusal is about no share and ends nothing")
 
 
 def _share(state: _Reading, entry: Entry) -> None:
@@ -216,4 +238,7 @@ _RULES: dict[str, Callable[[_Reading, Entry], None]] = {
     "settle": _settle,
     "void": _void,
     "moved": _moved,
+    "roles": _roles,
+    "proposal": _proposal,
+    "refusal": _refusal,
 }

@@ -29,4 +29,4 @@ def opened(gate: Gate | None) -> Iterator[tuple[Gate, Path]]:
     try:
         yield door, project.root
     finally:
-        project.ledger.close()
+        project.close()

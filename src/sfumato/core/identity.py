@@ -1,0 +1,181 @@
+"""Who acts: a user of this machine, or the holder of a token.
+
+A user is known by the number that the operating system gives the process, never by an environment variable,
+which anyone may set. What goes into the ledger and into receipts is the role and a keyed hash; without the
+project's key nobody can tell from a receipt who made it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import sys
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sfumato.core.entropy import SYSTEM
+from sfumato.core.errors import InvalidRequest, PolicyRefused
+from sfumato.core.files import write_whole
+from sfumato.core.roles import Role, require
+
+if TYPE_CHECKING:
+    from sfumato.core.policy import Policy
+
+KEY_NAME = "pseudonym.key"
+KEY_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Someone who acts, with what they may do.
+
+    >>> Actor("uid:1000", "analyst").label()
+    {'role': 'analyst'}
+
+    Args:
+        key: "uid:1000" or "token:ID"; tells two people apart, and stays inside.
+        role: None: known here, but without any right.
+        who: keyed hash of `key`, for the ledger; empty where no roles are declared.
+        purposes, actions: what a token is limited to; None: no limit.
+        expires: when a token ends.
+    """
+
+    key: str
+    role: Role | None
+    who: str = ""
+    purposes: tuple[str, ...] | None = None
+    actions: tuple[str, ...] | None = None
+    expires: datetime | None = None
+
+    def label(self) -> dict[str, str]:
+        """Return what the ledger keeps of this actor: the role, and the keyed hash where there is one."""
+        return {"role": self.role or "none"} | ({"who": self.who} if self.who else {})
+
+    def require(self, right: str) -> None:
+        """Refuse where the role does not include a right.
+
+        Raises:
+            PolicyRefused: names the right and who has it.
+        """
+        require(self.role, right)
+
+    def check(self, purpose: str, action: str, at: datetime) -> None:
+        """Refuse an action without the right to it, and what lies outside a token's scope or time.
+
+        Raises:
+            PolicyRefused: names the limit.
+        """
+        if self.expires is not None and at >= self.expires:
+            raise PolicyRefused(
+                f"the token ended at {self.expires.isoformat(timespec='seconds')}; an owner can make another",
+                rule="token.expires",
+            )
+        self.require(action)
+        for name, scope, asked in (
+            ("actions", self.actions, action),
+            ("purposes", self.purposes, purpose),
+        ):
+            if scope is not None and asked not in scope:
+                raise PolicyRefused(
+                    f"the token is limited to the {name} {', '.join(scope) or 'none'}; asked: {asked!r}. "
+                    "An owner can make one with another scope.",
+                    rule=f"token.{name}",
+                )
+
+
+#: The one person of a project without roles.
+LOCAL_OWNER = Actor("local", "owner")
+
+
+def local_user() -> tuple[str, ...]:
+    """Return the names of the user that runs this process: "uid:1000" first, then the login name."""
+    if sys.platform == "win32":
+        return (os.getlogin(),)  # asks the system, not the environment
+    import pwd
+
+    uid = os.getuid()
+    try:
+        return f"uid:{uid}", pwd.getpwuid(uid).pw_name
+    except KeyError:  # a container may run as a number without a name
+        return (f"uid:{uid}",)
+
+
+def local_actor(policy: Policy, folder: Path) -> Actor:
+    """Return who runs this process, with the role that the policy gives them.
+
+    Without a [roles] section everyone who can open the project is its owner.
+
+    Args:
+        folder: the project's .sfumato, which holds the key of the pseudonyms.
+
+    Raises:
+        PolicyRefused: the user's name and number have different roles.
+    """
+    names = local_user()
+    if policy.roles is None:
+        return Actor(names[0], "owner")
+    roles = {role for role, members in policy.roles.members().items() if set(members) & set(names)}
+    if len(roles) > 1:
+        raise PolicyRefused(
+            f"{' and '.join(names)} are one user, and [roles] in sfumato.toml gives them the roles "
+            f"{', '.join(sorted(roles))}: a user has one role",
+            rule="roles",
+        )
+    who = Pseudonyms.of(folder)("actor", names[0])
+    return Actor(names[0], next(iter(roles), None), who)
+
+
+class Pseudonyms:
+    """Keyed hashes of names, the same for the same name as long as the key lives.
+
+    >>> pseudonyms = Pseudonyms(bytes(32))
+    >>> pseudonyms("subject", "Ann") == pseudonyms("subject", "Ann")
+    True
+    >>> pseudonyms("subject", "Ann") == pseudonyms("actor", "Ann")
+    False
+    """
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) != KEY_BYTES:
+            raise InvalidRequest(
+                f"a pseudonym key has {KEY_BYTES} bytes, this one {len(key)}: restore it from a backup"
+            )
+        self._key = key
+
+    @classmethod
+    def of(cls, folder: Path) -> Pseudonyms:
+        """Return those of a project; the key is made on first use, for its owner's eyes only."""
+        path = folder / KEY_NAME
+        if not path.exists():
+            _make_once(path, SYSTEM.bytes(KEY_BYTES))
+        return cls(path.read_bytes())
+
+    def __call__(self, kind: str, name: str) -> str:
+        """Return the keyed hash of a name, as 32 hex digits; other kinds of names give other hashes."""
+        message = kind.encode() + b"\0" + name.encode()
+        return hmac.new(self._key, message, hashlib.sha256).hexdigest()[:32]
+
+    def subject(self, name: str) -> str:
+        """Return the pseudonym of a person whose data it is."""
+        return self("subject", name)
+
+
+def private_mode(folder: Path) -> int:
+    """Return the mode of a private file in a folder: 0600, or 0660 in a folder shared with a group."""
+    return 0o660 if folder.stat().st_mode & 0o070 == 0o070 else 0o600
+
+
+def _make_once(path: Path, key: bytes) -> None:
+    aside = path.with_name(f".{path.name}.{key[:8].hex()}")
+    write_whole(aside, key, mode=private_mode(path.parent))
+    try:
+        os.link(aside, path)  # fails where another process was first, whose key then counts
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
