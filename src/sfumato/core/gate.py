@@ -27,7 +27,7 @@ from sfumato.core.event import Event, NoEvent
 from sfumato.core.files import digest_of
 from sfumato.core.ledger import Ledger
 from sfumato.core.numbers import Amount
-from sfumato.core.policy import Policy
+from sfumato.core.policy import RIGHTS, Policy
 from sfumato.core.receipt import GUARANTEES, GuaranteeType, Output, Receipt
 
 UNDECLARED = "not declared"
@@ -70,6 +70,11 @@ class Plan:
             raise InvalidRequest(f"guarantee must be one of {', '.join(GUARANTEES)}, got {self.guarantee!r}")
         if (self.guarantee == "proven") == isinstance(self.event, NoEvent):
             raise InvalidRequest("a guarantee is 'proven' exactly when the plan has a privacy event")
+        if self.action in RIGHTS and not isinstance(self.event, NoEvent):
+            raise InvalidRequest(
+                f"the action {self.action!r} is a person's right and passes whatever the purposes say, so "
+                "nothing may leave under it: plan a release as a release"
+            )
 
     def to_data(self) -> dict[str, Any]:
         """Return plain data, as the receipt shows it."""
@@ -127,6 +132,11 @@ class Permit:
         """
         if self._ended:
             raise InvalidRequest("this permit has ended; plan a new release")
+        outputs = tuple(outputs)
+        if outputs and self.plan.action in RIGHTS:
+            raise InvalidRequest(
+                f"the action {self.plan.action!r} releases nothing; got {len(outputs)} outputs"
+            )
         body = self._body(outputs, facts or {}, event)
         self._ended = True
         if self._reservation is None:
@@ -211,6 +221,8 @@ class Gate:
                     "Run `sfumato init` in the folder of your data, declare a population, and try again."
                 )
             return
+        if plan.action in RIGHTS:
+            return  # a person's right overrides purposes; nothing may leave this way: see `Plan` and `settle`
         purposes = self.policy.purposes
         if not purposes:
             return

@@ -44,7 +44,9 @@ from sfumato.core.numbers import rational, text
 FILE_NAME = "sfumato.toml"
 
 #: What a plan can be about; a purpose lists those it allows.
-ACTIONS = ("redact",)
+ACTIONS = ("redact", "erase")
+#: What a person may ask for whatever the purposes say (GDPR Art. 17): none is needed, none can forbid it.
+RIGHTS = ("erase",)
 
 
 def _exact(value: Any) -> Fraction:
@@ -77,7 +79,7 @@ class Purpose(_Section):
 
     description: str = ""
     lawful_basis: str = ""
-    actions: tuple[Literal["redact"], ...] = ("redact",)
+    actions: tuple[Literal["redact", "erase"], ...] = ("redact",)
 
 
 class ShareSection(_Section):
@@ -129,6 +131,17 @@ class Redact(_Section):
     audio: Literal["copy", "mute", "drop"] = "copy"
 
 
+class Retention(_Section):
+    """[retention]: after how many days data must go; a dataset's own number goes before the general one."""
+
+    days: Annotated[int, Field(ge=0, le=36500)] | None = None
+    datasets: dict[Name, Annotated[int, Field(ge=0, le=36500)]] = {}
+
+    def days_of(self, dataset: str) -> int | None:
+        """Return after how many days a dataset's data must go; None: it may stay."""
+        return self.datasets.get(dataset, self.days)
+
+
 class LedgerSection(_Section):
     """[ledger]: where the anchor lies; default: the user's state folder, outside the project."""
 
@@ -147,6 +160,7 @@ class Policy(_Section):
     purposes: dict[Name, Purpose] = {}
     populations: dict[Name, Population] = {}
     redact: Redact = Redact()
+    retention: Retention = Retention()
     ledger: LedgerSection = LedgerSection()
 
     @classmethod
