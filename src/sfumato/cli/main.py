@@ -15,6 +15,7 @@ COMMANDS = {
     "redact": ("sfumato.cli.redact", "Hide faces, people and other things in pictures and videos."),
     "models": ("sfumato.cli.models", "List, fetch and verify the detection models."),
     "ledger": ("sfumato.cli.ledger", "Show or verify the project's privacy ledger."),
+    "vault": ("sfumato.cli.vault", "Encrypt the project's data at rest, and erase a person from it."),
     "receipt": ("sfumato.cli.receipt", "Verify the receipt that came with a release."),
 }
 

@@ -86,6 +86,10 @@ class Keys:
             self._seen = stamp
         return self._master
 
+    def adopt(self, head: Head, master: bytes, access: Access) -> None:
+        """Go on with the master key of a rotation that was just done."""
+        self._master, self._seen, self.access = (head, master), None, access
+
     def pseudonym(self, subject_id: str) -> str:
         """Return the pseudonym of a person: the same for the same id, and not to be guessed without the key.
 

@@ -42,9 +42,10 @@ def rotate(
         files.tidy()
         old, master = keys.unlock()
         plugin: Wrapping = CATALOGUE.build(wrapping or old.wrapping, access=access)
+        previous = old.record if wrapping in ("", old.wrapping) else None
         new_master = SYSTEM.bytes(KEY_BYTES)
         draft = Head(old.vault, old.generation + 1, wrapping or old.wrapping, {})
-        record = plugin.wrap(new_master, draft.context("master"))
+        record = plugin.wrap(new_master, draft.context("master"), previous=previous)
         new = Head(draft.vault, draft.generation, draft.wrapping, record)
         files.begin_rotation(old.generation, new.generation)
         try:
@@ -52,9 +53,9 @@ def rotate(
             files.write_head(new)
         finally:
             files.end_rotation()
-    previous: Wrapping = CATALOGUE.build(old.wrapping, access=keys.access)
-    previous.forget(old.record)
-    keys.access = access
+    former: Wrapping = CATALOGUE.build(old.wrapping, access=keys.access)
+    former.forget(old.record)
+    keys.adopt(new, new_master, access)
     return done
 
 

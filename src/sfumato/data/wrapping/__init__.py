@@ -59,11 +59,14 @@ class Access:
 class Wrapping(Protocol):
     """Protects one short secret, the vault's master key."""
 
-    def wrap(self, secret: bytes, context: bytes) -> dict[str, Any]:
+    def wrap(
+        self, secret: bytes, context: bytes, *, previous: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Return a record (plain data for JSON, no secret in it) from which `unwrap` gets the secret back.
 
         Args:
             context: what the record is bound to; needed again to unwrap.
+            previous: the record that this one follows in a rotation; its settings stand where none are given.
         """
         ...
 

@@ -29,13 +29,16 @@ class KeyFile:
         self._project = access.project
         self._path = access.option("path") or os.environ.get(VARIABLE, "")
 
-    def wrap(self, secret: bytes, context: bytes) -> dict[str, Any]:
+    def wrap(
+        self, secret: bytes, context: bytes, *, previous: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Return a record with the file's path and the sealed secret."""
-        if not self._path:
+        named = self._path or str((previous or {}).get("path", ""))
+        if not named:
             raise InvalidRequest(
                 f"the wrapping 'file' needs a path outside the project: --set path=FILE, or {VARIABLE}"
             )
-        path = Path(self._path).expanduser().resolve()
+        path = Path(named).expanduser().resolve()
         self._outside(path)
         if not path.exists():
             write_whole(path, SYSTEM.bytes(KEY_BYTES).hex() + "\n", mode=0o600)

@@ -20,22 +20,25 @@ class Keyring:
 
     def __init__(self, access: Access) -> None:
         access.only("keyring", "service")
-        self._service = access.option("service", "sfumato")
+        self._service = access.option("service")
 
-    def wrap(self, secret: bytes, context: bytes) -> dict[str, Any]:
+    def wrap(
+        self, secret: bytes, context: bytes, *, previous: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Return a record with the entry's name and the sealed secret."""
         import keyring
         from keyring.errors import KeyringError
 
+        service = self._service or str((previous or {}).get("service", "sfumato"))
         name, key = SYSTEM.bytes(16).hex(), SYSTEM.bytes(KEY_BYTES)
         try:
-            keyring.set_password(self._service, name, key.hex())
-            kept = keyring.get_password(self._service, name)
+            keyring.set_password(service, name, key.hex())
+            kept = keyring.get_password(service, name)
         except KeyringError as error:
             raise VaultLocked(_no_keyring(error)) from error
         if kept != key.hex():
             raise VaultLocked(_no_keyring("it does not keep what it is given"))
-        return {"service": self._service, "name": name, "sealed": seal_bytes(key, secret, context).hex()}
+        return {"service": service, "name": name, "sealed": seal_bytes(key, secret, context).hex()}
 
     def unwrap(self, record: Mapping[str, Any], context: bytes) -> bytes:
         """Return the secret."""

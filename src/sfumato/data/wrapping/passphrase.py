@@ -35,7 +35,9 @@ class Passphrase:
         access.only("passphrase")
         self._given = access.passphrase
 
-    def wrap(self, secret: bytes, context: bytes) -> dict[str, Any]:
+    def wrap(
+        self, secret: bytes, context: bytes, *, previous: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Return a record with salt, cost and the sealed secret."""
         passphrase = self._ask(twice=True)
         if len(passphrase) < MINIMUM:
