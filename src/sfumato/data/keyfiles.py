@@ -187,11 +187,11 @@ class KeyFolder:
 
     def write_key(self, path: Path, sealed: bytes) -> None:
         """Write one sealed key, durably."""
-        missing = [folder for folder in path.parents if not folder.exists()]
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in reversed(path.parents):
+            if not folder.exists():
+                folder.mkdir(mode=0o700, exist_ok=True)
+                sync_folder(folder.parent)
         self._write(path, sealed)
-        for folder in missing:
-            sync_folder(folder.parent)
 
     # Erasure
 
