@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sfumato.core.errors import IntegrityError, InvalidRequest
+from sfumato.core.errors import Erased, IntegrityError, InvalidRequest, MissingExtra
 from sfumato.core.project import Project
 from sfumato.data.keyfiles import owner_of
 from sfumato.data.rotation import rotate

@@ -211,6 +211,9 @@ class Gate:
     def check(self, plan: Plan) -> None:
         """Check a plan against the policy, without charging anything.
 
+        What is a person's right (`policy.RIGHTS`: to be erased) needs no purpose, and none can forbid it; in
+        return it can have no privacy event and no outputs.
+
         Raises:
             PolicyRefused: names the rule, what was asked, and what would pass.
         """

@@ -212,19 +212,17 @@ class KeyFolder:
         """Write a tombstone: from here on the erasure will be finished, by whoever opens the vault next."""
         self._write(self._erased / owner, f"{at}\n".encode())
 
-    def destroy(self, owner: str) -> int:
-        """Destroy an owner's keys in every generation that lies here; return how many files there were."""
-        count = 0
-        for generation in self.generations():
-            folder = self._owner(generation, owner)
-            if not folder.is_dir():
-                continue
-            for path in sorted(folder.iterdir()):
-                shred(path)
-                count += 1
-            folder.rmdir()
-            sync_folder(folder.parent)
-        return count
+    def destroy(self, *owners: str) -> None:
+        """Destroy the keys of owners in every generation that lies here."""
+        generations = self.generations()
+        for owner in owners:
+            for folder in [self._owner(generation, owner) for generation in generations]:
+                if not folder.is_dir():
+                    continue
+                for path in sorted(folder.iterdir()):
+                    shred(path)
+                folder.rmdir()
+                sync_folder(folder.parent)
 
     def tidy(self) -> None:
         """Finish what a killed process left: files aside, a rotation, erasures. Call with the lock held."""
@@ -232,8 +230,7 @@ class KeyFolder:
             for path in self._aside.iterdir():
                 shred(path)
         self.end_rotation()
-        for owner in self.all_erased():
-            self.destroy(owner)
+        self.destroy(*self.all_erased())
 
     def _owner(self, generation: int, owner: str) -> Path:
         return self.generation(generation) / owner[:2] / owner

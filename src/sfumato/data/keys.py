@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hmac
+import os
 import unicodedata
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from sfumato.core.entropy import SYSTEM
-from sfumato.core.errors import Erased, IntegrityError, InvalidRequest
+from sfumato.core.errors import Erased, IntegrityError, InvalidRequest, VaultLocked
 from sfumato.data.keyfiles import Head, KeyFolder, owner_of
 from sfumato.data.sealing import KEY_BYTES, seal_bytes, unseal_bytes
 from sfumato.data.store import Place
@@ -41,8 +42,9 @@ class Keys:
         self._seen: tuple[int, int] | None = None
         self._master: tuple[Head, bytes] | None = None
         self._cache: dict[tuple[str, int], bytes] = {}
-        with self.files.lock():
-            self.files.tidy()
+        if os.access(root, os.W_OK):  # whoever may only read still honours every tombstone
+            with self.files.lock():
+                self.files.tidy()
 
     @classmethod
     def init(cls, root: Path, wrapping: str = "passphrase", access: Access | None = None) -> Keys:
@@ -82,7 +84,13 @@ class Keys:
             head = self.files.head()
             if self._master is None or head != self._master[0]:
                 plugin = _plugin(head.wrapping, self.access)
-                self._master = head, plugin.unwrap(head.record, head.context("master"))
+                master = plugin.unwrap(head.record, head.context("master"))
+                if len(master) != KEY_BYTES:
+                    raise VaultLocked(
+                        f"the wrapping {head.wrapping!r} gave a master key of {len(master)} bytes, and "
+                        f"{KEY_BYTES} are needed: it opened another record"
+                    )
+                self._master = head, master
             self._seen = stamp
         return self._master
 
