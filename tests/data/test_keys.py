@@ -120,3 +120,24 @@ def test_a_head_of_another_vault_does_not_open(project: Project, vault: Vault, t
     head.write_text(json.dumps(data))
     with pytest.raises(InvalidRequest, match="does not open this vault"):
         Vault.of(project.root).get(name, two[0])
+
+
+def test_who_may_only_read_reads_and_honours_tombstones(
+    project: Project, vault: Vault, two: tuple[Place, Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = [vault.put(b"a", place) for place in two]
+    vault.keys.files.bury(owner_of("subject", two[0].subject), "2026-01-01")  # an erasure stopped here
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    reader = Vault.of(project.root)
+    assert key_of(vault, two[0].subject).exists()
+    with pytest.raises(Erased):
+        reader.get(first, two[0])
+    assert reader.get(second, two[1]) == b"a"
+
+
+def test_without_the_packages_the_extra_is_named(
+    project: Project, outside: Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"pip install 'sfumato\[vault\]'"):
+        Vault.init(project.root, "file", outside)

@@ -84,6 +84,6 @@ class Sequences(RuleBasedStateMachine):
 
 
 Sequences.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=40, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 TestSequences = Sequences.TestCase
