@@ -102,7 +102,8 @@ class KeyFolder:
             late = newest > head.generation and self.rotating is None
             if self.generation(head.generation).is_dir() and not late:
                 return head
-            if self.stamp() == stamp:
+            rotated_meanwhile = self.stamp() != stamp or max(self.generations(), default=0) != newest
+            if not rotated_meanwhile:
                 raise IntegrityError(
                     f"{self._head} speaks of generation {head.generation}, and the newest keys here are of "
                     f"generation {newest}: an older copy of one was put back. Restore the newest of both."
