@@ -18,6 +18,7 @@ COMMANDS = {
     "roles": ("sfumato.cli.roles", "Show what each role may do, and which role you have."),
     "consent": ("sfumato.cli.consent", "Record who agrees to which purpose, and who took it back."),
     "token": ("sfumato.cli.token", "Make, list and revoke the tokens that servers ask with."),
+    "vault": ("sfumato.cli.vault", "Encrypt the project's data at rest, and erase a person from it."),
     "receipt": ("sfumato.cli.receipt", "Verify the receipt that came with a release."),
 }
 

@@ -4,7 +4,8 @@ SfumatoError                     exit 1  anything else that went wrong
 ├── InvalidRequest               exit 2  the call itself cannot be carried out
 │   ├── UnknownName                      a name that is not in the catalogue (nearest one suggested)
 │   ├── MissingExtra                     an optional package is not installed
-│   └── MissingModel                     a model file is not on this machine
+│   ├── MissingModel                     a model file is not on this machine
+│   └── VaultLocked                      the master key is not to be had, or is not the right one
 ├── PolicyError                  exit 2  sfumato.toml does not read or does not add up
 ├── PolicyRefused                exit 3  a rule of the policy forbids this
 ├── BudgetSpent                  exit 4  the privacy budget has no room for this
@@ -18,6 +19,7 @@ SfumatoError                     exit 1  anything else that went wrong
 │   ├── UnreadableMedia                  truncated, garbage, empty, or no permission
 │   ├── UnsupportedMedia                 a format or feature that is not handled
 │   └── MediaTooLarge                    more pixels or frames than the limit allows
+├── Erased                       exit 1  the person's key was destroyed: nobody can read their data any more
 ├── DownloadFailed               exit 1  a model could not be fetched or does not match its hash
 └── BatchFailed                  exit 1  some items of a batch failed; the rest are done
 
@@ -65,6 +67,10 @@ class MissingExtra(InvalidRequest):
 
 class MissingModel(InvalidRequest):
     """A model file is needed and not on this machine."""
+
+
+class VaultLocked(InvalidRequest):
+    """The vault's master key is not to be had, or what was given does not open it."""
 
 
 class PolicyError(SfumatoError, ValueError):
@@ -129,6 +135,10 @@ class UnsupportedMedia(MediaError):
 
 class MediaTooLarge(MediaError):
     """The file holds more pixels or frames than the limit allows (a decompression bomb, perhaps)."""
+
+
+class Erased(SfumatoError):
+    """The person was erased: their key was destroyed, and no copy of their data can be read any more."""
 
 
 class DownloadFailed(SfumatoError):

@@ -31,7 +31,7 @@ from sfumato.core.files import digest_of
 from sfumato.core.identity import LOCAL_OWNER, Actor
 from sfumato.core.ledger import Ledger
 from sfumato.core.numbers import Amount
-from sfumato.core.policy import ACTIONS, Policy
+from sfumato.core.policy import ACTIONS, RIGHTS, Policy
 from sfumato.core.receipt import GUARANTEES, GuaranteeType, Output, Receipt
 
 UNDECLARED = "not declared"
@@ -81,6 +81,11 @@ class Plan:
         for item in self.datasets:
             if not isinstance(item, tuple) or [type(part) for part in item] != [str, str]:
                 raise InvalidRequest(f"datasets are pairs of name and version, got {item!r}")
+        if self.action in RIGHTS and not isinstance(self.event, NoEvent):
+            raise InvalidRequest(
+                f"the action {self.action!r} is a person's right and passes whatever the purposes say, so "
+                "nothing may leave under it: plan a release as a release"
+            )
 
     def to_data(self) -> dict[str, Any]:
         """Return plain data, as the receipt shows it."""
@@ -144,6 +149,11 @@ class Permit:
         """
         if self._ended:
             raise InvalidRequest("this permit has ended; plan a new release")
+        outputs = tuple(outputs)
+        if outputs and self.plan.action in RIGHTS:
+            raise InvalidRequest(
+                f"the action {self.plan.action!r} releases nothing; got {len(outputs)} outputs"
+            )
         body = self._body(outputs, facts or {}, event)
         self._released = True
         if self._reservation is None:
@@ -227,6 +237,9 @@ class Gate:
     def check(self, plan: Plan) -> None:
         """Check a plan against the policy, without charging anything; a refusal is recorded.
 
+        What is a person's right (`policy.RIGHTS`: to be erased) needs no purpose, and none can forbid it; in
+        return it can have no privacy event and no outputs.
+
         Raises:
             PolicyRefused: names the rule, what was asked, and what would pass.
         """
@@ -246,7 +259,7 @@ class Gate:
 
     def _check_consent(self, plan: Plan, policy: Policy) -> None:
         purpose = policy.purposes.get(plan.purpose)
-        if purpose is None or purpose.lawful_basis != "consent":
+        if plan.action in RIGHTS or purpose is None or purpose.lawful_basis != "consent":
             return
         if self._consent is None:
             raise PolicyRefused(

@@ -57,7 +57,9 @@ from sfumato.core.roles import Role
 FILE_NAME = "sfumato.toml"
 
 #: What a plan can be about; a purpose lists those it allows.
-ACTIONS = ("redact", "query", "train", "export")
+ACTIONS = ("redact", "query", "train", "export", "erase")
+#: What a person may ask for whatever the purposes say (GDPR Art. 17): none is needed, none can forbid it.
+RIGHTS = ("erase",)
 
 #: GDPR, article 6(1); another law's basis is written "other: ...".
 LAWFUL_BASES = (
@@ -80,6 +82,7 @@ def _spell(value: Fraction) -> Any:
 
 #: Plain http only to this machine: anyone on the way could answer with an old head.
 WITNESS_URL = r"^(https://[^/@\s]+|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?)(/\S*)?$"
+
 
 def _day(value: Any) -> date:
     if type(value) is not date:  # a datetime is a date too, and a number would be taken for seconds
@@ -118,7 +121,7 @@ class Purpose(_Section):
 
     description: str = ""
     lawful_basis: str = ""
-    actions: tuple[Literal["redact", "query", "train", "export"], ...] = ("redact",)
+    actions: tuple[Literal["redact", "query", "train", "export", "erase"], ...] = ("redact",)
     expires: Day | None = None
     roles: tuple[Role, ...] = ()
     compatible_with: tuple[Name, ...] = ()
@@ -217,6 +220,17 @@ class Redact(_Section):
     audio: Literal["copy", "mute", "drop"] = "copy"
 
 
+class Retention(_Section):
+    """[retention]: after how many days data must go; a dataset's own number goes before the general one."""
+
+    days: Annotated[int, Field(ge=0, le=36500)] | None = None
+    datasets: dict[Name, Annotated[int, Field(ge=0, le=36500)]] = {}
+
+    def days_of(self, dataset: str) -> int | None:
+        """Return after how many days a dataset's data must go; None: it may stay."""
+        return self.datasets.get(dataset, self.days)
+
+
 class LedgerSection(_Section):
     """[ledger]: where the book and its anchors are.
 
@@ -247,6 +261,7 @@ class Policy(_Section):
     datasets: dict[Name, DatasetSection] = {}
     roles: RolesSection | None = None
     redact: Redact = Redact()
+    retention: Retention = Retention()
     ledger: LedgerSection = LedgerSection()
 
     @model_validator(mode="after")

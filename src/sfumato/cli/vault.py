@@ -1,0 +1,185 @@
+"""`sfumato vault init|status|rotate|erase`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sfumato.cli.output import emit, json_option, note, project_here
+from sfumato.core.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from sfumato.data.wrapping import Access
+
+NEW_PASSPHRASE = "SFUMATO_NEW_PASSPHRASE"
+
+passphrase_option: Callable[..., Any] = click.option(
+    "--passphrase-fd",
+    type=click.IntRange(0),
+    help="Read the passphrase, one line, from this open file descriptor. Default: the variable "
+    "SFUMATO_PASSPHRASE, or a prompt.",
+)
+set_option: Callable[..., Any] = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting of the wrapping, such as path=FILE for `file`; may be given again.",
+)
+
+
+@click.group("vault")
+def command() -> None:
+    """Encrypt the project's data at rest, and erase a person from it.
+
+    \b
+    Examples:
+      sfumato vault init
+      sfumato vault init --wrapping file --set path=/media/stick/master.key
+      sfumato vault rotate --data-keys
+      sfumato vault erase patient-0017
+    """
+
+
+@command.command("init")
+@click.option(
+    "--wrapping",
+    default="passphrase",
+    show_default=True,
+    help="What opens the master key: passphrase, keyring, file, or the name of a plugin.",
+)
+@set_option
+@passphrase_option
+@json_option
+def init(wrapping: str, settings: tuple[str, ...], passphrase_fd: int | None, as_json: bool) -> None:
+    """Make the keys of a vault for this project."""
+    from sfumato.data.vault import Vault
+
+    project = project_here()
+    vault = Vault.init(project.root, wrapping, _access(passphrase_fd, settings))
+    if as_json:
+        emit(vault.status().to_data())
+        return
+    click.echo(f"Made a vault: its master key is opened by {wrapping!r}.")
+    click.echo(
+        "Whoever loses what opens it loses the data. Keep a second copy of that, away from this machine."
+    )
+
+
+@command.command("status")
+@click.option("--check", is_flag=True, help="Also check every stored item against its hash; needs no key.")
+@json_option
+def status(check: bool, as_json: bool) -> None:
+    """Show what the vault holds; needs no key."""
+    from sfumato.data.vault import Vault
+
+    vault = Vault.of(project_here().root)
+    found = vault.status()
+    if check:
+        for name in vault.names():
+            vault.check(name)
+    if as_json:
+        emit(found.to_data() | {"checked": check})
+        return
+    click.echo(f"Master key: generation {found.generation}, opened by {found.wrapping!r}")
+    click.echo(f"Keys: of {found.owners} subjects and datasets; {found.erased} erased")
+    click.echo(f"Items: {found.items}" + (", all as they were written" if check else ""))
+
+
+@command.command("rotate")
+@click.option("--wrapping", default="", help="Open the new master key by something else. Default: as before.")
+@set_option
+@click.option("--data-keys", is_flag=True, help="Also take new data keys for everything stored from now on.")
+@passphrase_option
+@click.option(
+    "--new-passphrase-fd",
+    type=click.IntRange(0),
+    help=f"Read the new passphrase from this descriptor. Default: the variable {NEW_PASSPHRASE}, a prompt, "
+    "or the old one again.",
+)
+@json_option
+def rotate(
+    wrapping: str,
+    settings: tuple[str, ...],
+    data_keys: bool,
+    passphrase_fd: int | None,
+    new_passphrase_fd: int | None,
+    as_json: bool,
+) -> None:
+    """Take a new master key, wrap every key anew, and destroy the old wrapped keys.
+
+    Stopped at any moment, either the old master key is in force or the new one.
+    """
+    from dataclasses import asdict, replace
+
+    from sfumato.data.rotation import rotate as turn
+    from sfumato.data.vault import Vault
+
+    project = project_here()
+    old = _access(passphrase_fd, ())
+    new = replace(_access(new_passphrase_fd, settings, NEW_PASSPHRASE), project=project.root)
+    if new.passphrase is None:
+        new = replace(new, passphrase=old.passphrase)
+    done = turn(Vault.of(project.root, old).keys, wrapping=wrapping, access=new, data_keys=data_keys)
+    if as_json:
+        emit(asdict(done))
+        return
+    click.echo(f"Master key of generation {done.generation} in force; {done.keys} keys wrapped anew.")
+    if data_keys:
+        click.echo(f"{done.new_keys} new data keys for what is stored from now on.")
+    click.echo("Copies of the key folder made before still open with the old master key: destroy them.")
+
+
+@command.command("erase")
+@click.argument("subject")
+@click.option("--pseudonym", is_flag=True, help="SUBJECT is a pseudonym already; then no key is needed.")
+@click.option("--yes", is_flag=True, help="Do not ask: erase.")
+@passphrase_option
+@json_option
+def erase_command(subject: str, pseudonym: bool, yes: bool, passphrase_fd: int | None, as_json: bool) -> None:
+    """Erase a person: destroy their keys, so that no version's copy of them can be read again.
+
+    SUBJECT is the person's id as it was when the data came in, or "-" to read it from standard input, where
+    no shell history keeps it. It cannot be undone. The record names the person by pseudonym only.
+    """
+    from sfumato.data.erasure import LIMITS, erase
+    from sfumato.data.vault import Vault
+
+    project = project_here()
+    vault = Vault.of(project.root, _access(passphrase_fd, ()))
+    if subject == "-":
+        subject = sys.stdin.readline().rstrip("\r\n")
+    known = subject if pseudonym else vault.pseudonym(subject)
+    vault.refuse_unknown(known)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise InvalidRequest(
+                "an erasure cannot be undone: confirm it with --yes, or run it on a terminal"
+            )
+        click.confirm(f"Erase the person {known} for ever?", abort=True, err=True)
+    receipt = erase(vault, known, project.gate())
+    if as_json:
+        emit({"subject": known, **receipt.body["facts"], "row": receipt.rows[-1].seq})
+        return
+    click.echo(f"Erased {known}; recorded in row {receipt.rows[-1].seq} of the ledger.")
+    note(f"Not covered: {'; '.join(LIMITS)}.")
+
+
+def _access(descriptor: int | None, settings: tuple[str, ...], variable: str = "") -> Access:
+    """Return what the command line gives a wrapping."""
+    from sfumato.data.wrapping import Access, read_descriptor
+
+    passphrase = os.environ.get(variable) if variable else None
+    if descriptor is not None:
+        passphrase = read_descriptor(descriptor)
+    options = {}
+    for setting in settings:
+        key, sign, value = setting.partition("=")
+        if not sign or not key:
+            raise InvalidRequest(f"a setting is KEY=VALUE, got {setting!r}")
+        options[key] = value
+    return Access(passphrase=passphrase, options=options)

@@ -1,0 +1,259 @@
+"""How a vault's keys lie on disk; nothing here can open them.
+
+    .sfumato/keys/
+      vault.json         which generation counts, and the wrapped master key: written whole, last
+      rotating.json      only while a rotation runs: from which generation to which
+      g-000001/          a generation: every key, sealed under one master key
+        pseudonym.key
+        ab/<owner>/1.key one file per key, written once
+      erased/<owner>     tombstones: the owner's keys are destroyed, or will be at the next open
+      aside/             files being written
+      lock
+
+An owner is a subject or a dataset, as a hash. A key file is never rewritten, only overwritten to destroy it:
+a rewritten file would leave the old bytes in free blocks. That is also why keys are no database rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sfumato.core.entropy import SYSTEM
+from sfumato.core.errors import IntegrityError, VaultLocked
+from sfumato.core.files import canonical, sync_folder, write_whole
+from sfumato.data.lock import locked
+
+FORMAT = "sfumato-vault/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What vault.json says: the generation that counts, and how its master key is wrapped."""
+
+    vault: str
+    generation: int
+    wrapping: str
+    record: dict[str, Any]
+
+    def context(self, *what: str | int) -> bytes:
+        """Return what a sealed key of this generation is bound to."""
+        return canonical([FORMAT, self.vault, self.generation, *what])
+
+
+def owner_of(kind: str, name: str) -> str:
+    """Return the hash that keys and tombstones of a subject or dataset are filed under."""
+    return hashlib.sha256(f"sfumato {kind}\x00{name}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class KeyFolder:
+    """The key files of one vault."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._head = root / "vault.json"
+        self._rotating = root / "rotating.json"
+        self._erased = root / "erased"
+        self._aside = root / "aside"
+
+    def make(self) -> None:
+        """Make the folders; others may not look inside."""
+        for folder in (self.root, self._erased, self._aside):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    @property
+    def exists(self) -> bool:
+        """Whether a vault was made here."""
+        return self._head.exists()
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the one lock of all writers."""
+        return locked(self.root / "lock")
+
+    # The head
+
+    def stamp(self) -> tuple[int, int]:
+        """Return what changes when another process writes vault.json."""
+        try:
+            found = self._head.stat()
+        except FileNotFoundError as error:
+            raise VaultLocked(f"there is no vault at {self.root}: run `sfumato vault init`") from error
+        return found.st_ino, found.st_mtime_ns
+
+    def head(self) -> Head:
+        """Read vault.json.
+
+        Raises:
+            VaultLocked: there is no vault here.
+            IntegrityError: it does not read, or an older copy of it was put back.
+        """
+        while True:
+            stamp = self.stamp()
+            head = self._read_head()
+            newest = max(self.generations(), default=0)
+            late = newest > head.generation and self.rotating is None
+            if self.generation(head.generation).is_dir() and not late:
+                return head
+            rotated_meanwhile = self.stamp() != stamp or max(self.generations(), default=0) != newest
+            if not rotated_meanwhile:
+                raise IntegrityError(
+                    f"{self._head} speaks of generation {head.generation}, and the newest keys here are of "
+                    f"generation {newest}: an older copy of one was put back. Restore the newest of both."
+                )
+
+    def _read_head(self) -> Head:
+        try:
+            data = json.loads(self._head.read_text(encoding="utf-8"))
+            if data.pop("format") != FORMAT:
+                raise ValueError(f"its format is not {FORMAT}")
+            return Head(str(data["vault"]), int(data["generation"]), str(data["wrapping"]), data["record"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise IntegrityError(
+                f"{self._head} does not read ({error!r}): without it nothing opens. Restore its newest copy."
+            ) from error
+
+    def write_head(self, head: Head) -> None:
+        """Make a generation the one that counts; the old one counts until this returns."""
+        self._write(self._head, (json.dumps({"format": FORMAT, **asdict(head)}, indent=2) + "\n").encode())
+
+    # Generations
+
+    def generation(self, number: int) -> Path:
+        """Return the folder of one generation."""
+        return self.root / f"g-{number:06d}"
+
+    def generations(self) -> list[int]:
+        """Return the generations that lie here; more than one only while a rotation runs."""
+        return sorted(int(path.name[2:]) for path in self.root.glob("g-[0-9]*") if path.name[2:].isdigit())
+
+    @property
+    def rotating(self) -> tuple[int, int] | None:
+        """From which generation to which a rotation runs, or was stopped."""
+        try:
+            data = json.loads(self._rotating.read_text(encoding="utf-8"))
+            return int(data["from"]), int(data["to"])
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise IntegrityError(f"{self._rotating} does not read: {error!r}") from error
+
+    def begin_rotation(self, old: int, new: int) -> None:
+        """Write down what is about to happen."""
+        self._write(self._rotating, json.dumps({"from": old, "to": new}).encode())
+
+    def end_rotation(self) -> None:
+        """Destroy the generation that does not count, and then the note of the rotation."""
+        if (rotating := self.rotating) is None:
+            return
+        old, new = rotating
+        counts = self.head().generation
+        if counts not in rotating:
+            raise IntegrityError(f"{self._rotating} speaks of generations {old} and {new}, {counts} counts")
+        loser = self.generation(new if counts == old else old)
+        for path in [path for path in loser.rglob("*") if path.is_file()]:
+            shred(path)
+        shutil.rmtree(loser, ignore_errors=True)
+        self._rotating.unlink(missing_ok=True)
+        sync_folder(self.root)
+
+    # Keys
+
+    def owners(self, generation: int) -> Iterator[str]:
+        """Iterate over the owners that have a key."""
+        for path in sorted(self.generation(generation).glob("??/*")):
+            yield path.name
+
+    def numbers(self, generation: int, owner: str) -> list[int]:
+        """Return the numbers of an owner's keys, oldest first."""
+        folder = self._owner(generation, owner)
+        with contextlib.suppress(FileNotFoundError):
+            return sorted(int(path.stem) for path in folder.iterdir() if path.suffix == ".key")
+        return []
+
+    def key(self, generation: int, owner: str, number: int) -> Path:
+        """Return where one key lies."""
+        return self._owner(generation, owner) / f"{number}.key"
+
+    def pseudonym_key(self, generation: int) -> Path:
+        """Return where the key of pseudonyms lies."""
+        return self.generation(generation) / "pseudonym.key"
+
+    def write_key(self, path: Path, sealed: bytes) -> None:
+        """Write one sealed key, durably."""
+        for folder in reversed(path.parents):
+            if not folder.exists():
+                folder.mkdir(mode=0o700, exist_ok=True)
+                sync_folder(folder.parent)
+        self._write(path, sealed)
+
+    # Erasure
+
+    def erased(self, owner: str) -> str | None:
+        """Return when an owner was erased (UTC, ISO 8601); None if they were not."""
+        try:
+            return (self._erased / owner).read_text(encoding="utf-8").strip() or "at an unknown time"
+        except FileNotFoundError:
+            return None
+
+    def all_erased(self) -> list[str]:
+        """Return every owner that has a tombstone."""
+        with contextlib.suppress(FileNotFoundError):
+            return sorted(path.name for path in self._erased.iterdir())
+        return []
+
+    def bury(self, owner: str, at: str) -> None:
+        """Write a tombstone: from here on the erasure will be finished, by whoever opens the vault next."""
+        self._write(self._erased / owner, f"{at}\n".encode())
+
+    def destroy(self, *owners: str) -> None:
+        """Destroy the keys of owners in every generation that lies here."""
+        generations = self.generations()
+        for owner in owners:
+            for folder in [self._owner(generation, owner) for generation in generations]:
+                if not folder.is_dir():
+                    continue
+                for path in sorted(folder.iterdir()):
+                    shred(path)
+                folder.rmdir()
+                sync_folder(folder.parent)
+
+    def tidy(self) -> None:
+        """Finish what a killed process left: files aside, a rotation, erasures. Call with the lock held."""
+        if self._aside.is_dir():
+            for path in self._aside.iterdir():
+                shred(path)
+        self.end_rotation()
+        self.destroy(*self.all_erased())
+
+    def _owner(self, generation: int, owner: str) -> Path:
+        return self.generation(generation) / owner[:2] / owner
+
+    def _write(self, path: Path, data: bytes) -> None:
+        """Write a file whole. The file aside lies where `tidy` finds it, whatever happens."""
+        aside = self._aside / SYSTEM.bytes(8).hex()
+        write_whole(aside, data, mode=0o600)
+        aside.replace(path)
+        sync_folder(path.parent)
+
+
+def shred(path: Path) -> None:
+    """Overwrite a file in place, make that durable, and remove it.
+
+    Where the file system writes elsewhere (copy on write, snapshots, flash), old bytes may stay behind.
+    """
+    with path.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        file.write(SYSTEM.bytes(size))
+        file.flush()
+        os.fsync(file.fileno())
+    path.unlink()
+    sync_folder(path.parent)
