@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -283,3 +285,137 @@ def test_an_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "safe" / "receipt.json").read_text())["outputs"]) == len(done)
     left = {path.name for path in (tmp_path / "safe").iterdir() if path.suffix != ".jpg"}
     assert left == {"receipt.json", ".sfumato-resume.jsonl"}
+
+
+def _stop(tmp_path: Path, number: signal.Signals, times: int = 1) -> tuple[int, str, str]:
+    """Send a run a signal once it has written two files; return its exit code and what it printed."""
+    _slow_photos(tmp_path / "slow")
+    call: list[Any] = [
+        sys.executable,
+        "-m",
+        "sfumato",
+        "redact",
+        "slow",
+        "-o",
+        "safe",
+        "--no-report",
+        "--json",
+    ]
+    process = subprocess.Popen(call, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while len(list((tmp_path / "safe").glob("*.jpg"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    for _ in range(times):
+        process.send_signal(number)
+        time.sleep(0.02)
+    out, err = process.communicate(timeout=60)
+    return process.returncode, out, err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs signals to a child")
+@pytest.mark.parametrize(("name", "times"), [("SIGTERM", 1), ("SIGHUP", 1), ("SIGINT", 12)])
+def test_every_stop_settles_what_was_released(tmp_path: Path, name: str, times: int) -> None:
+    code, out, err = _stop(tmp_path, signal.Signals[name], times)
+    assert (code, "Traceback" in err, "terminate called" in err) == (130, False, False)
+    data = json.loads(out)
+    assert data["status"] == "stopped"
+    done = sorted((tmp_path / "safe").glob("*.jpg"))
+    assert 2 <= len(done) == data["files"]["done"] < 40
+    left = {path.name for path in (tmp_path / "safe").iterdir() if path.suffix != ".jpg"}
+    assert left == {"receipt.json", ".sfumato-resume.jsonl"}
+    assert run("receipt", "verify", tmp_path / "safe" / "receipt.json", tmp_path / "safe") == 0
+
+
+def test_handlers_are_put_back(photos: Path) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert run("redact", photos, "-o", "safe") == 0
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "safe"), "safe: no space left on device. Make"),
+        (PermissionError(errno.EACCES, "Permission denied", "safe"), "Change the permissions"),
+        (OSError(errno.EIO, "Input/output error"), "call again with --resume"),
+        (UnicodeEncodeError("utf-8", "x", 0, 1, "surrogates not allowed"), "Rename the file or folder"),
+        (sqlite3.OperationalError("disk I/O error"), "the ledger cannot be read or written: disk I/O error"),
+    ],
+)  # fmt: skip
+def test_what_the_system_refuses_is_one_line(
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    told: str,
+) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("sfumato.redaction.run.Journal", refuse)
+    assert run("redact", photos, "-o", "safe") == 1
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert told in err
+    assert run("redact", photos, "-o", "safe", "--json") == 1
+    data = json.loads(capsys.readouterr().out)
+    assert (data["status"], data["exit_code"], told in data["message"]) == ("failed", 1, True)
+
+
+def test_names_that_are_too_long_or_no_text(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("redact", photos / "0.png", "-o", "x" * 240 + ".png") == 1
+    assert "at most 230 bytes" in capsys.readouterr().err
+    odd = os.fsdecode(b"safe\xff.png")
+    assert run("redact", photos / "0.png", "-o", odd, "--no-report") == 0
+    out, _ = capsys.readouterr()
+    assert "safe\\xff.png.receipt.json" in out
+    assert run("receipt", "verify", f"{odd}.receipt.json", odd) == 0
+    assert run("redact", photos / "0.png", "-o", odd, "--json", "--overwrite") == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a umask")
+def test_the_umask_holds(photos: Path, tmp_path: Path) -> None:
+    call = f"umask 077; {sys.executable} -m sfumato redact photos -o safe"
+    subprocess.run(call, shell=True, cwd=tmp_path, check=True, capture_output=True)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "safe").iterdir()}
+    assert set(modes.values()) == {0o600}, modes
+
+
+class TestReceiptsAndStrangers:
+    def verify(self, *more: str) -> int:
+        return run("receipt", "verify", "safe/receipt.json", "safe", *more)
+
+    @pytest.mark.parametrize(
+        "name",
+        ["original.png", ".hidden.png", "deep/report.html", "x.receipt.json", "deep/.x", "my-report.html"],
+    )
+    def test_a_file_that_the_receipt_does_not_name(
+        self, photos: Path, capsys: pytest.CaptureFixture[str], name: str
+    ) -> None:
+        assert run("redact", photos, "-o", "safe") == 0
+        assert self.verify() == 0
+        path = Path("safe") / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes((photos / "0.png").read_bytes())
+        capsys.readouterr()
+        assert self.verify() == 5
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert path.name in err
+        assert "--allow-others" in err
+        assert self.verify("--allow-others") == 0
+        assert path.name in capsys.readouterr().err
+
+    def test_a_link_to_a_folder(self, photos: Path) -> None:
+        assert run("redact", photos, "-o", "safe") == 0
+        Path("safe/more").symlink_to(photos)
+        assert self.verify() == 5
+
+    def test_beside_a_single_file(self, photos: Path) -> None:
+        Path("safe").mkdir()
+        assert run("redact", photos / "0.png", "-o", "safe/one.png") == 0
+        assert run("receipt", "verify", "safe/one.png.receipt.json", "safe") == 0
+        assert run("receipt", "verify", "safe/one.png.receipt.json", photos / "0.png") == 5
+        assert run("redact", photos / "1.png", "-o", "safe/two.png") == 0
+        assert run("receipt", "verify", "safe/one.png.receipt.json", "safe") == 5
+        assert run("receipt", "verify", "safe/one.png.receipt.json", "safe/one.png") == 0

@@ -28,6 +28,7 @@ from sfumato.core.errors import (
 from sfumato.core.project import Project
 from sfumato.core.receipt import Receipt
 from sfumato.core.verify import verify
+from sfumato.redaction.batch import Watch
 from sfumato.redaction.result import Run, Stopped
 from sfumato.redaction.run import Options, run_files
 from sfumato.redaction.settings import Settings
@@ -487,8 +488,6 @@ def test_a_folder_of_pictures_and_videos(
     clip("walk.mp4", frames=12).rename(photos / "walk.mp4")
     clip("walk.avi", frames=12, codec="mpeg4", options={"q": "2"}).rename(photos / "walk.avi")
     heard: list[int] = []
-
-    from sfumato.redaction.batch import Watch
 
     class Ears(Watch):
         def frames(self, done: int, total: int | None) -> None:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
+import signal
 import sys
+import threading
+import time
+from collections.abc import Iterator
 
 import click
 
@@ -21,6 +27,10 @@ COMMANDS = {
     "vault": ("sfumato.cli.vault", "Encrypt the project's data at rest, and erase a person from it."),
     "receipt": ("sfumato.cli.receipt", "Verify the receipt that came with a release."),
 }
+
+
+#: Seconds within which a further Ctrl-C belongs to the one before.
+HAMMERING = 2.0
 
 
 class LazyGroup(click.Group):
@@ -62,7 +72,7 @@ class LazyGroup(click.Group):
 )
 @click.version_option(__version__, prog_name="sfumato")
 def cli() -> None:
-    """Privacy for vision AI: sensitive pictures and tables go in, only safe things come out.
+    """Privacy for vision AI: sensitive pictures and videos go in, only safe things come out.
 
     \b
     Examples:
@@ -74,21 +84,58 @@ def cli() -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the command line; an error of ours becomes one line on stderr and its exit code."""
+    """Run the command line; an error becomes one line on stderr and its exit code."""
     try:
-        code = cli.main(args=argv, standalone_mode=False)
+        with _interrupts():
+            code = cli.main(args=argv, standalone_mode=False)
         if isinstance(code, int) and code:  # what ctx.exit(code) becomes outside standalone mode
             sys.exit(code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped", err=True)
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            click.echo("stopped", err=True)
         sys.exit(130)
+    except BrokenPipeError:  # who reads the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except Exception as error:
+        from sfumato.cli.problems import explain
         from sfumato.core.errors import SfumatoError
 
-        if not isinstance(error, SfumatoError):
+        message = str(error) if isinstance(error, SfumatoError) else explain(error)
+        if message is None:
             raise
-        click.echo(f"sfumato: {error}", err=True)
-        sys.exit(error.exit_code)
+        click.echo(f"sfumato: {message}", err=True)
+        sys.exit(getattr(error, "exit_code", 1))
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[None]:
+    """Make SIGTERM and SIGHUP stop a command as Ctrl-C does, so that what was released is settled.
+
+    Of several in a row the first counts: the others would only tear what it set off.
+    """
+    last = -HAMMERING
+
+    def stop(number: int, frame: object) -> None:
+        nonlocal last
+        before, last = last, time.monotonic()
+        if last - before >= HAMMERING:
+            raise KeyboardInterrupt
+
+    replaced = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
+            if number is not None and signal.getsignal(number) in (
+                signal.SIG_DFL,
+                signal.default_int_handler,
+            ):
+                replaced[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in replaced.items():
+            signal.signal(number, handler)

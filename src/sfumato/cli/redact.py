@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,9 +144,10 @@ def command(source: Path, target: Path, as_json: bool, **options: Any) -> None:
         if as_json:
             emit({"status": "stopped", "exit_code": 130, "failures": [], "recorded": False})
         raise
-    except SfumatoError as error:
+    except (SfumatoError, OSError, UnicodeError, sqlite3.Error) as error:
         if as_json:
-            emit(_refusal(source, error, failed=isinstance(error, MediaError)))
+            refused = isinstance(error, SfumatoError) and not isinstance(error, MediaError)
+            emit(_refusal(source, error, failed=not refused))
         raise
     code = BatchFailed.exit_code if run.failures else 0
     if as_json:
@@ -183,17 +185,24 @@ def _request(options: dict[str, Any]) -> Request:
 def _remarks(run: Run) -> None:
     """Print what should not be overlooked to standard error."""
     from sfumato.redaction.run import NOT_RECORDED
+    from sfumato.redaction.tree import shown
 
     if run.left_out:
         names = [f"{name} ({why})" for name, why in run.left_out[:NAMED]]
         more = [f"and {len(run.left_out) - NAMED} more"] if len(run.left_out) > NAMED else []
         note(f"left out, {len(run.left_out)}: {', '.join(names + more)}")
+    if run.older:
+        named = [shown(path) for path in run.older[:NAMED]]
+        more = [f"and {len(run.older) - NAMED} more"] if len(run.older) > NAMED else []
+        note(f"not of this run and not in its receipt, {len(run.older)}: {', '.join(named + more)}")
     if run.receipt is not None and not run.receipt.recorded:
         note(NOT_RECORDED)
 
 
 def _lines(run: Run) -> Iterator[str]:
     """Yield the summary for people."""
+    from sfumato.redaction.tree import shown
+
     if run.receipt is None:
         yield "Nothing was redacted, and nothing was written."
         return
@@ -211,12 +220,14 @@ def _lines(run: Run) -> Iterator[str]:
         yield f"Per file {run.seconds / run.done:.2f} s; of the work, the bare detectors took {share:.0%}."
     promise = run.receipt.body["guarantee"]
     yield f"Guarantee: {promise['type']}. {promise['statement']}"
-    places = [str(path) for path in (run.report_path, run.receipt_path) if path is not None]
+    places = [shown(path) for path in (run.report_path, run.receipt_path) if path is not None]
     yield f"Look at: {', '.join(places)}."
 
 
 def _summary(run: Run, status: str, code: int) -> dict[str, Any]:
     """Return what --json prints for a run."""
+    from sfumato.redaction.tree import shown
+
     receipt = run.receipt
     facts = receipt.body["facts"] if receipt is not None else {}
     return {
@@ -242,14 +253,16 @@ def _summary(run: Run, status: str, code: int) -> dict[str, Any]:
         "ratio": round(run.ratio, 4) if run.ratio else None,
         "guarantee": receipt.body["guarantee"] if receipt is not None else None,
         "cosmetic": not run.secure,
-        "receipt": str(run.receipt_path) if run.receipt_path else None,
-        "report": str(run.report_path) if run.report_path else None,
+        "receipt": shown(run.receipt_path) if run.receipt_path else None,
+        "report": shown(run.report_path) if run.report_path else None,
+        "older": [shown(path) for path in run.older],
         "recorded": receipt is not None and receipt.recorded,
     }
 
 
 def _refusal(source: Path, error: Exception, *, failed: bool) -> dict[str, Any]:
     """Return what --json prints where nothing was done."""
+    from sfumato.cli.problems import explain
     from sfumato.redaction.tree import Failure, shown
 
     one = Failure.of(shown(source.name), error)
@@ -258,7 +271,7 @@ def _refusal(source: Path, error: Exception, *, failed: bool) -> dict[str, Any]:
         "status": "failed" if failed else "refused",
         "exit_code": getattr(error, "exit_code", 1),
         "error": type(error).__name__,
-        "message": str(error),
+        "message": explain(error) or str(error),
         "failures": failures,
         "recorded": False,
     }

@@ -14,12 +14,27 @@ from typing import Any
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+def _umask() -> int:
+    """Return the umask of this process, as it was at the start."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(errors="replace").splitlines():
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    mask = os.umask(0o077)  # the one portable way to read it is to set it
+    os.umask(mask)
+    return mask
+
+
+UMASK = _umask()
+
+
 @contextlib.contextmanager
 def whole(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
     """Yield a path beside `path` to write to; on success fsync it and rename it into place.
 
     On any exception the partial file is removed and `path` is left as it was. The name of the aside file
-    begins with a dot and ends with the suffix of `path`, because encoders pick a format by suffix.
+    begins with a dot and ends with the suffix of `path`, because encoders pick a format by suffix. The umask
+    holds: it takes its bits from `mode`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".sfumato-", suffix=path.suffix, dir=path.parent)
@@ -29,7 +44,7 @@ def whole(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
         yield aside
         with aside.open("rb+") as file:
             os.fsync(file.fileno())
-        aside.chmod(mode)
+        aside.chmod(mode & ~UMASK)
         aside.replace(path)
         sync_folder(path.parent)
     finally:

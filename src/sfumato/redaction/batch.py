@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
-from sfumato.core.errors import InvalidRequest
+from sfumato.core.errors import InvalidRequest, MediaError
 from sfumato.core.files import sync_folder
 from sfumato.core.receipt import Output
+from sfumato.redaction.interrupts import held
 from sfumato.redaction.job import Job, Outcome, Progress
 from sfumato.redaction.plan import Ready
 from sfumato.redaction.resume import Journal, Record
@@ -81,7 +83,8 @@ def work(
     Guarantee:
         - `releasing` is called with each output just before it gets its name, so that one whose naming is
           interrupted is known too.
-        - An output has its name only when it is whole; a failed file leaves what was there before.
+        - An output has its name only when it is whole; a failed file leaves what was there before, and the
+          failure says so.
         - Results come in the order of the items, whatever the number of workers, and at most `workers`
           pictures are in memory at once.
 
@@ -100,14 +103,26 @@ def work(
                 try:
                     done = _publish(result(), journal, releasing)
                 except Exception as error:
+                    older = _older(item)
                     if not tree.folder:
+                        if older and isinstance(error, MediaError):
+                            raise type(error)(f"{error}; {older}") from error
                         raise
                     failure = Failure.of(item.name, error)
+                    if older:
+                        failure = replace(failure, reason=f"{failure.reason}; {older}")
                     watch.finish(item, failure)
                     yield failure
                 else:
                     watch.finish(item, None)
                     yield done
+
+
+def _older(item: Item) -> str:
+    """Return what to say of an output that an earlier run left where this one failed; it may hide less."""
+    if not item.target.exists():
+        return ""
+    return f"an older output was left at {shown(item.target)}, and no receipt of this run names it"
 
 
 def _in_order(
@@ -130,7 +145,8 @@ def _in_order(
             before, future = waiting.popleft()
             yield before, future.result
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        with held():  # a thread that still works must not outlive its folder, or Python
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _make(
@@ -143,7 +159,7 @@ def _make(
     if known is not None:
         return _Made(item, known, None, time.perf_counter() - start)
     folder.mkdir()
-    aside = folder / item.target.name
+    aside = folder / f"output{item.target.suffix}"
     try:
         outcome = _redact(item, aside, ready.jobs[item.kind], progress)
         record = Record(made_from, Output.of(aside), outcome)
@@ -181,15 +197,24 @@ def _publish(made: _Made, journal: Journal, releasing: Callable[[Done], None]) -
 @contextlib.contextmanager
 def _staging(journal: Journal) -> Iterator[Path]:
     """Yield an empty folder on the target's disk; what killed runs left of theirs is swept away first."""
-    prefix = f".sfumato-work-{sha256(journal.path.name.encode()).hexdigest()[:8]}-"
+    prefix = work_prefix(journal)
     if journal.exclusive:
         for left in journal.path.parent.glob(f"{prefix}*"):
-            shutil.rmtree(left, ignore_errors=True)
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=journal.path.parent))
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with held():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def work_prefix(journal: Journal) -> str:
+    """Return how the names of what a run writes aside begin; a later run sweeps away what is left of it."""
+    return f".sfumato-work-{sha256(os.fsencode(journal.path.name)).hexdigest()[:8]}-"
 
 
 def refuse_existing(paths: Iterable[Path], *, folder: Path) -> None:

@@ -21,7 +21,8 @@ class Run:
     Args:
         receipt: of all outputs that are there and valid now; None: nothing was released.
         results: one entry per output, in order.
-        failures: files that were not made safe; nothing was written for them.
+        failures: files that were not made safe; nothing was written for them, and what an earlier run wrote
+            for them is named in the reason.
         left_out: (name, why) of files that are no media.
         notes: sentences for the person who asked.
         secure: whether the cover leaves nothing of what it hides.
@@ -29,6 +30,7 @@ class Run:
         work_seconds: spent on files, summed over the workers.
         detector_seconds: of these, inside the detectors.
         receipt_path, report_path: where they lie; None where there is none.
+        older: files in the output folder that this run did not write and the receipt does not name.
         stopped: whether it was interrupted before the end.
     """
 
@@ -43,6 +45,7 @@ class Run:
     detector_seconds: float = 0.0
     receipt_path: Path | None = None
     report_path: Path | None = None
+    older: tuple[Path, ...] = ()
     stopped: bool = False
 
     @property

@@ -7,6 +7,7 @@ or was not written with that secret, counts for nothing: its file is redacted ag
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import json
@@ -57,7 +58,7 @@ class Journal:
         self.path = path
         self._key, self.lasting = _secret()
         self._records: dict[str, Record] = {}
-        self._file = path.open("ab+")
+        self._file = path.open("ab+", buffering=0)
         try:
             self.exclusive = _lock(self._file.fileno())
         except BlockingIOError:
@@ -115,11 +116,12 @@ class Journal:
             "outcome": _plain(record.outcome),
         }
         line = canonical(held | {"mac": self._mac(held)}) + b"\n"
-        fresh = self._file.seek(0, os.SEEK_END) == 0
-        self._file.write(line)
-        self._file.flush()
+        end = self._file.seek(0, os.SEEK_END)
+        if self._file.write(line) != len(line):
+            self._file.truncate(end)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         os.fsync(self._file.fileno())
-        if fresh:
+        if not end:
             sync_folder(self.path.parent)
         self._records[held["file"]] = record
 

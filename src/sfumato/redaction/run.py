@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,19 @@ from typing import Any
 from sfumato.core.errors import InvalidRequest
 from sfumato.core.gate import UNDECLARED, Gate, Permit
 from sfumato.core.receipt import Output, Receipt
-from sfumato.redaction.batch import WORKERS, Done, Watch, refuse_existing, work
+from sfumato.redaction.batch import WORKERS, Done, Watch, refuse_existing, work, work_prefix
 from sfumato.redaction.door import opened
+from sfumato.redaction.interrupts import held
+from sfumato.redaction.places import Places, Space, strangers
 from sfumato.redaction.plan import FinderFactory, Ready, prepare
 from sfumato.redaction.request import Request
 from sfumato.redaction.result import Run, Stopped, regions_of
-from sfumato.redaction.resume import FILE_NAME as JOURNAL_NAME
 from sfumato.redaction.resume import Journal
 from sfumato.redaction.settings import Settings
 from sfumato.redaction.tree import Failure, Tree, shown, survey
 
+#: Bytes held for a receipt: for itself, per output, and for what a project's ledger writes.
+ROOM, ROOM_EACH, ROOM_LEDGER = 1 << 14, 256, 1 << 17
 NOT_RECORDED = "no project here: nothing was recorded; `sfumato init` starts one"
 
 
@@ -107,7 +110,7 @@ def run_files(
         Stopped: interrupted after some outputs were released.
     """
     options, watch = options or Options(), watch or Watch()
-    with opened(gate) as (door, root):
+    with opened(gate, source, target) as (door, root):
         start = time.perf_counter()
         tree = survey(source, target)
         pictures = sum(item.kind == "image" for item in tree.items)
@@ -121,35 +124,15 @@ def run_files(
             workers=min(options.workers, pictures),
         )
         door.check(ready.plan)
-        places = _Places.of(tree, options)
+        places = Places.of(tree)
         _refuse(tree, source, places, options)
         with _made_folder(tree.root), Journal(places.journal) as journal:
             for note in ready.notes:
                 watch.note(note)
-            run = _Runner(tree, ready, journal, door, options, watch).run(places, start)
+            run = _Runner(tree, ready, journal, door, options, watch, places).run(start)
         if run.stopped:
             raise Stopped(run, len(tree.items))
         return run
-
-
-@dataclass(frozen=True, slots=True)
-class _Places:
-    """Where the things beside the outputs lie."""
-
-    receipt: Path
-    report: Path | None
-    journal: Path
-
-    @classmethod
-    def of(cls, tree: Tree, options: Options) -> _Places:
-        if tree.folder:
-            receipt, report = tree.root / "receipt.json", tree.root / "report.html"
-            return cls(receipt, report if options.report else None, tree.root / JOURNAL_NAME)
-        target = tree.items[0].target  # its whole name: safe.jpg and safe.mp4 must not share a receipt
-        report = target.with_name(f"{target.name}.report.html")
-        journal = target.with_name(f".{target.name}{JOURNAL_NAME}")
-        receipt = target.with_name(f"{target.name}.receipt.json")
-        return cls(receipt, report if options.report else None, journal)
 
 
 @dataclass(slots=True)
@@ -162,55 +145,74 @@ class _Runner:
     gate: Gate
     options: Options
     watch: Watch
+    places: Places
     results: list[Done] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     naming: Done | None = None
+    space: Space | None = None
+    older: tuple[Path, ...] = ()
     stopped: bool = False
 
-    def run(self, places: _Places, start: float) -> Run:
+    def run(self, start: float) -> Run:
         self.failures += self.tree.failures
         before = self.ready.detector_seconds
         receipt = self._release()
         seconds = time.perf_counter() - start
         detecting = self.ready.detector_seconds - before
-        if receipt is not None:
-            receipt.write(places.receipt)
-        report = None if receipt is None or self.stopped else self._report(receipt, places.report)
+        report, remark = self._report(receipt)
         return Run(
             receipt=receipt,
             results=tuple(self.results),
             failures=tuple(sorted(self.failures, key=lambda failure: failure.name)),
             left_out=self.tree.left_out,
-            notes=self._notes(),
+            notes=(*self._notes(), *([remark] if remark else [])),
             secure=self.ready.secure,
             seconds=seconds,
             work_seconds=sum(result.seconds for result in self.results if not result.skipped),
             detector_seconds=detecting,
-            receipt_path=places.receipt if receipt is not None else None,
+            receipt_path=self.places.receipt if receipt is not None else None,
             report_path=report,
+            older=self.older,
             stopped=self.stopped,
         )
 
     def _release(self) -> Receipt | None:
-        """Work through the gate; None when nothing was released, and the permit is void."""
+        """Work through the gate; None when nothing was released, and the permit is void.
+
+        What was released gets its receipt however the work ended.
+        """
+        problem: Exception | None = None
         try:
             with self.gate.open(self.ready.plan) as permit:
-                self._work(permit)
-                if not self.results:
-                    raise _Nothing
-                return permit.settle([result.output for result in self.results], facts=self._facts())
+                results = self._results(permit)
+                try:
+                    self._take(results)
+                except KeyboardInterrupt:
+                    self.stopped = True
+                except Exception as error:
+                    problem = error
+                with held() as came:
+                    results.close()
+                    receipt = self._settle(permit, problem)
+                    self.stopped = self.stopped or bool(came)
+                    came.clear()
         except _Nothing:
             if self.stopped:
                 raise KeyboardInterrupt from None
             return None
+        if problem is not None:
+            raise problem
+        return receipt
 
-    def _work(self, permit: Permit) -> None:
+    def _results(self, permit: Permit) -> Generator[Done | Failure, None, None]:
         def releasing(done: Done) -> None:
+            if self.space is None:
+                self._make_way()
             permit.releasing()
             self.naming = done
 
         self.watch.begin(len(self.tree.items))
-        results = work(
+        return work(
             self.tree,
             self.ready,
             self.journal,
@@ -219,16 +221,46 @@ class _Runner:
             watch=self.watch,
             workers=self.options.workers,
         )
-        with contextlib.closing(results):
-            try:
-                for result in results:
-                    if isinstance(result, Done):
-                        self.results.append(result)
-                    else:
-                        self.failures.append(result)
-            except KeyboardInterrupt:
-                self.stopped = True
-                self._count_the_last()
+
+    def _take(self, results: Iterable[Done | Failure]) -> None:
+        for result in results:
+            if isinstance(result, Done):
+                self.results.append(result)
+            else:
+                self.failures.append(result)
+
+    def _make_way(self) -> None:
+        """Before the first output: hold room for the receipt; what tells of earlier outputs goes."""
+        path = self.places.journal.with_name(f"{work_prefix(self.journal)}receipt")
+        path.unlink(missing_ok=True)
+        ledger = ROOM_LEDGER if self.gate.ledger is not None else 0
+        space = Space(path, ROOM + ROOM_EACH * len(self.tree.items) + ledger)
+        try:
+            self.places.report.unlink(missing_ok=True)  # it shows what an earlier run left uncovered
+            self.places.receipt.unlink(missing_ok=True)
+        except OSError:
+            space.free()
+            raise
+        self.space = space
+
+    def _settle(self, permit: Permit, problem: Exception | None) -> Receipt:
+        """Write the receipt of what was released."""
+        self._count_the_last()
+        if self.space is not None:
+            self.space.free()
+        if not self.results:
+            raise problem or _Nothing
+        if self.tree.folder:
+            known = {result.item.target for result in self.results}
+            with contextlib.suppress(OSError):  # what others left there cannot even be read
+                self.older = tuple(strangers(self.tree.root, {*known, *self.places}))
+        try:
+            receipt = permit.settle([result.output for result in self.results], facts=self._facts())
+            receipt.write(self.places.receipt)
+        except Exception:
+            self.watch.note("the outputs have no receipt yet: the same call with --resume makes one")
+            raise
+        return receipt
 
     def _count_the_last(self) -> None:
         """Count the output that an interrupt may have hit between its getting its name and being counted."""
@@ -266,31 +298,50 @@ class _Runner:
         notes += [f"{note} ({count} file{'s' * (count > 1)})" for note, count in sorted(counted.items())]
         if self.stopped:
             notes.append("the run was stopped before its end")
+        if self.older:
+            notes.append(
+                f"{len(self.older)} other files lie in the output folder: this run did not write them, and "
+                "the receipt does not name them"
+            )
         if not self.journal.lasting:
             notes.append("a later --resume will do all again: the user's state folder cannot be written")
         return tuple(notes)
 
-    def _report(self, receipt: Receipt, path: Path | None) -> Path | None:
-        if path is None:
-            return None
-        from sfumato.redaction.report import write_report
+    def _report(self, receipt: Receipt | None) -> tuple[Path | None, str]:
+        """Write the report, and return where it lies, or why it does not."""
+        path, remark = self.places.report, ""
+        if receipt is None:
+            return None, ""
+        if self.options.report and not self.stopped:
+            from sfumato.redaction.report import write_report
 
-        write_report(path, receipt, [(result.item.target, result.outcome.kind) for result in self.results])
-        return path
+            outputs = [(result.item.target, result.outcome.kind) for result in self.results]
+            try:
+                write_report(path, receipt, outputs)
+            except OSError as error:
+                remark = (
+                    f"no report was written: {error.strerror or error}; the outputs and the receipt are whole"
+                )
+                self.watch.note(remark)
+            else:
+                return path, ""
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)  # an earlier run's, which shows other outputs
+        return None, remark
 
 
 class _Nothing(Exception):
     """Nothing was released, so that the permit is taken back."""
 
 
-def _refuse(tree: Tree, source: Path, places: _Places, options: Options) -> None:
+def _refuse(tree: Tree, source: Path, places: Places, options: Options) -> None:
     """Refuse what would harm files that are there."""
     if options.resume and options.overwrite:
         raise InvalidRequest(
             "resume keeps what is done and overwrite does everything again: ask for one of them"
         )
     if not (options.resume or options.overwrite):
-        beside = [places.receipt, *([places.report] if places.report else [])]
+        beside = [places.receipt, *([places.report] if options.report else [])]
         refuse_existing([*(item.target for item in tree.items), *beside], folder=tree.root)
     if tree.folder and tree.root.exists():
         inside = source.resolve()

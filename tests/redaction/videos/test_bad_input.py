@@ -27,7 +27,7 @@ class TestBadInput:
     def refused(self, source: Path, target: Path, job: Job, error: type[MediaError], match: str) -> None:
         with pytest.raises(error, match=match):
             redact_video_file(source, target, job)
-        assert [p for p in target.parent.iterdir() if p.name.startswith((".sfumato", "out"))] == []
+        assert [p for p in target.parent.iterdir() if p.name.startswith((".sfumato", target.stem))] == []
 
     @pytest.mark.parametrize("name", ["in.mp4", "in.mov", "in.mkv", "in.webm", "in.avi"])
     @pytest.mark.parametrize("share", [0.5, 0.97])
@@ -57,6 +57,23 @@ class TestBadInput:
             data[drawn.randrange(len(data) // 4, len(data) * 3 // 4)] ^= 1 << drawn.randrange(8)
         source.write_bytes(data)
         self.refused(source, tmp_path / "out.mp4", toy_job(), UnreadableMedia, "damaged|cut short")
+
+    @pytest.mark.parametrize("codec", ["mjpeg", "mpeg4"])
+    @pytest.mark.parametrize("suffix", [".mp4", ".avi"])
+    def test_frames_that_a_camera_dropped_are_no_damage(
+        self, clip: Make, toy_job: MakeJob, tmp_path: Path, codec: str, suffix: str
+    ) -> None:
+        times = [*range(10), *range(12, 30)]
+        what = {"pix_fmt": "yuvj420p"} if codec == "mjpeg" else {}
+        source = clip("in.avi", codec=codec, options={}, times=times, frames=28, **what)
+        target = tmp_path / f"out{suffix}"
+        assert redact_video_file(source, target, toy_job()).frames == 28
+        with av.open(str(target)) as container:
+            shown = [p.pts * p.time_base for p in container.demux(video=0) if p.size]
+        assert [round(float(at) * 25) for at in sorted(shown)] == times
+        data = source.read_bytes()
+        source.write_bytes(data[: int(len(data) * 0.8)])
+        self.refused(source, tmp_path / "out-cut.mp4", toy_job(), UnreadableMedia, "cut short")
 
     def test_a_live_recording_that_declares_no_lengths_reads_whole(
         self, clip: Make, toy_job: MakeJob, tmp_path: Path

@@ -45,8 +45,9 @@ def redact_pixels(image: NDArray[Any], job: Job) -> tuple[NDArray[Any], Boxes]:
         job: what to hide, how to find and how to cover it.
 
     Returns:
-        The copy, of the same shape and type; and boxes in pixels. A picture with alpha is searched both as it
-        shows and without its alpha, so a thing can have two boxes.
+        The copy, of the same shape and type; and boxes in pixels. A picture with alpha is searched as it
+        shows, without its alpha and in its alpha, a deep one in its whole range and in the one it uses, so a
+        thing can have several boxes.
 
     Raises:
         InvalidRequest: an array that is no picture.
@@ -113,14 +114,18 @@ def _hide(pixels: NDArray[Any], form: Form, job: Job) -> Boxes:
 
 def _check(picture: Picture, written: Path, name: str) -> None:
     """Read back what was written: it must decode, have the same size, and hold nothing but pixels."""
-    if found := leftovers(written):
-        raise MediaError(f"{name}: the redacted copy still held {'; '.join(found)}; it was not kept")
+    room = "it was not kept. Is there room on the disk?"
+    if not written.stat().st_size:
+        raise UnreadableMedia(f"{name}: the redacted copy is empty; {room}")
     sizes = [page.pixels.shape[:2] for page in picture.pages]
     try:
         again = read_picture(written, 2 * sum(height * width for height, width in sizes))
     except MediaError as error:
-        raise UnreadableMedia(
-            f"{name}: the redacted copy does not decode; it was not kept: {error}"
-        ) from error
+        raise UnreadableMedia(f"{name}: the redacted copy does not decode; {room} ({error})") from error
     if again.kind != picture.kind or {page.pixels.shape[:2] for page in again.pages} != set(sizes):
-        raise UnreadableMedia(f"{name}: the redacted copy has another size than the picture; it was not kept")
+        raise UnreadableMedia(f"{name}: the redacted copy has another size than the picture; {room}")
+    found = leftovers(written)
+    if any("cannot be walked" in one for one in found):
+        raise UnreadableMedia(f"{name}: the redacted copy is torn; {room} ({'; '.join(found)})")
+    if found:
+        raise MediaError(f"{name}: the redacted copy still held {'; '.join(found)}; it was not kept")

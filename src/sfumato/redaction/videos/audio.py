@@ -1,7 +1,13 @@
-"""The sound of a video: copied, silenced or dropped; its shift against the picture stays."""
+"""The sound of a video: kept, silenced or dropped; its shift against the picture stays.
+
+Sound that is kept is decoded and encoded anew, in its own codec where that can be. Codec headers, fill
+elements, padding and the ends of packets have room for words (in AAC, MP3, AC-3 and Opus alike), and only
+samples are known to hold sound alone.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, Protocol
 
@@ -14,8 +20,14 @@ from sfumato.redaction.videos.reader import VideoReader
 from sfumato.redaction.videos.writer import BITEXACT, VideoWriter
 
 #: Beginning of the name of a codec -> the encoder for it.
-ENCODERS = {"aac": "aac", "mp3": "libmp3lame", "opus": "libopus", "ac3": "ac3", "flac": "flac"}
-LAYOUTS = {1: "mono", 2: "stereo"}
+ENCODERS = {
+    "aac": "aac", "mp3": "libmp3lame", "opus": "libopus", "ac3": "ac3", "eac3": "eac3", "flac": "flac",
+    "alac": "alac", "mp2": "mp2",
+}  # fmt: skip
+#: Bits per second and channel for encoders that lose some: at least and at most.
+BITS = (64_000, 160_000)
+#: Encoders whose bits per second are left at what FFmpeg chooses: lossless ones, and MP2 with its few rates.
+FREE = ("flac", "alac", "mp2", "pcm_")
 RATE = 48_000
 #: How far silence is written ahead of the picture, in seconds.
 AHEAD = Fraction(1, 2)
@@ -24,7 +36,9 @@ AVI_SLACK = Fraction(1, 20)
 
 
 class Track(Protocol):
-    """One track of sound on its way into the output."""
+    """One track of sound on its way into the output; `lost` counts packets that do not decode."""
+
+    lost: int
 
     def take(self, packet: Any) -> None:
         """Take one packet of the source's track."""
@@ -44,9 +58,13 @@ class Sound:
         writer: the output, before its first frame.
         mode: "copy", "mute" or "drop".
         spans: audio stream index -> (start, end) of the source's track in seconds.
+        end: of the pictures, in seconds; silence goes no further.
+
+    Guarantee:
+        Of the source's sound nothing but samples reaches the output.
 
     Raises:
-        UnsupportedMedia: a track can be neither copied nor decoded.
+        UnsupportedMedia: a track cannot be decoded.
     """
 
     def __init__(
@@ -55,26 +73,30 @@ class Sound:
         writer: VideoWriter,
         mode: Audio,
         spans: dict[int, tuple[Fraction, Fraction]],
+        end: Fraction,
     ) -> None:
         self.notes: list[str] = []
         self._tracks: dict[int, Track] = {}
         for stream in () if mode == "drop" else reader.audio:
-            if stream.index not in spans:
+            if stream.index not in spans or (mode == "mute" and spans[stream.index][0] >= end):
                 self.notes.append("an audio track without sound was dropped")
                 continue
             start = spans[stream.index][0]
             if mode == "mute":
-                self._tracks[stream.index] = _Silent(writer, stream, spans[stream.index])
+                self._tracks[stream.index] = _Silent(
+                    writer, stream, (start, min(spans[stream.index][1], end))
+                )
             elif writer.target.steady and start > AVI_SLACK:
                 raise UnsupportedMedia(
                     f"{reader.path.name}: its sound starts at {float(start):.3f} s, which .avi cannot hold; "
                     f"write to .mp4 or .mkv, or use audio='mute' or audio='drop'"
                 )
-            elif copied := _copied(writer, stream):
-                self._tracks[stream.index] = copied
             else:
                 self._tracks[stream.index] = track = _Transcoded(writer, stream, reader.path.name)
-                self.notes.append(f"an audio track was encoded anew, from {track.source} to {track.codec}")
+                if not track.same:
+                    self.notes.append(
+                        f"an audio track was encoded anew, from {track.source} to {track.codec}"
+                    )
 
     def __len__(self) -> int:
         return len(self._tracks)
@@ -93,6 +115,8 @@ class Sound:
         """Write what is left."""
         for track in self._tracks.values():
             track.finish()
+        if lost := sum(track.lost for track in self._tracks.values()):
+            self.notes.append(f"{lost} damaged packets of sound were left out")
 
 
 def _name(context: Any) -> str:
@@ -100,37 +124,22 @@ def _name(context: Any) -> str:
     return str(context.name).removeprefix("lib")
 
 
-def _copied(writer: VideoWriter, stream: Any) -> _Copied | None:
-    """Return a track that copies packets, or None where the container holds no such sound.
+def _depth(form: Any) -> str:
+    """Return the type of samples, however the channels lie."""
+    return str(form.name).removesuffix("p") if form is not None else ""
 
-    The codecs that any container here holds carry sound and nothing that a person wrote, but for Vorbis.
-    """
-    context = stream.codec_context
-    if context is None or not _name(context).startswith(writer.target.holds):
-        return None
+
+def _opens(codec: str, rate: int, settings: Mapping[str, Any]) -> bool:
+    """Say whether an encoder takes these settings."""
+    context: Any = av.CodecContext.create(codec, "w")
+    context.sample_rate, context.time_base = rate, Fraction(1, rate)
+    for name, value in settings.items():
+        setattr(context, name, value)
     try:
-        out = writer.container.add_stream_from_template(stream)
-    except ValueError:
-        return None
-    if "vorbis" in context.name:
-        out.codec_context.extradata = _vorbis_without_comments(bytes(context.extradata or b""))
-    return _Copied(writer, out)
-
-
-class _Copied:
-    def __init__(self, writer: VideoWriter, out: Any) -> None:
-        self._container, self._out = writer.container, out
-
-    def take(self, packet: Any) -> None:
-        if packet.size and packet.dts is not None:
-            packet.stream = self._out
-            self._container.mux(packet)
-
-    def until(self, time: Fraction) -> None:
-        """Packets come by themselves."""
-
-    def finish(self) -> None:
-        """Packets come by themselves."""
+        context.open()
+    except (av.error.FFmpegError, ValueError):
+        return False
+    return True
 
 
 class _Encoded:
@@ -140,12 +149,12 @@ class _Encoded:
         self._container = writer.container
         context = stream.codec_context
         self.source = _name(context) if context else "an unknown codec"
-        same = [
-            encoder
-            for name, encoder in ENCODERS.items()
-            if self.source.startswith(name) and name in writer.target.holds
-        ]
-        for self.codec in dict.fromkeys((*same, writer.target.audio)):
+        self.lost = 0
+        own = [encoder for name, encoder in ENCODERS.items() if self.source.startswith(name)]
+        if self.source.startswith("pcm_"):
+            own = [self.source]
+        fits = [name for name in own if name.removeprefix("lib").startswith(writer.target.holds)]
+        for self.codec in dict.fromkeys((*fits, writer.target.audio)):
             if out := self._open(context):
                 self._out: Any = out
                 return
@@ -153,18 +162,38 @@ class _Encoded:
             f"the installed PyAV cannot encode sound for {writer.target.muxer} files; use audio='drop'"
         )
 
+    @property
+    def same(self) -> bool:
+        """Whether the codec is the source's."""
+        return self.codec == self.source or ENCODERS.get(self.source.removesuffix("float")) == self.codec
+
     def _open(self, context: Any) -> Any:
         """Return a new stream for `self.codec`, or None where the container or PyAV has no such thing."""
-        if self.codec not in av.codecs_available:
+        if self.codec not in av.codecs_available or context is None:
             return None
+        codec = av.Codec(self.codec, "w")
         rate = getattr(context, "sample_rate", 0) or RATE
-        rates = av.Codec(self.codec, "w").audio_rates or [rate]
+        rate = rate if rate in (codec.audio_rates or [rate]) else RATE
+        channels = getattr(context, "channels", 0) or 2
+        settings: dict[str, Any] = {"flags": BITEXACT}
+        if deep := [one.name for one in codec.audio_formats or () if _depth(one) == _depth(context.format)]:
+            settings["format"] = deep[0]
+        if not self.codec.startswith(FREE):
+            least, most = (bits * channels for bits in BITS)
+            settings["bit_rate"] = min(max(context.bit_rate or most, least), most)
+        layouts = (
+            (context.layout.name, "stereo") if channels > 2 else ("mono" if channels == 1 else "stereo",)
+        )
+        for layout in layouts:
+            settings["layout"] = layout
+            if _opens(self.codec, rate, settings):
+                break
         try:
-            out: Any = self._container.add_stream(self.codec, rate=rate if rate in rates else RATE)
+            out: Any = self._container.add_stream(self.codec, rate=rate)
         except ValueError:
             return None
-        out.codec_context.layout = LAYOUTS.get(getattr(context, "channels", 2), "stereo")
-        out.codec_context.flags |= BITEXACT
+        for name, value in settings.items():
+            setattr(out.codec_context, name, value)
         return out
 
     def _encode(self, frame: Any) -> None:
@@ -179,11 +208,16 @@ class _Encoded:
 class _Transcoded(_Encoded):
     def __init__(self, writer: VideoWriter, stream: Any, name: str) -> None:
         if stream.codec_context is None:
-            raise UnsupportedMedia(f"{name}: its sound can be neither copied nor decoded; use audio='drop'")
+            raise UnsupportedMedia(f"{name}: its sound cannot be decoded; use audio='drop'")
         super().__init__(writer, stream)
 
     def take(self, packet: Any) -> None:
-        for frame in packet.decode():
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            self.lost += 1
+            return
+        for frame in frames:
             self._encode(frame)
 
     def until(self, time: Fraction) -> None:
@@ -191,7 +225,7 @@ class _Transcoded(_Encoded):
 
 
 class _Silent(_Encoded):
-    """Silence from the first to the last moment of the source's track; its samples are never touched."""
+    """Silence for as long as the source's track and the pictures last; its samples are never touched."""
 
     def __init__(self, writer: VideoWriter, stream: Any, span: tuple[Fraction, Fraction]) -> None:
         super().__init__(writer, stream)
@@ -217,19 +251,3 @@ class _Silent(_Encoded):
     def finish(self) -> None:
         self.until(Fraction(self._end, self._rate))
         super().finish()
-
-
-def _vorbis_without_comments(extradata: bytes) -> bytes:
-    """Return Vorbis codec data with an empty comment header; titles and artists live there."""
-    if extradata[:1] != b"\x02":
-        raise UnsupportedMedia("Vorbis sound without its three headers; use audio='mute' or audio='drop'")
-    at, sizes = 1, []
-    for _ in range(2):
-        size = 0
-        while extradata[at] == 255:
-            size, at = size + 255, at + 1
-        sizes.append(size + extradata[at])
-        at += 1
-    first, setup = extradata[at : at + sizes[0]], extradata[at + sum(sizes) :]
-    comment = b"\x03vorbis" + bytes(8) + b"\x01"  # no vendor, no comments, framing bit
-    return b"\x02" + bytes([len(first), len(comment)]) + first + comment + setup

@@ -193,7 +193,7 @@ class VideoReader:
         if not tally.frames:
             raise self._broken("not one picture could be decoded")
         declared = index_at_open if name.startswith("mov") else self.stream.frames if name == "avi" else 0
-        if tally.packets < declared:
+        if tally.packets + (self._dropped() if name == "avi" else 0) < declared:
             raise self._broken(f"it declares {declared} frames and holds {tally.packets}")
         strict = self.stream.codec_context.name in STRICT
         if strict and self._blocks and tally.packets not in self._blocks.values():
@@ -202,6 +202,12 @@ class VideoReader:
         if strict and tally.frames < due:
             raise self._broken(f"{due - tally.frames} of {due} frames could not be decoded")
         self._note(tally.early if tally.frames <= tally.due else 0)
+
+    def _dropped(self) -> int:
+        """Return how many frames of an AVI file were dropped by the camera: they are counted, and empty."""
+        last = self._tally.last
+        entries = sum(not entry.size for entry in getattr(self.stream, "index_entries", ()))
+        return max(entries, 0 if last is None else last + 1 - self._tally.packets)
 
     def _note(self, early: int) -> None:
         tally = self._tally

@@ -116,7 +116,7 @@ def _write(
         open_video(source, job.settings.max_pixels) as reader,
         VideoWriter(aside, form, canvas, scan.time_base, scan.rate) as writer,
     ):
-        sound = Sound(reader, writer, job.settings.audio, scan.spans)
+        sound = Sound(reader, writer, job.settings.audio, scan.spans, scan.end)
         for shot in _same_frames(source.name, reader.frames(sound.take), scan):
             frame = canvas.draw(shot.frame)
             regions = regions_of(timeline.at(shot.index), job.settings, canvas.width, canvas.height)

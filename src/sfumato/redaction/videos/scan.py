@@ -21,6 +21,8 @@ from sfumato.vision.finder import Finder
 WEAK = 0.5
 #: Longest time, in seconds, between two looks: in a slow video every k-th frame would be too seldom.
 LONGEST_STEP = Fraction(1, 2)
+#: How far from its place a frame may be, in frames, where others are gone and the container counts frames.
+OFF_GRID = Fraction(1, 10)
 #: Seconds for which a thing that was lost is looked for more closely.
 PATIENCE = 2
 
@@ -50,6 +52,11 @@ class Scan:
     cuts: set[int] = field(default_factory=set)
     spans: dict[int, tuple[Fraction, Fraction]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def end(self) -> Fraction:
+        """The end of the last frame, in seconds."""
+        return self.times[-1] * self.time_base + 1 / self.rate
 
     def step(self, every: int) -> int:
         """Return the usual distance, in frames, of two looked-at frames."""
@@ -149,10 +156,13 @@ def _settle_steady(name: str, scan: Scan) -> None:
     """
     frame = 1 / scan.rate
     start = scan.times[0] * scan.time_base
-    uneven = any(
-        abs(time * scan.time_base - start - index * frame) > frame / 2
-        for index, time in enumerate(scan.times)
-    )
+    uneven = False
+    if any(abs(t * scan.time_base - start - n * frame) > frame / 2 for n, t in enumerate(scan.times)):
+        # Frames that were dropped leave whole gaps, which the container can hold.
+        places = [(time * scan.time_base - start) / frame for time in scan.times]
+        rounded = [round(place) for place in places]
+        uneven = any(abs(place - at) > OFF_GRID for place, at in zip(places, rounded, strict=True))
+        uneven |= len(set(rounded)) < len(rounded)
     if uneven or not 0 <= start <= 3 * frame:
         raise UnsupportedMedia(
             f"{name}: its frames start at {float(start):.3f} s or do not last equally long, which .avi "
