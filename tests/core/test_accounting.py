@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sfumato.core.accounting import MAIN_PART, Share, Totals, threshold
 from sfumato.core.errors import InvalidRequest
-from sfumato.core.event import ApproxDP, Event, Gaussian, Laplace, PoissonSampled, PureDP, Repeated
+from sfumato.core.event import ApproxDP, Composed, Event, Gaussian, Laplace, PoissonSampled, PureDP, Repeated
 from sfumato.core.losses import UNIT, conversion
 
 
@@ -154,13 +154,29 @@ def test_a_stopped_plan_pays_by_its_steps_not_by_a_shorter_plan() -> None:
     share = Share.new("sum", 8, "1e-5")
     step = PoissonSampled("0.01", Gaussian("1.1"))
     plan, stop = Repeated(step, 1000), Repeated(step, 100)
-    settled = share.settlement(plan, stop, "1e-5").epsilon
-    assert share.charge(stop, "1e-5").epsilon < settled < share.charge(plan, "1e-5").epsilon
+    # The plan's delta is used up by the runs that go on to the end: re-pricing the shorter plan, or bounding
+    # the stopped one at the same delta, would use it twice (up to 1.16 times delta was reached that way).
+    assert share.charge(stop, "1e-5").epsilon < share.settlement(plan, stop, "1e-5").epsilon
+    assert share.settlement(plan, stop, "1e-5") == share.charge(plan, "1e-5")
     assert share.settlement(plan, plan, "1e-5") == share.charge(plan, "1e-5")
     with pytest.raises(InvalidRequest, match="never to more"):
         share.settlement(plan, Repeated(step, 1001), "1e-5")
     pure = Repeated(PureDP("0.1"), 10)
     assert share.settlement(pure, Repeated(PureDP("0.1"), 3)).epsilon == Fraction(3, 10)
+
+
+@pytest.mark.parametrize("event", [Gaussian("1e-6"), Laplace("1e-200"), ApproxDP(1, 1)])
+def test_no_budget_is_large_enough_for_what_has_no_bound(event: Event) -> None:
+    for kind in ("filter", "sum"):
+        share = Share.new(kind, 2**20, 0)  # type: ignore[arg-type]
+        assert not share.fits(share.charge(event))
+
+
+def test_one_charge_with_a_huge_denominator_is_written_down() -> None:
+    share = Share.new("sum", 10, 0)
+    primes = [Fraction(1, 10**290 + odd) for odd in range(1, 32, 2)]
+    total = share.nothing().plus(share.charge(Composed([PureDP(part) for part in primes])))
+    assert Totals.from_data(total.to_data()) == total
 
 
 def test_requests_that_make_no_sense_are_refused() -> None:

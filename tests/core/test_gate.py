@@ -20,6 +20,7 @@ from sfumato.core.errors import (
     InvalidRequest,
     LedgerRolledBack,
     LedgerTampered,
+    PolicyError,
     PolicyRefused,
     ReceiptInvalid,
 )
@@ -228,6 +229,54 @@ def test_a_kept_receipt_guards_the_book_where_the_anchor_is_lost(project: Projec
     Project(project.root)._anchor(project.root / ".sfumato" / "ledger.db").path.unlink()
     with pytest.raises(LedgerRolledBack):
         Project(project.root).gate()
+
+
+def test_a_torn_or_stray_file_among_the_receipts_stops_nobody(project: Project) -> None:
+    with project.gate().open(plan()) as permit:
+        permit.settle()
+    for name, text in ((".sfumato-x1.json", '{"format"'), ("9999.json", "{"), ("notes.json", "[]")):
+        (project.receipts / name).write_text(text)
+    Receipt({"guarantee": {"type": "heuristic"}, "outputs": []}).write(
+        project.receipts / "999999999999-0.json"
+    )
+    assert project.gate()
+    old = (project.root / ".sfumato" / "ledger.db").read_bytes()
+    with project.gate().open(plan()) as permit:
+        permit.settle()
+    project.ledger.close()
+    (project.root / ".sfumato" / "ledger.db").write_bytes(old)
+    Project(project.root)._anchor(project.root / ".sfumato" / "ledger.db").path.unlink()
+    with pytest.raises(LedgerRolledBack):
+        Project(project.root).gate()
+
+
+def test_a_forged_receipt_does_not_poison_the_book(project: Project, receipt: Receipt) -> None:
+    forged = json.loads(json.dumps(receipt.to_data()))
+    for row in forged["ledger_rows"]:
+        row["seq"] += 500
+    with pytest.raises(ReceiptInvalid):
+        Receipt.from_data(forged)
+    with project.gate().open(plan()) as permit:
+        permit.settle()
+
+
+def test_noise_comes_through_a_permit_only(project: Project) -> None:
+    assert not hasattr(project.gate(), "entropy")
+
+
+def test_a_ledger_without_its_policy_and_a_project_in_a_project_are_refused(project: Project) -> None:
+    with pytest.raises(InvalidRequest, match="second budget"):
+        Project.init(project.root / "deeper")
+    (project.root / "sfumato.toml").unlink()
+    with pytest.raises(PolicyError, match="Put the policy back"):
+        Project.find(project.root)
+
+
+def test_a_failed_settlement_leaves_the_permit_usable_and_the_charge_standing(project: Project) -> None:
+    with project.gate().open(plan(event=Repeated(Gaussian(50), 10))) as permit:
+        with pytest.raises(InvalidRequest, match="never to more"):
+            permit.settle(event=Repeated(Gaussian(50), 11))
+        assert permit.settle().recorded
 
 
 def test_shares_stay_as_opened_and_a_raise_needs_a_reason(project: Project) -> None:

@@ -104,6 +104,14 @@ def test_an_edited_row_is_found(path: Path) -> None:
         verify(opened(path))
 
 
+@pytest.mark.parametrize("seq", [3, 13])
+def test_edited_terms_or_totals_admit_nothing_even_before_anyone_verifies(path: Path, seq: int) -> None:
+    """Row 3 holds the share's terms, row 13 its totals; the hash column is left as it was."""
+    edit(path, ("UPDATE entries SET body = replace(body, '\"0\"', '\"-1\"') WHERE seq = ?", (seq,)))
+    with pytest.raises(LedgerTampered, match="edited"):
+        charge(opened(path, anchored=False))
+
+
 @pytest.mark.parametrize("seq", [4, 5, 13])
 def test_a_removed_row_is_found(path: Path, seq: int) -> None:
     edit(path, ("DELETE FROM entries WHERE seq = ?", (seq,)))
@@ -148,13 +156,44 @@ def _clock_back(data: dict) -> None:
     data["at"] = "2001-01-01T00:00:00+00:00"
 
 
-@pytest.mark.parametrize("change", [_cheaper, _less_charged, _totals_reset, _clock_back])
+def _nobody_pays(data: dict) -> None:
+    data["event"] = {"kind": "gaussian"}
+
+
+@pytest.mark.parametrize("change", [_nobody_pays, _cheaper, _less_charged, _totals_reset, _clock_back])
 def test_a_forged_chain_does_not_add_up_even_without_an_anchor(path: Path, change) -> None:
     forge(path, 6, change)
     with pytest.raises(LedgerTampered, match="row"):
         verify(opened(path, anchored=False))
     with pytest.raises(LedgerTampered, match="not the row that was seen"):
         opened(path)
+
+
+@pytest.mark.parametrize(
+    ("seq", "change"),
+    [
+        (3, lambda data: data["terms"].update(relation="replace-one")),
+        (3, lambda data: data["after"].update(epsilon="-1000")),
+        (3, lambda data: data.update(terms=None)),
+        (4, lambda data: data.pop("charge")),
+        (4, lambda data: data.update(delta="1/0")),
+        (4, lambda data: data.update(event=[])),
+        (5, lambda data: data.update(after=7)),
+    ],
+)
+def test_odd_rows_are_named_and_crash_nothing(path: Path, seq: int, change) -> None:
+    forge(path, seq, change)
+    with pytest.raises(LedgerTampered, match=f"row {seq}"):
+        verify(opened(path, anchored=False))
+
+
+def test_a_budget_raised_by_hand_is_found(path: Path) -> None:
+    ledger = opened(path)
+    ledger.open_population("p", epsilon=2, delta="1e-6", unit="person", reason="board decision")
+    ledger.close()
+    forge(path, 14, lambda data: data.update(reason=""))
+    with pytest.raises(LedgerTampered, match="row 14"):
+        verify(opened(path, anchored=False))
 
 
 def test_loosened_thresholds_are_found(path: Path) -> None:
@@ -172,21 +211,34 @@ def test_the_clock_set_back_does_not_reorder_the_book(path: Path, monkeypatch) -
     assert verify(ledger).rows == 15
 
 
-def test_a_torn_anchor_line_is_ignored_and_a_forged_one_is_not(path: Path) -> None:
+@pytest.mark.parametrize("torn", [b"99", b"99 abc", b"\xff\xfe", b"99 " + b"0" * 63, b"1" * 40 + b" x"])
+def test_a_torn_anchor_line_stops_nobody_and_swallows_nothing(path: Path, torn: bytes) -> None:
     heads = path.with_suffix(".heads")
-    heads.write_bytes(heads.read_bytes() + b"99 abc")
-    verify(opened(path))
-    heads.write_bytes(heads.read_bytes() + b"\nnonsense\n")
-    with pytest.raises(IntegrityError, match="does not read"):
+    heads.write_bytes(heads.read_bytes() + torn)
+    head = charge(ledger := opened(path))
+    ledger.close()
+    assert FileAnchor(heads).newest() == head
+    charge(opened(path))
+
+
+def test_an_anchor_that_has_seen_two_rows_of_one_number_says_so(path: Path) -> None:
+    anchor = FileAnchor(path.with_suffix(".heads"))
+    anchor.advance(Head(13, "0" * 64))
+    with pytest.raises(LedgerTampered, match="two copies"):
         opened(path)
+
+
+def test_an_anchor_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(IntegrityError, match="cannot be read"):
+        FileAnchor(tmp_path).newest()
 
 
 def test_appending_out_of_order_keeps_the_newest_head(tmp_path: Path) -> None:
     anchor = FileAnchor(tmp_path / "a")
     assert anchor.newest() is None
     for seq in (1, 3, 2):
-        anchor.advance(Head(seq, f"{seq}" * 4))
-    assert anchor.newest() == Head(3, "3333")
+        anchor.advance(Head(seq, f"{seq}" * 64))
+    assert anchor.newest() == Head(3, "3" * 64)
 
 
 def test_thousands_of_rows_verify(path: Path) -> None:

@@ -14,7 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfumato.core.anchor import FileAnchor
-from sfumato.core.errors import BudgetSpent, IntegrityError, InvalidRequest, LedgerTampered, PolicyRefused
+from sfumato.core.errors import (
+    BudgetSpent,
+    IntegrityError,
+    InvalidRequest,
+    LedgerTampered,
+    LedgerUnavailable,
+    PolicyRefused,
+)
 from sfumato.core.event import Event, Gaussian, NoEvent, PureDP, Repeated
 from sfumato.core.ledger import Ledger
 from sfumato.core.verify import verify
@@ -30,6 +37,13 @@ def book(path: Path | str = ":memory:", *, epsilon: object = 1, kind: str = "fil
 
 def reserve(ledger: Ledger, event: Event, delta: object = 0):
     return ledger.reserve({}, event, population="residents", share="all", delta=delta)  # type: ignore[arg-type]
+
+
+def _nested(depth: int) -> Event:
+    event: Event = PureDP("0.001")
+    for _ in range(depth):
+        event = Repeated(event, 1)
+    return event
 
 
 def test_121_gaussian_releases_one_by_one_and_the_refusal_explains_itself() -> None:
@@ -179,6 +193,41 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.db").write_bytes(b"not a database at all" * 100)
     with pytest.raises(LedgerTampered, match="not a whole SQLite file"):
         Ledger(tmp_path / "bad.db")
+
+
+def test_a_locked_book_is_busy_and_not_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sfumato.core.book.BUSY_SECONDS", 0.05)
+    one, two = book(tmp_path / "l.db"), book(tmp_path / "l.db")
+    with one.book.writing(), pytest.raises(LedgerUnavailable, match="try again"):
+        reserve(two, PureDP("0.1"))
+    reserve(two, PureDP("0.1"))
+
+
+def test_a_reader_left_half_way_keeps_nobody_from_writing(tmp_path: Path) -> None:
+    ledger = book(tmp_path / "l.db")
+    reading = ledger.entries()
+    next(reading)
+    reserve(book(tmp_path / "l.db"), PureDP("0.1"))
+    assert [row.kind for row in reading] == ["population", "share"]  # as it was when the page was read
+
+
+@pytest.mark.parametrize("event", [PureDP(Fraction(1, 3**700)), _nested(9)])
+def test_an_event_that_cannot_be_read_back_is_refused(event: Event) -> None:
+    ledger = book()
+    head = ledger.head()
+    with pytest.raises(InvalidRequest):
+        reserve(ledger, event)
+    assert ledger.head() == head
+
+
+def test_charges_with_odd_denominators_can_be_taken_back() -> None:
+    ledger, rows = book(epsilon=1000, kind="sum"), []
+    for index in range(200):
+        rows.append(reserve(ledger, PureDP(Fraction(1, 10**40 + 2 * index + 1))))
+    for row in rows:
+        ledger.void(row.seq, reason="x")
+    assert ledger.totals("residents", "all").epsilon == 0
+    verify(ledger)
 
 
 WORKER = Path(__file__).with_name("worker.py")

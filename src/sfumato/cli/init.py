@@ -15,7 +15,7 @@ from sfumato.cli.output import emit, json_option
 @click.option(
     "--new-ledger",
     is_flag=True,
-    help="This folder had a ledger, and it is gone: start anew, forgetting what it charged.",
+    help="Start a ledger of its own although this folder had one before, or lies inside a project.",
 )
 @json_option
 def command(folder: Path, name: str, new_ledger: bool, as_json: bool) -> None:

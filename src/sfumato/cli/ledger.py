@@ -110,7 +110,7 @@ def verify_command(as_json: bool) -> None:
 
     project = project_here()
     ledger = project.book()
-    for path in sorted(project.receipts.glob("*.json")):
+    for path in sorted(project.receipts.glob("[0-9]*.json")):
         Receipt.read(path).verify_ledger(ledger)
     result = verify(ledger)
     if as_json:
@@ -150,7 +150,7 @@ def raise_command(population: str, reason: str) -> None:
     if population not in declared:
         raise UnknownName("population", population, declared)
     wanted = declared[population]
-    project.book().open_population(
+    changed = project.book().open_population(
         population,
         epsilon=wanted.epsilon,
         delta=wanted.delta,
@@ -160,5 +160,5 @@ def raise_command(population: str, reason: str) -> None:
     )
     click.echo(
         f"{population} now has epsilon {text(wanted.epsilon)}, delta {text(wanted.delta)}. "
-        "The reason is recorded."
+        + ("The reason is recorded." if changed else "That is what the ledger had: nothing was changed.")
     )

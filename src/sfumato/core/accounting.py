@@ -30,7 +30,7 @@ from sfumato.core.losses import (
     plan_epsilon,
     pure_loss,
     renyi_loss,
-    stopped_epsilon,
+    rough_epsilon,
 )
 from sfumato.core.numbers import LIMIT, Amount, brief, rational, text
 
@@ -43,6 +43,7 @@ SIDE_ORDERS = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0,
 MAIN_PART = Fraction(99, 100)
 #: Exact sums keep their common denominator up to this size; later amounts are rounded up to 10^-18 first.
 DENOMINATOR_BITS = 4096
+GRID = 10**18
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +104,12 @@ def _add(total: Fraction, amount: Fraction) -> Fraction:
     exact = total + amount
     if exact.denominator.bit_length() <= DENOMINATOR_BITS:
         return exact
-    grid = 10**18
-    return total + Fraction(math.ceil(amount * grid), grid)
+    return total + _on_grid(amount)
+
+
+def _on_grid(amount: Fraction) -> Fraction:
+    """Round up to a multiple of 10^-18."""
+    return Fraction(math.ceil(amount * GRID), GRID)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +167,13 @@ class Share:
         """
         part = probability(delta, "delta")
         if self.kind == "sum":
-            return Totals(plan_epsilon(event, part, self.relation), part)
+            return Totals(_bounded(plan_epsilon(event, part, self.relation)), part)
         if part:
             raise InvalidRequest(
                 f"a release in a share of kind 'filter' takes no delta of its own, got {text(part)}; "
                 "leave delta out, or use a share of kind 'sum'"
             )
-        pure = pure_loss(event)
+        pure = _bounded(pure_loss(event))
         if not self.orders:
             return Totals(pure, Fraction(0))
         return Totals(pure, Fraction(0), renyi_loss(event, self.orders, self.relation))
@@ -177,9 +182,9 @@ class Share:
         """Return what a release that was reserved as one event and took place as another costs in the end.
 
         The stop may have depended on what was seen. A filter adds Rényi losses step by step, so the charge
-        of what took place is right as it is. In a share of kind `sum` the composed loss distribution of a
-        shorter plan would not be: there the Rényi loss of what took place counts, at an order fixed by the
-        plan, and never more than was reserved.
+        of what took place is right as it is. In a share of kind `sum` the plan's delta is used up by the
+        runs that go on to the end, so a run that stops keeps its whole price, unless it comes to less by
+        losses that hold with certainty (pure ones, which need no delta).
 
         Raises:
             InvalidRequest: `actual` costs more than `reserved`.
@@ -192,8 +197,7 @@ class Share:
             )
         if self.kind == "filter" or actual == reserved:
             return after
-        stopped = stopped_epsilon(reserved, actual, before.delta, self.relation)
-        return Totals(min(before.epsilon, stopped), before.delta)
+        return Totals(min(before.epsilon, pure_loss(actual)), before.delta)
 
     def fits(self, totals: Totals) -> bool:
         """Whether these totals are within the share."""
@@ -218,7 +222,13 @@ class Share:
         """Return, for people, the largest request of the same form that would fit after `before`."""
 
         def fits(candidate: Event) -> bool:
-            return self.fits(before.plus(self.charge(candidate, delta)))
+            if self.kind == "filter":
+                return self.fits(before.plus(self.charge(candidate, delta)))
+            # The tight price takes seconds each; the rough one is never below it, so what fits it fits.
+            price = pure_loss(candidate)
+            if delta:
+                price = min(price, rough_epsilon(candidate, delta, self.relation))
+            return self.fits(before.plus(Totals(_bounded(price), delta)))
 
         match event:
             case Gaussian(noise_multiplier=start):
@@ -258,6 +268,10 @@ class Share:
             tuple(float(order) for order in data["orders"]),
             tuple(int(value) for value in data["thresholds"]),
         )
+
+
+def _bounded(amount: Fraction) -> Fraction:
+    return amount if amount.denominator.bit_length() <= DENOMINATOR_BITS else _on_grid(amount)
 
 
 def threshold(epsilon: Fraction, order: float, delta: Fraction) -> int:

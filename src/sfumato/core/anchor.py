@@ -8,13 +8,15 @@ receipt is another such memory.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from sfumato.core.errors import IntegrityError
+from sfumato.core.errors import IntegrityError, LedgerTampered
 
 #: Writers append out of order by at most the number of processes at once; this many bytes hold thousands.
 TAIL_BYTES = 1 << 18
+LINE = re.compile(rb"^(\d{1,18}) ([0-9a-f]{64})$", re.MULTILINE)
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -36,10 +38,10 @@ class FileAnchor:
         self.path = path
 
     def newest(self) -> Head | None:
-        """Return the highest head in the file; None where there is no file yet.
+        """Return the highest head in the file; None where there is none yet.
 
         Raises:
-            IntegrityError: the file does not read as an anchor.
+            IntegrityError: the file cannot be read; LedgerTampered: it has seen two rows of one number.
         """
         try:
             with self.path.open("rb") as file:
@@ -48,27 +50,26 @@ class FileAnchor:
                 tail = file.read()
         except FileNotFoundError:
             return None
-        lines = tail.split(b"\n")
-        if size > TAIL_BYTES:
-            del lines[0]  # cut in the middle
-        heads = []
-        for line in lines[:-1]:  # a line without its end is an append that a power cut stopped
-            try:
-                seq, digest = line.decode().split(" ")
-                heads.append(Head(int(seq), digest))
-            except ValueError as error:
-                raise IntegrityError(
-                    f"the anchor {self.path} does not read: {line[:80]!r} is not 'number hash'. Compare it "
-                    "with a backup, and run `sfumato ledger verify`."
-                ) from error
-        return max(heads, default=None)
+        except OSError as error:
+            raise IntegrityError(f"the anchor {self.path} cannot be read: {error}") from error
+        # Whole lines only: one that a power cut or a full disk cut short says nothing.
+        heads = {Head(int(seq), digest.decode()) for seq, digest in LINE.findall(tail)}
+        newest = max(heads, default=None)
+        if newest and len({head.hash for head in heads if head.seq == newest.seq}) > 1:
+            raise LedgerTampered(
+                f"the anchor {self.path} has seen two rows numbered {newest.seq}: two copies of the ledger "
+                "went on separately. Nothing is released; restore the copy that its receipts belong to."
+            )
+        return newest
 
     def advance(self, head: Head) -> None:
-        """Append a head, durably."""
+        """Append a head, durably. A line of its own before and after: a torn line cannot swallow it."""
+        line = f"\n{head.seq} {head.hash}\n".encode()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            os.write(handle, f"{head.seq} {head.hash}\n".encode())
+            if os.write(handle, line) != len(line):
+                raise IntegrityError(f"the anchor {self.path} could not be written whole: is the disk full?")
             os.fsync(handle)
         finally:
             os.close(handle)

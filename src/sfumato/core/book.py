@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.core.anchor import Head
-from sfumato.core.errors import IntegrityError, LedgerTampered
+from sfumato.core.errors import IntegrityError, LedgerTampered, LedgerUnavailable
 from sfumato.core.files import canonical
 
 BUSY_SECONDS = 120.0
+PAGE = 1000
 ROOT_HASH = "0" * 64
 COLUMNS = "seq, kind, share, ref, body, prev, hash"
 
@@ -99,12 +100,14 @@ class Book:
                 f"there is no ledger at {path}. If it was lost, restore it from a backup; `sfumato init` "
                 "starts a new one only in a folder that has none."
             )
-        self.connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+        with self._named():
+            self.connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
         try:
-            self._prepare(create)
-        except sqlite3.DatabaseError as error:
+            with self._named():
+                self._prepare(create)
+        except BaseException:
             self.connection.close()
-            raise LedgerTampered(f"the ledger {path} is not a whole SQLite file: {error}") from error
+            raise
 
     def _prepare(self, create: bool) -> None:
         self.connection.execute("PRAGMA journal_mode=DELETE")
@@ -119,6 +122,19 @@ class Book:
                 f"the ledger {self.path} has format {version}, and this version of Sfumato reads format 1"
             )
 
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Name what SQLite complains of: a lock or a full disk is no damage."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise LedgerUnavailable(
+                f"the ledger {self.path} cannot be used now: {error}. Another process may hold it, the disk "
+                "may be full, or it may not be yours to write. Nothing was charged; try again."
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise LedgerTampered(f"the ledger {self.path} is not a whole SQLite file: {error}") from error
+
     def _version(self) -> int:
         return int(self.connection.execute("PRAGMA user_version").fetchone()[0])
 
@@ -129,13 +145,15 @@ class Book:
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
         """Hold the one write lock; commit at the end, or roll back on an exception."""
-        self.connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self.connection.execute("ROLLBACK")
-            raise
-        self.connection.execute("COMMIT")
+        with self._named():
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self.connection.execute("COMMIT")
+            except BaseException:
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
+                raise
 
     def append(self, kind: str, share: str, ref: int | None, body: dict[str, Any]) -> Entry:
         """Add one row; call it inside `writing`."""
@@ -167,14 +185,21 @@ class Book:
 
     def all(self, *, kind: str | None = None, after: int = 0) -> Iterator[Entry]:
         """Iterate over rows in order."""
-        where, values = ("AND kind = ?", (after, kind)) if kind else ("", (after,))
-        for row in self.connection.execute(
-            f"SELECT {COLUMNS} FROM entries WHERE seq > ? {where} ORDER BY seq", values
-        ):
-            yield _entry(row)
+        where, values = ("AND kind = ?", (kind,)) if kind else ("", ())
+        query = f"SELECT {COLUMNS} FROM entries WHERE seq > ? {where} ORDER BY seq LIMIT {PAGE}"
+        while True:
+            # Page by page: a reader that is left half-way must not keep writers from committing.
+            with self._named():
+                rows = self.connection.execute(query, (after, *values)).fetchall()
+            for row in rows:
+                yield _entry(row)
+            if len(rows) < PAGE:
+                return
+            after = rows[-1][0]
 
     def _one(self, clause: str, values: tuple[Any, ...] = ()) -> Entry | None:
-        row = self.connection.execute(f"SELECT {COLUMNS} FROM entries {clause}", values).fetchone()
+        with self._named():
+            row = self.connection.execute(f"SELECT {COLUMNS} FROM entries {clause}", values).fetchone()
         return _entry(row) if row else None
 
 
@@ -186,7 +211,18 @@ def _entry(row: tuple[Any, ...]) -> Entry:
             raise ValueError(body[:40])
     except (ValueError, TypeError) as error:
         raise LedgerTampered(f"row {seq} of the ledger does not read: {error}") from error
-    return Entry(seq, kind, share, ref, data, prev, digest)
+    entry = Entry(seq, kind, share, ref, data, prev, digest)
+    # Every row is checked when it is read: an edited total must not admit a release before anyone verifies.
+    try:
+        sound = entry.computed_hash() == digest
+    except (TypeError, ValueError):
+        sound = False
+    if not sound:
+        raise LedgerTampered(
+            f"row {seq} of the ledger was edited: its content does not match its hash. Nothing may be "
+            "released; compare with a backup and with the receipts."
+        )
+    return entry
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -45,8 +45,10 @@ class Event:
         """
         if depth > MAX_DEPTH:
             raise InvalidRequest(f"an event may be nested {MAX_DEPTH} deep at most")
+        if not isinstance(data, Mapping):
+            raise InvalidRequest(f"an event is a table with a kind, got {type(data).__name__}")
         kind = data.get("kind", "")
-        if kind not in KINDS:
+        if not isinstance(kind, str) or kind not in KINDS:
             raise UnknownName("event kind", str(kind), KINDS)
         values: dict[str, Any] = {}
         for name, value in data.items():
@@ -163,6 +165,8 @@ class Composed(Event):
     events: tuple[Event, ...]
 
     def __init__(self, events: tuple[Event, ...] | list[Event]) -> None:
+        if not isinstance(events, (tuple, list)):
+            raise InvalidRequest(f"events must be a list of events, got {type(events).__name__}")
         object.__setattr__(self, "events", tuple(_event(event) for event in events))
 
 

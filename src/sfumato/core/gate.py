@@ -20,9 +20,10 @@ from types import TracebackType
 from typing import Any
 
 from sfumato._version import __version__
+from sfumato.core.anchor import Head
 from sfumato.core.book import Entry
 from sfumato.core.entropy import SYSTEM, Entropy
-from sfumato.core.errors import InvalidRequest, PolicyRefused, SfumatoError, nearest
+from sfumato.core.errors import InvalidRequest, PolicyRefused, ReceiptInvalid, SfumatoError, nearest
 from sfumato.core.event import Event, NoEvent
 from sfumato.core.files import digest_of
 from sfumato.core.ledger import Ledger
@@ -103,7 +104,7 @@ class Permit:
         if self._ended:
             raise InvalidRequest("this permit has ended; plan a new release")
         self._drew = True
-        return self._gate.entropy
+        return self._gate._entropy
 
     @property
     def reservation(self) -> int | None:
@@ -138,10 +139,12 @@ class Permit:
                 f"the action {self.plan.action!r} releases nothing; got {len(outputs)} outputs"
             )
         body = self._body(outputs, facts or {}, event)
-        self._ended = True
+        self._released = True
         if self._reservation is None:
+            self._ended = True
             return Receipt(body).verify()
         settled = self._gate._end(self._reservation.seq, digest_of(body), event)
+        self._ended = True
         receipt = Receipt(body, (self._reservation, settled)).verify()
         self._gate._keep(receipt)
         return receipt
@@ -162,7 +165,7 @@ class Permit:
         }
         if event is not None:
             body["settled_event"] = event.to_data()
-        if self._drew and not gate.entropy.private:
+        if self._drew and not gate._entropy.private:
             body["not_private"] = "the noise came from a seeded source, for tests: anyone can take it away"
         return body
 
@@ -179,7 +182,7 @@ class Permit:
             return
         self._ended = True
         if self._reservation is not None and not (self._drew or self._released):
-            self._gate._void(self._reservation.seq, kind.__name__)
+            self._gate._void(self._reservation.seq, "ended before any noise was drawn or anything released")
 
 
 class Gate:
@@ -202,11 +205,9 @@ class Gate:
     ) -> None:
         if (policy is None) != (ledger is None):
             raise InvalidRequest("a gate needs both a policy and a ledger, or neither")
-        self.policy, self.ledger, self.receipts, self.entropy = policy, ledger, receipts, entropy
+        self.policy, self.ledger, self.receipts, self._entropy = policy, ledger, receipts, entropy
         if ledger is not None and receipts is not None:
-            newest = sorted(receipts.glob("*.json"))[-1:]  # names begin with the row number, zero-padded
-            for path in newest:
-                ledger.know(Receipt.read(path).heads)
+            ledger.know(newest_heads(receipts, ledger.id))
 
     def check(self, plan: Plan) -> None:
         """Check a plan against the policy, without charging anything.
@@ -282,6 +283,24 @@ class Gate:
     def _keep(self, receipt: Receipt) -> None:
         if self.receipts is not None:
             receipt.write(self.receipts / f"{receipt.rows[-1].seq:012d}-{receipt.digest[:16]}.json")
+
+
+def newest_heads(folder: Path, ledger: str) -> tuple[Head, ...]:
+    """Return the ledger heads in the newest kept receipt that belongs to a ledger.
+
+    Files that are no receipts of it are passed over: a stray file must neither stop the project nor hide the
+    receipt that would show a rollback.
+    """
+    # Names begin with the row number, zero-padded; files still being written begin with a dot.
+    for path in sorted(folder.glob("[0-9]*.json"), reverse=True):
+        try:
+            receipt = Receipt.read(path)
+        except ReceiptInvalid:
+            continue
+        ours = receipt.rows and receipt.body.get("ledger") == ledger
+        if ours and path.name.startswith(f"{receipt.rows[-1].seq:012d}-"):
+            return receipt.heads
+    return ()
 
 
 def public(plan: Plan) -> str:

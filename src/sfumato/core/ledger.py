@@ -56,6 +56,7 @@ class Ledger:
 
     >>> ledger = Ledger(":memory:")
     >>> ledger.open_population("residents", epsilon=1, delta="1e-6", unit="person")
+    True
     >>> ledger.open_share("residents", "all", kind="filter", epsilon=1, delta="1e-6")
     >>> [balance.share for balance in ledger.balances()]
     ['all']
@@ -79,8 +80,8 @@ class Ledger:
                 first = self.book.get(1) or self.book.append(
                     "genesis", "", None, {"at": _now(), "format": FORMAT, "ledger": secrets.token_hex(16)}
                 )
-        self.id: str = first.body.get("ledger", "")
-        if first.kind != "genesis" or first.body.get("format") != FORMAT:
+        self.id: str = str(first.body.get("ledger", ""))
+        if first.kind != "genesis" or first.body.get("format") != FORMAT or not is_id(self.id):
             raise LedgerTampered(f"the first row of {path} does not open a ledger")
         self.check()
         if anchor is not None and anchor.newest() is None:
@@ -152,8 +153,8 @@ class Ledger:
         unit: str,
         relation: str = ADD_OR_REMOVE,
         reason: str = "",
-    ) -> None:
-        """Declare a population's whole budget; declaring the same again changes nothing.
+    ) -> bool:
+        """Declare a population's whole budget; declaring the same again changes nothing and returns False.
 
         A budget may be lowered to what its shares already hold, and raised only with a reason, which stays
         in the book.
@@ -173,10 +174,11 @@ class Ledger:
             if row is not None:
                 old = {key: row.body[key] for key in wanted}
                 if old == wanted:
-                    return
-                _check_change(name, old, wanted, self._held(name), reason)
+                    return False
+                check_change(name, old, wanted, self._held(name), reason)
             entry = self.book.append("population", name, None, {"at": self._at(), **wanted, "reason": reason})
         self._advance(entry)
+        return True
 
     def open_share(self, population: str, name: str, *, kind: Kind, epsilon: Amount, delta: Amount) -> None:
         """Open a share inside a population's budget; opening the same again changes nothing.
@@ -231,22 +233,35 @@ class Ledger:
             BudgetSpent: it does not fit; says what was asked, what is left and what would fit.
             IntegrityError: the book is older than its anchor or a known receipt, or was edited.
         """
+        if Event.from_data(event.to_data()) != event:
+            raise InvalidRequest("the event cannot be written down exactly: use simpler numbers")
         name = f"{population}/{share}" if population else ""
+        if not name:
+            return self._record(plan, event)
+        # A share's terms are fixed, so the price is worked out before the lock is taken: it can take a while.
+        terms, part = self.share(population, share), probability(delta, "delta")
+        price = terms.charge(event, part)
         with self._charging():
-            body: dict[str, Any] = {"at": self._at(), "plan": dict(plan), "event": event.to_data()}
-            if name:
-                terms = self.share(population, share)
-                before = self.totals(population, share)
-                charge = terms.charge(event, delta)
-                after = before.plus(charge)
-                if not terms.fits(after):
-                    raise _refusal(name, terms, before, charge, event, probability(delta, "delta"))
-                body |= {"charge": charge.to_data(), "after": after.to_data(), "delta": _text(delta)}
-            elif not isinstance(event, NoEvent):
-                raise InvalidRequest(
-                    f"a release with an event of kind {event.kind!r} must name the population it charges"
-                )
-            entry = self.book.append("reserve", name, None, body)
+            before = self.totals(population, share)
+            after = before.plus(price)
+            fits = terms.fits(after)
+            if fits:
+                body = {"at": self._at(), "plan": dict(plan), "event": event.to_data(), "delta": text(part)}
+                body |= {"charge": after.minus(before).to_data(), "after": after.to_data()}
+                entry = self.book.append("reserve", name, None, body)
+        if not fits:
+            raise _refusal(name, terms, before, price, event, part)
+        self._advance(entry)
+        return entry
+
+    def _record(self, plan: Mapping[str, Any], event: Event) -> Entry:
+        if not isinstance(event, NoEvent):
+            raise InvalidRequest(
+                f"a release with an event of kind {event.kind!r} must name the population it charges"
+            )
+        with self._charging():
+            body = {"at": self._at(), "plan": dict(plan), "event": event.to_data()}
+            entry = self.book.append("reserve", "", None, body)
         self._advance(entry)
         return entry
 
@@ -256,13 +271,17 @@ class Ledger:
         Raises:
             InvalidRequest: no such reservation, already ended, or `event` costs more than was reserved.
         """
+        row = self._open_reservation(seq)
+        actual = self._settlement(row, event)
         with self._charging():
-            row = self._open_reservation(seq)
+            self._open_reservation(seq)
             body: dict[str, Any] = {"at": self._at(), "receipt": receipt}
             if row.share:
-                body |= self._lowered(row, event)
-            elif event is not None and not isinstance(event, NoEvent):
-                raise InvalidRequest(f"reservation {seq} charged no population; it cannot settle to a charge")
+                totals = self.totals(*row.share.split("/"))
+                if actual is not None and event is not None:
+                    totals = totals.minus(Totals.from_data(row.body["charge"])).plus(actual)
+                    body |= {"event": event.to_data(), "charge": actual.to_data()}
+                body["after"] = totals.to_data()
             entry = self.book.append("settle", row.share, seq, body)
         self._advance(entry)
         return entry
@@ -299,6 +318,14 @@ class Ledger:
         heads = [Head(seq, digest) for seq, digest in self._known.items()]
         if self.anchor is not None and (newest := self.anchor.newest()) is not None:
             heads.append(newest)
+        self.compare(heads)
+
+    def compare(self, heads: Iterable[Head]) -> None:
+        """Check that the book holds rows that somebody has seen.
+
+        Raises:
+            LedgerRolledBack: one is missing; LedgerTampered: another row stands in its place.
+        """
         for head in heads:
             row = self.book.get(head.seq)
             if row is None:
@@ -345,18 +372,19 @@ class Ledger:
             raise InvalidRequest(f"reservation {seq} was already ended by row {end.seq} ({end.kind})")
         return row
 
-    def _lowered(self, row: Entry, event: Event | None) -> dict[str, Any]:
-        population, _, share = row.share.partition("/")
-        totals, charge = self.totals(population, share), Totals.from_data(row.body["charge"])
+    def _settlement(self, row: Entry, event: Event | None) -> Totals | None:
+        """Return what a reservation settles to; None: to what was reserved."""
         if event is None:
-            return {"after": totals.to_data()}
+            return None
+        if not row.share:
+            if isinstance(event, NoEvent):
+                return None
+            raise InvalidRequest(f"reservation {row.seq} charged no population; it cannot settle to a charge")
         reserved = Event.from_data(row.body["event"])
-        actual = self.share(population, share).settlement(reserved, event, row.body["delta"])
-        return {
-            "event": event.to_data(),
-            "charge": actual.to_data(),
-            "after": totals.minus(charge).plus(actual).to_data(),
-        }
+        actual = self.share(*row.share.split("/")).settlement(reserved, event, Fraction(row.body["delta"]))
+        charge = Totals.from_data(row.body["charge"])
+        # The price is worked out anew, and may come out above the recorded one by what another build rounds.
+        return actual if actual.within(charge) else None
 
 
 class _Checked:
@@ -394,14 +422,20 @@ def _refusal(
     )
 
 
+def is_id(name: str) -> bool:
+    """Whether a string is a ledger's own name: 32 hex digits, so that it can name a file."""
+    return len(name) == 32 and set(name) <= set("0123456789abcdef")
+
+
 def _check_name(name: str) -> None:
     if not name or "/" in name or len(name) > 100 or not name.isprintable():
         raise InvalidRequest(f"a name must be 1 to 100 printable characters without '/', got {name!r}")
 
 
-def _check_change(
+def check_change(
     name: str, old: dict[str, str], new: dict[str, str], held: tuple[Fraction, Fraction], reason: str
 ) -> None:
+    """Refuse a change of a population that is no lowering and no raise with a reason."""
     for key in ("unit", "relation"):
         if old[key] != new[key]:
             raise PolicyRefused(
@@ -432,10 +466,6 @@ def _check_same(population: str, name: str, old: Share, new: Share) -> None:
                 "share is fixed once opened, because its guarantee was proved for those numbers: put them "
                 "back, and declare a new share for the rest of the budget."
             )
-
-
-def _text(value: Amount) -> str:
-    return text(probability(value, "delta"))
 
 
 def _now() -> str:

@@ -20,7 +20,7 @@ from sfumato.core.event import (
     PureDP,
     Repeated,
 )
-from sfumato.core.numbers import LIMIT, ceil_to, float_down, float_up
+from sfumato.core.numbers import BOUNDLESS, LIMIT, ceil_to, float_down, float_up
 
 ADD_OR_REMOVE: Final = "add-or-remove-one"
 REPLACE: Final = "replace-one"
@@ -30,19 +30,26 @@ RELATIONS = (ADD_OR_REMOVE, REPLACE)
 UNIT = 1 << 60
 #: Stands for a loss without bound; adding and taking away stays exact, and no budget reaches it.
 UNBOUNDED = 1 << 120
-#: dp-accounting computes in float64; this share on top covers its rounding (tested against mpmath).
+#: dp-accounting computes in float64: this share on top covers what it rounds in closed forms ...
 SLACK = 1 + 2.0**-36
+#: ... and this much over (order - 1) what it loses in differences of large numbers: it works with moments,
+#: whose logarithm is (order - 1) times the loss.
+MOMENT_SLACK = 2.0**-40
+#: The composed distribution of a plan is computed by FFT, whose noise hides deltas below about 2^-45.
+FFT_NOISE = Fraction(1, 2**40)
+#: A plan that costs more than this by its Rényi losses is not worth a distribution, which would be huge.
+PLD_MOST = 100
 
 
 def pure_loss(event: Event) -> Fraction:
-    """Return the exact max-divergence of an event: its epsilon at delta 0. Unbounded: LIMIT per leaf."""
+    """Return the exact max-divergence of an event: its epsilon at delta 0; BOUNDLESS where there is none."""
     match event:
         case NoEvent():
             return Fraction(0)
         case PureDP(epsilon=epsilon):
             return epsilon
         case Laplace(noise_multiplier=scale):
-            return min(1 / scale, LIMIT)
+            return 1 / scale if 1 / scale <= LIMIT else BOUNDLESS
         case PoissonSampled(event=inner):
             # Sampling only helps (the divergence is jointly quasi-convex); the amplified value is irrational.
             return pure_loss(inner)
@@ -55,7 +62,7 @@ def pure_loss(event: Event) -> Fraction:
         case ZCDP(rho=rho) if rho == 0:
             return Fraction(0)
         case _:
-            return LIMIT
+            return BOUNDLESS
 
 
 def renyi_loss(event: Event, orders: tuple[float, ...], relation: str) -> tuple[int, ...]:
@@ -81,29 +88,47 @@ def renyi_loss(event: Event, orders: tuple[float, ...], relation: str) -> tuple[
 
 @functools.lru_cache(maxsize=4096)
 def _leaf(event: Event, orders: tuple[float, ...], relation: str) -> tuple[int, ...]:
+    try:
+        values = _values(event, orders, relation)
+    except (ArithmeticError, ValueError) as error:
+        if isinstance(error, InvalidRequest):
+            raise
+        values = [math.inf] * len(orders)  # parameters beyond float64: no bound that could be trusted
+    pure = pure_loss(event)
+    return tuple(min(_up(value), _most(pure, order)) for value, order in zip(values, orders, strict=True))
+
+
+def _values(event: Event, orders: tuple[float, ...], relation: str) -> list[float]:
     match event:
         case PureDP(epsilon=epsilon):
-            values = _renyi_of_pure(epsilon, orders)
+            return _renyi_of_pure(epsilon, orders)
         case PoissonSampled(rate=rate, event=inner):
-            values = _renyi_of_sampled(rate, inner, orders, relation)
+            return _renyi_of_sampled(rate, inner, orders, relation)
         case Gaussian(noise_multiplier=sigma):
-            values = _library_renyi("GaussianDpEvent", (float_down(sigma),), orders)
+            return _library_renyi("GaussianDpEvent", (float_down(sigma),), orders)
         case Laplace(noise_multiplier=scale):
-            values = _library_renyi("LaplaceDpEvent", (float_down(scale),), orders)
+            return _library_renyi("LaplaceDpEvent", (float_down(scale),), orders)
         case ZCDP(rho=rho):
-            values = _library_renyi("ZCDpEvent", (float_up(rho),), orders)
+            return _library_renyi("ZCDpEvent", (float_up(rho),), orders)
         case _:
             raise InvalidRequest(f"no Rényi loss is known for an event of kind {event.kind!r}")
-    # No order of a pure event can lose more than its epsilon.
-    cap = pure_loss(event)
-    most = math.ceil(cap * UNIT) if cap < LIMIT else UNBOUNDED
-    return tuple(min(_up(value), most) for value in values)
+
+
+def _most(pure: Fraction, order: float) -> int:
+    """Return the most that an epsilon-DP event loses at an order: epsilon, or order * epsilon^2 / 2."""
+    if pure > LIMIT:
+        return UNBOUNDED
+    return math.ceil(min(pure, Fraction(order) * pure * pure / 2) * UNIT)
 
 
 def _up(value: float) -> int:
     if not math.isfinite(value) or value > float(LIMIT):
         return UNBOUNDED
     return math.ceil(Fraction(max(value, 0.0) * SLACK) * UNIT)
+
+
+def _slack(values: list[float], orders: tuple[float, ...]) -> list[float]:
+    return [value + MOMENT_SLACK / (order - 1) for value, order in zip(values, orders, strict=True)]
 
 
 def _library_renyi(name: str, arguments: tuple[float, ...], orders: tuple[float, ...]) -> list[float]:
@@ -123,7 +148,8 @@ def _renyi_of_pure(epsilon: Fraction, orders: tuple[float, ...]) -> list[float]:
         return [0.0] * len(orders)
     noise = 2 * math.exp(-float_up(epsilon)) / (1 + math.exp(-float_up(epsilon)))
     accountant = rdp.RdpAccountant(orders, dp_accounting.NeighboringRelation.REPLACE_ONE)
-    return _compose(accountant, dp_accounting.RandomizedResponseDpEvent(math.nextafter(noise, 0), 2))
+    event = dp_accounting.RandomizedResponseDpEvent(math.nextafter(noise, 0), 2)
+    return _slack(_compose(accountant, event), orders)
 
 
 def _renyi_of_sampled(rate: Fraction, inner: Event, orders: tuple[float, ...], relation: str) -> list[float]:
@@ -143,13 +169,16 @@ def _renyi_of_sampled(rate: Fraction, inner: Event, orders: tuple[float, ...], r
     event = dp_accounting.PoissonSampledDpEvent(
         float_up(rate), dp_accounting.GaussianDpEvent(float_down(inner.noise_multiplier))
     )
-    amplified = _compose(rdp.RdpAccountant(orders), event)
+    amplified = _slack(_compose(rdp.RdpAccountant(orders), event), orders)
     return [min(pair) for pair in zip(whole, amplified, strict=True)]
 
 
 def _compose(accountant: Any, event: Any) -> list[float]:
-    # The accountant has no public reader for the curve it keeps; the private name is pinned by a test.
-    return [float(value) for value in accountant.compose(event)._rdp]
+    import numpy as np
+
+    with np.errstate(all="ignore"):  # what overflows comes out as infinite, and is charged as such
+        curve = accountant.compose(event)._rdp  # it has no public reader; a test pins this name
+    return [float(value) for value in curve]
 
 
 @functools.lru_cache(maxsize=512)
@@ -162,17 +191,23 @@ def plan_epsilon(event: Event, delta: Fraction, relation: str = ADD_OR_REMOVE) -
     >>> float(plan_epsilon(Repeated(Gaussian(50), 100), Fraction(1, 10**6))) < 1
     True
     """
-    if delta == 0:
-        return pure_loss(event)
-    if isinstance(event, ApproxDP) and event.delta <= delta:
-        return event.epsilon
-    if (simple := pure_loss(event)) == 0:
+    simple = pure_loss(event)
+    if delta == 0 or simple == 0:
         return simple
+    if isinstance(event, ApproxDP):
+        return event.epsilon if event.delta <= delta else BOUNDLESS
+    if delta <= 4 * FFT_NOISE:
+        return min(simple, rough_epsilon(event, delta, relation))
+    best = simple
+    if not any(isinstance(leaf, ApproxDP) for leaf in leaves(event)):
+        best = min(simple, rough_epsilon(event, delta, relation))
+        if best > PLD_MOST:
+            return best
     try:
-        bounds = [ceil_to(_distribution(event, relation).get_epsilon_for_delta(float_down(delta)))]
+        tight = _distribution(event, relation).get_epsilon_for_delta(float_down(delta - FFT_NOISE))
     except _NoDistribution:
-        bounds = [_converted(event, delta, relation)]
-    return min([*bounds, simple])
+        return best
+    return min(best, ceil_to(tight))
 
 
 class _NoDistribution(Exception):
@@ -220,33 +255,27 @@ def _distribution(event: Event, relation: str) -> Any:
 PLAN_ORDERS = tuple(1 + 2 ** (step / 4) for step in range(-8, 45))
 
 
-def stopped_epsilon(reserved: Event, actual: Event, delta: Fraction, relation: str) -> Fraction:
-    """Return an epsilon that holds with probability 1 - delta for a plan stopped after seeing results.
-
-    At one order, chosen from the plan alone, exp((order - 1)(loss - Rényi loss so far)) is a supermartingale
-    with mean at most 1, so by Markov's inequality the privacy loss at the stop exceeds the Rényi loss of
-    what took place by more than log(1/delta)/(order - 1) with probability at most delta.
-    """
-    simple = pure_loss(actual)
-    if delta == 0 or isinstance(actual, ApproxDP) or simple == 0:
-        return simple if not isinstance(actual, ApproxDP) else LIMIT
-    extra = math.log(delta.denominator) - math.log(delta.numerator)
-    planned = renyi_loss(reserved, PLAN_ORDERS, relation)
-    order = min(
-        zip(PLAN_ORDERS, planned, strict=True), key=lambda pair: pair[1] / UNIT + extra / (pair[0] - 1)
-    )[0]
-    (units,) = renyi_loss(actual, (order,), relation)
-    if units >= UNBOUNDED:
-        return simple
-    return min(simple, ceil_to(units / UNIT + extra / (order - 1)))
-
-
-def _converted(event: Event, delta: Fraction, relation: str) -> Fraction:
-    best = LIMIT
-    for order, units in zip(PLAN_ORDERS, renyi_loss(event, PLAN_ORDERS, relation), strict=True):
+def rough_epsilon(event: Event, delta: Fraction, relation: str = ADD_OR_REMOVE) -> Fraction:
+    """Return an epsilon at `delta` by Rényi losses: quick, sound, and not as tight as a distribution's."""
+    if any(isinstance(leaf, ApproxDP) for leaf in leaves(event)):
+        return BOUNDLESS  # it has a distribution, but no Rényi loss
+    losses = renyi_loss(event, PLAN_ORDERS, relation)
+    best = BOUNDLESS
+    for order, units in zip(PLAN_ORDERS, losses, strict=True):
         if units < UNBOUNDED:
             best = min(best, ceil_to(units / UNIT + conversion(order, delta)))
     return best
+
+
+def leaves(event: Event) -> list[Event]:
+    """Return the leaves of an event."""
+    match event:
+        case Repeated(event=inner) | PoissonSampled(event=inner):
+            return leaves(inner)
+        case Composed(events=events):
+            return [leaf for item in events for leaf in leaves(item)]
+        case _:
+            return [event]
 
 
 def conversion(order: float, delta: Fraction) -> float:

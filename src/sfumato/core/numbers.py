@@ -12,6 +12,11 @@ Amount = int | float | str | Decimal | Fraction
 
 #: Amounts beyond this mean nothing as a privacy loss, and would only make arithmetic slow.
 LIMIT = Fraction(2**20)
+#: Stands for a loss without bound: far above LIMIT, so that no budget reaches it, and exact to add and to
+#: take away.
+BOUNDLESS = Fraction(2**60)
+#: Amounts are written with exponents within this; `1e-40000000` would take minutes to make exact.
+EXPONENT = 400
 
 
 def rational(value: Amount, *, name: str = "amount") -> Fraction:
@@ -25,18 +30,26 @@ def rational(value: Amount, *, name: str = "amount") -> Fraction:
     (Fraction(1, 10), Fraction(1, 7), Fraction(1, 3), Fraction(1, 1000000))
 
     Raises:
-        InvalidRequest: not a number, NaN, infinite, negative, above 2^20, or written with over 300 digits.
+        InvalidRequest: not a number, NaN, infinite, negative, above 2^20, or written with over 300 characters
+            or an exponent beyond 400.
     """
     try:
-        if isinstance(value, str) and len(value) > 300:
-            raise ValueError(value[:20])
+        if isinstance(value, bool):
+            raise TypeError(value)
+        if isinstance(value, str):
+            if len(value) > 300:
+                raise ValueError(value[:20])
+            if "/" not in value:
+                value = Decimal(value)
+        if isinstance(value, Decimal) and (not value.is_finite() or abs(value.adjusted()) > EXPONENT):
+            raise ValueError(value)
         if isinstance(value, float):
             if not math.isfinite(value):
                 raise ValueError(value)
             exact = _simplest(value)
         else:
             exact = Fraction(value)
-    except (ValueError, TypeError, ZeroDivisionError, OverflowError) as error:
+    except (ValueError, TypeError, ArithmeticError) as error:
         raise InvalidRequest(
             f"{name} must be a finite number such as 0.5, '1/3' or 1e-6, got {value!r}"
         ) from error
@@ -76,6 +89,8 @@ def brief(value: Fraction, *, up: bool = True) -> str:
     """Return a short decimal for people, rounded up (a spend) or down (what is left)."""
     if value == 0:
         return "0"
+    if float(value) <= 1e-300:
+        return "1e-300" if up else "0"
     digits = 6 - (math.floor(math.log10(float(value))) if value > 0 else 0)
     places = min(max(digits - 1, 0), 30)
     scaled = value * 10**places
@@ -85,10 +100,10 @@ def brief(value: Fraction, *, up: bool = True) -> str:
 
 def ceil_to(value: float, places: int = 9) -> Fraction:
     """Round a computed loss up, once, to a decimal grid; one grid step pays for the float's own error."""
-    if value >= float(LIMIT) or math.isinf(value):
-        return LIMIT
     if math.isnan(value):
         raise InvalidRequest("a privacy loss came out as NaN; nothing can be charged for it")
+    if value >= float(LIMIT):
+        return BOUNDLESS
     scale: int = 10**places
     return Fraction(math.ceil(max(value, 0.0) * scale) + 1, scale) if value > 0 else Fraction(0)
 

@@ -172,7 +172,7 @@ class Policy(_Section):
         """
         try:
             data = tomllib.loads(source, parse_float=Decimal)
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
             raise PolicyError(f"{where} is not valid TOML: {error}") from error
         try:
             return cls.model_validate(data)

@@ -13,10 +13,11 @@ from sfumato.core.entropy import SYSTEM, Entropy
 from sfumato.core.errors import InvalidRequest, LedgerTampered, PolicyError
 from sfumato.core.files import digest_of, write_whole
 from sfumato.core.gate import Gate
-from sfumato.core.ledger import Ledger
+from sfumato.core.ledger import Ledger, is_id
 from sfumato.core.policy import FILE_NAME, Policy
 
 FOLDER = ".sfumato"
+LEDGER = "ledger.db"
 
 TEMPLATE = """\
 # The privacy policy of this project. `sfumato` finds it from any folder below.
@@ -58,11 +59,20 @@ class Project:
 
     @classmethod
     def find(cls, start: Path | None = None) -> Project | None:
-        """Return the project of a folder: the nearest `sfumato.toml` upwards, like git; None without one."""
+        """Return the project of a folder: the nearest `sfumato.toml` upwards, like git; None without one.
+
+        Raises:
+            PolicyError: a ledger without its policy was found first.
+        """
         folder = (start or Path.cwd()).resolve()
         for candidate in (folder, *folder.parents):
             if (candidate / FILE_NAME).is_file():
                 return cls(candidate)
+            if (candidate / FOLDER / LEDGER).is_file():
+                raise PolicyError(
+                    f"{candidate} has a ledger and no {FILE_NAME}: without its policy nothing is released "
+                    "from there. Put the policy back."
+                )
         return None
 
     @classmethod
@@ -70,10 +80,11 @@ class Project:
         """Start a project in a folder: write a commented policy and an empty ledger.
 
         Args:
-            forget: the folder had a ledger before, which is gone; start anew, without what it charged.
+            forget: the folder had a ledger before, which is gone, or lies inside another project; start a
+                ledger of its own, without what the other charged.
 
         Raises:
-            InvalidRequest: the folder already is a project, had one before, or is no folder.
+            InvalidRequest: the folder already is a project, had one before, lies in one, or is no folder.
         """
         if root.exists() and not root.is_dir():
             raise InvalidRequest(f"{root} is not a folder")
@@ -81,6 +92,12 @@ class Project:
             raise InvalidRequest(
                 f"{root} is a project already: edit {root / FILE_NAME} to change it. "
                 "A project's ledger is never replaced."
+            )
+        if not forget and (around := cls.find(root.parent)) is not None:
+            raise InvalidRequest(
+                f"{root} lies in the project {around.root}, whose policy and ledger cover it. A ledger of "
+                "its own would give the same people a second budget; if they are others: sfumato init "
+                "--new-ledger."
             )
         memory = _memory(root)
         if memory.exists() and not forget:
@@ -97,7 +114,7 @@ class Project:
         Policy.parse(source)
         (root / FOLDER).mkdir(mode=0o700)
         write_whole(root / FOLDER / ".gitignore", "*\n")
-        Ledger(root / FOLDER / "ledger.db", create=True).close()
+        Ledger(root / FOLDER / LEDGER, create=True).close()
         write_whole(root / FILE_NAME, source)
         project = cls(root)
         project.ledger  # noqa: B018  opening it writes the first anchor
@@ -138,7 +155,7 @@ class Project:
 
     def book(self) -> Ledger:
         """Open the ledger as it is, without applying the policy (to look at it, or to raise a budget)."""
-        path = self.root / FOLDER / "ledger.db"
+        path = self.root / FOLDER / LEDGER
         return Ledger(path, self._anchor(path))
 
     def gate(self, *, entropy: Entropy = SYSTEM) -> Gate:
@@ -173,7 +190,10 @@ def _identity(path: Path) -> str:
         first = book.get(1)
     finally:
         book.close()
-    return str(first.body.get("ledger", "unknown")) if first else "unknown"
+    name = str(first.body.get("ledger", "")) if first else ""
+    if not is_id(name):
+        raise LedgerTampered(f"the first row of {path} does not open a ledger")
+    return name
 
 
 def _remember(memory: Path, identity: str, path: Path) -> None:

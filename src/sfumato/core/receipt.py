@@ -103,7 +103,7 @@ class Receipt:
         """
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ReceiptInvalid(f"{path} does not read as a receipt: {error}") from error
         return cls.from_data(data, where=str(path))
 
@@ -116,11 +116,11 @@ class Receipt:
         try:
             receipt = cls(body, tuple(Entry.from_data(row) for row in data.get("ledger_rows", [])))
             claimed = data["digest"]
-        except (KeyError, TypeError) as error:
+            if claimed != receipt.digest:
+                raise ReceiptInvalid(f"{where} was changed after it was written: its digest does not match")
+            return receipt.verify(where=where)
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise ReceiptInvalid(f"{where} is not a whole receipt: {error}") from error
-        if claimed != receipt.digest:
-            raise ReceiptInvalid(f"{where} was changed after it was written: its digest does not match")
-        return receipt.verify(where=where)
 
     def verify(self, *, where: str = "the receipt") -> Receipt:
         """Check the receipt against itself: guarantee type, and the ledger rows it carries.
@@ -179,4 +179,7 @@ class Receipt:
             raise ReceiptInvalid(
                 f"this receipt belongs to ledger {self.body.get('ledger')}, and this project has {ledger.id}"
             )
-        ledger.know(self.heads)
+        try:
+            ledger.compare(self.heads)
+        except OverflowError as error:
+            raise ReceiptInvalid("this receipt names a ledger row that no ledger has") from error

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from sfumato.core.accounting import Share, Totals
+from sfumato.core.accounting import GRID, Share, Totals
 from sfumato.core.book import ROOT_HASH, Entry
-from sfumato.core.errors import LedgerTampered
-from sfumato.core.event import Event
-from sfumato.core.ledger import Ledger
+from sfumato.core.errors import LedgerTampered, PolicyRefused
+from sfumato.core.event import Event, NoEvent
+from sfumato.core.ledger import Ledger, check_change
 
 ROUNDING = Fraction(1, 10**7)
 
@@ -36,7 +36,7 @@ class _Reading:
     prev: str = ROOT_HASH
     seq: int = 0
     at: str = ""
-    budgets: dict[str, tuple[Fraction, Fraction]] = field(default_factory=dict)
+    populations: dict[str, dict[str, str]] = field(default_factory=dict)
     shares: dict[str, Share] = field(default_factory=dict)
     totals: dict[str, Totals] = field(default_factory=dict)
     reserved: dict[int, Entry] = field(default_factory=dict)
@@ -55,8 +55,13 @@ def verify(ledger: Ledger, *, progress: Callable[[int], None] | None = None) -> 
     ledger.check()
     state = _Reading()
     for entry in ledger.entries():
-        _link(state, entry)
-        _RULES[entry.kind](state, entry)
+        try:
+            _link(state, entry)
+            _RULES[entry.kind](state, entry)
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            raise _bad(entry, f"it does not read ({type(error).__name__}: {error})") from error
+        except PolicyRefused as error:
+            raise _bad(entry, str(error)) from error
         if progress is not None:
             progress(entry.seq)
     newest = ledger.anchor.newest() if ledger.anchor is not None else None
@@ -85,27 +90,40 @@ def _genesis(state: _Reading, entry: Entry) -> None:
 
 
 def _population(state: _Reading, entry: Entry) -> None:
-    state.budgets[entry.share] = (Fraction(entry.body["epsilon"]), Fraction(entry.body["delta"]))
+    new = {key: entry.body[key] for key in ("epsilon", "delta", "unit", "relation")}
+    if (old := state.populations.get(entry.share)) is not None:
+        check_change(entry.share, old, new, _held(state, entry.share), entry.body.get("reason", ""))
+    state.populations[entry.share] = new
+
+
+def _held(state: _Reading, population: str) -> tuple[Fraction, Fraction]:
+    held = [share for name, share in state.shares.items() if name.partition("/")[0] == population]
+    zero = Fraction(0)
+    return sum((share.epsilon for share in held), zero), sum((share.delta for share in held), zero)
 
 
 def _share(state: _Reading, entry: Entry) -> None:
     population = entry.share.partition("/")[0]
-    if entry.share in state.shares or population not in state.budgets:
+    if entry.share in state.shares or population not in state.populations:
         raise _bad(entry, "a share is opened once, in a population that exists")
     terms = Share.from_data(entry.body["terms"])
-    if terms != Share.new(terms.kind, terms.epsilon, terms.delta, terms.relation):
+    budget = state.populations[population]
+    if terms.relation != budget["relation"]:
+        raise _bad(entry, "its neighbouring relation is not its population's")
+    if not _same_terms(terms, Share.new(terms.kind, terms.epsilon, terms.delta, terms.relation)):
         raise _bad(entry, "its thresholds do not follow from its epsilon and delta")
     state.shares[entry.share] = terms
-    state.totals[entry.share] = terms.nothing()
-    held = [share for name, share in state.shares.items() if name.startswith(f"{population}/")]
-    epsilon, delta = state.budgets[population]
-    if sum(share.epsilon for share in held) > epsilon or sum(share.delta for share in held) > delta:
+    _move(state, entry, terms.nothing())
+    epsilon, delta = _held(state, population)
+    if epsilon > Fraction(budget["epsilon"]) or delta > Fraction(budget["delta"]):
         raise _bad(entry, "the shares add up to more than the population's budget")
 
 
 def _reserve(state: _Reading, entry: Entry) -> None:
     state.reserved[entry.seq] = entry
     if not entry.share:
+        if not isinstance(Event.from_data(entry.body["event"]), NoEvent):
+            raise _bad(entry, "it has a privacy event and charges nobody")
         return
     terms = state.shares.get(entry.share)
     if terms is None:
@@ -156,10 +174,19 @@ def _follows(stored: Totals, computed: Totals) -> bool:
     """Whether a stored charge is the one computed now, up to what another build of the accountant rounds."""
     if stored.delta != computed.delta or len(stored.renyi) != len(computed.renyi):
         return False
-    if abs(stored.epsilon - computed.epsilon) > ROUNDING * computed.epsilon:
+    if abs(stored.epsilon - computed.epsilon) > ROUNDING * computed.epsilon + Fraction(2, GRID):
         return False
     return all(
-        abs(old - new) <= ROUNDING * new for old, new in zip(stored.renyi, computed.renyi, strict=True)
+        abs(old - new) <= ROUNDING * new + (1 << 20)
+        for old, new in zip(stored.renyi, computed.renyi, strict=True)
+    )
+
+
+def _same_terms(stored: Share, computed: Share) -> bool:
+    """Whether a share's orders and thresholds are those chosen now, up to what another libm rounds."""
+    return stored.orders == computed.orders and all(
+        abs(old - new) <= ROUNDING * abs(new) + (1 << 20)
+        for old, new in zip(stored.thresholds, computed.thresholds, strict=True)
     )
 
 
