@@ -20,10 +20,6 @@ SfumatoError                     exit 1  anything else that went wrong
 │   ├── UnsupportedMedia                 a format or feature that is not handled
 │   └── MediaTooLarge                    more pixels or frames than the limit allows
 ├── Erased                       exit 1  the person's key was destroyed: nobody can read their data any more
-<<<<<<< HEAD
-=======
-├── LedgerUnavailable            exit 1  the ledger is locked by another process, or its disk is full
->>>>>>> vault
 ├── DownloadFailed               exit 1  a model could not be fetched or does not match its hash
 └── BatchFailed                  exit 1  some items of a batch failed; the rest are done
 
