@@ -12,6 +12,7 @@ from sfumato.cli.main import main
 from sfumato.core.anchor import FileAnchor
 from sfumato.core.book import open_book
 from sfumato.core.errors import (
+    BudgetSpent,
     IntegrityError,
     InvalidRequest,
     LedgerMoved,
@@ -235,3 +236,17 @@ def test_the_anchor_knows_the_closing_row(project: Project, postgres) -> None:
     newest = anchor.newest()
     assert newest is not None
     assert newest.hash == done.verified.head
+
+
+def test_a_second_machine_shares_the_book_and_its_budget(project: Project, postgres, tmp_path: Path) -> None:
+    done = move(project.book(), postgres.url())
+    second = tmp_path / "second"
+    second.mkdir()
+    (second / "sfumato.toml").write_text(with_url(POLICY, done.to) or "")
+    release(Project(second))
+    assert (second / ".sfumato" / ".gitignore").read_text() == "*\n"
+    assert float(Project(second).ledger.balances()[0].spent_epsilon) == 0.25
+    for _ in range(6):
+        release(Project(second))
+    with pytest.raises(BudgetSpent):
+        release(Project(second))

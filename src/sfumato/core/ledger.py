@@ -25,6 +25,7 @@ from sfumato.core import merkle, raising
 from sfumato.core.accounting import Kind, Share, Totals
 from sfumato.core.anchor import Anchor, Head
 from sfumato.core.book import Entry, open_book
+from sfumato.core.changes import check_change, check_name, check_same
 from sfumato.core.errors import (
     BudgetSpent,
     InvalidRequest,
@@ -180,7 +181,7 @@ class Ledger:
             "unit": unit,
             "relation": relation,
         }
-        _check_name(name)
+        check_name(name)
         with self._charging():
             row = self.book.find("population", name)
             if row is not None:
@@ -211,7 +212,7 @@ class Ledger:
             PolicyRefused: the terms differ from those it was opened with (they are what its thresholds were
                 proved for), or the shares would add up to more than the population's budget.
         """
-        _check_name(name)
+        check_name(name)
         with self._charging():
             owner = self.book.find("population", population)
             if owner is None:
@@ -219,7 +220,7 @@ class Ledger:
             terms = Share.new(kind, epsilon, delta, owner.body["relation"])
             row = self.book.find("share", f"{population}/{name}")
             if row is not None:
-                _check_same(population, name, Share.from_data(row.body["terms"]), terms)
+                check_same(population, name, Share.from_data(row.body["terms"]), terms)
                 return
             held_epsilon, held_delta = self._held(population)
             budget = Fraction(owner.body["epsilon"]), Fraction(owner.body["delta"])
@@ -474,47 +475,6 @@ def _refusal(
 def is_id(name: str) -> bool:
     """Whether a string is a ledger's own name: 32 hex digits, so that it can name a file."""
     return len(name) == 32 and set(name) <= set("0123456789abcdef")
-
-
-def _check_name(name: str) -> None:
-    if not name or "/" in name or len(name) > 100 or not name.isprintable():
-        raise InvalidRequest(f"a name must be 1 to 100 printable characters without '/', got {name!r}")
-
-
-def check_change(
-    name: str, old: dict[str, str], new: dict[str, str], held: tuple[Fraction, Fraction], reason: str
-) -> None:
-    """Refuse a change of a population that is no lowering and no raise with a reason."""
-    for key in ("unit", "relation"):
-        if old[key] != new[key]:
-            raise PolicyRefused(
-                f"population {name!r} has {key} {old[key]!r} in the ledger, and {new[key]!r} was asked for. "
-                "What was charged so far was charged for the old one: declare a new population instead."
-            )
-    for key, least in zip(("epsilon", "delta"), held, strict=True):
-        was, wanted = Fraction(old[key]), Fraction(new[key])
-        if wanted < least:
-            raise PolicyRefused(
-                f"population {name!r} cannot have {key} {text(wanted)}: its shares already hold {text(least)}"
-            )
-        if wanted > was and not reason:
-            raise PolicyRefused(
-                f"population {name!r} has {key} {text(was)} in the ledger, and the policy asks for "
-                f"{text(wanted)}. A budget is raised on purpose or not at all: run `sfumato ledger raise "
-                f"{name} --reason ...` after editing sfumato.toml, or put {text(was)} back."
-            )
-
-
-def _check_same(population: str, name: str, old: Share, new: Share) -> None:
-    for key in ("kind", "epsilon", "delta", "relation"):
-        if getattr(old, key) != getattr(new, key):
-            was, wanted = getattr(old, key), getattr(new, key)
-            shown = (text(was), text(wanted)) if isinstance(was, Fraction) else (was, wanted)
-            raise PolicyRefused(
-                f"share {population}/{name} was opened with {key} {shown[0]}, and {shown[1]} is asked for. A "
-                "share is fixed once opened, because its guarantee was proved for those numbers: put them "
-                "back, and declare a new share for the rest of the budget."
-            )
 
 
 def _now() -> str:

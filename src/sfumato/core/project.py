@@ -121,8 +121,7 @@ class Project:
         spelled = tomli_w.dumps({"name": name or root.resolve().name or "project"}).split("=", 1)[1].strip()
         source = TEMPLATE.format(name=spelled)
         Policy.parse(source)
-        (root / FOLDER).mkdir(mode=0o700)
-        write_whole(root / FOLDER / ".gitignore", "*\n")
+        _make_private(root / FOLDER)
         Ledger(root / FOLDER / LEDGER, create=True).close()
         write_whole(root / FILE_NAME, source)
         project = cls(root)
@@ -175,6 +174,8 @@ class Project:
 
     def gate(self, *, entropy: Entropy = SYSTEM, actor: Actor | None = None) -> Gate:
         """Return the project's gate, for whoever runs this process or for the holder of a token."""
+        if not (self.root / FOLDER).exists():  # a second machine, which has the policy and a ledger's URL
+            _make_private(self.root / FOLDER)
         return Gate(
             self.policy,
             self.ledger,
@@ -239,6 +240,11 @@ class Project:
 
         witness = RemoteAnchor(settings.witness, identity, required=settings.witness_required)
         return Anchors(file, witness)
+
+
+def _make_private(folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    write_whole(folder / ".gitignore", "*\n")
 
 
 def _state() -> Path:

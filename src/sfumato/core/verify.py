@@ -8,9 +8,10 @@ from fractions import Fraction
 
 from sfumato.core.accounting import GRID, Share, Totals
 from sfumato.core.book import ROOT_HASH, Entry
+from sfumato.core.changes import check_change
 from sfumato.core.errors import LedgerTampered, PolicyRefused
 from sfumato.core.event import Event, NoEvent
-from sfumato.core.ledger import Ledger, check_change
+from sfumato.core.ledger import Ledger
 from sfumato.core.raising import fault
 
 ROUNDING = Fraction(1, 10**7)
