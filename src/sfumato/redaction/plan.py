@@ -266,7 +266,7 @@ def _limits(jobs: Mapping[Kind, Job], cover: Cover) -> tuple[str, ...]:
                 "regions are interpolated."
             )
         if settings.audio == "copy":
-            limits.append("Sound was kept as it is: voices and spoken names identify people.")
+            limits.append("Sound was kept (coded anew): voices and spoken names identify people.")
     return tuple(limits)
 
 
