@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import sfumato
-from sfumato.core.errors import InvalidRequest, MissingModel, PolicyRefused, UnknownName, UnreadableMedia
+from sfumato.core.errors import (
+    InvalidRequest,
+    MediaTooLarge,
+    MissingModel,
+    PolicyRefused,
+    UnknownName,
+    UnreadableMedia,
+)
 from sfumato.core.project import Project
 from sfumato.core.verify import verify
 from sfumato.redaction import api
@@ -149,6 +156,13 @@ def test_wrong_words_are_refused_with_the_nearest() -> None:
         ({"cover": "solit"}, UnknownName, "did you mean 'solid'"),
         ({"treshold": 0.2}, UnknownName, "did you mean 'threshold'"),
         ({"threshold": 3}, InvalidRequest, "between 0 and 1"),
+        ({"threshold": "high"}, InvalidRequest, "must be a number, got 'high'"),
+        ({"threshold": {"face": "0.5"}}, InvalidRequest, "must be a number, got '0.5'"),
+        ({"size": "640"}, InvalidRequest, "size must be a whole number, got '640'"),
+        ({"threads": 1.5}, InvalidRequest, "threads must be a whole number, got 1.5"),
+        ({"models": "x"}, InvalidRequest, "models must be a table.*got 'x'"),
+        ({"hide": 3}, InvalidRequest, "hide must be names.*got 3"),
+        ({"detectors": "centreface"}, UnknownName, "did you mean 'centerface'"),
     ):
         with pytest.raises(error, match=why):
             sfumato.redact(picture, **options)
@@ -247,6 +261,57 @@ def test_an_error_in_the_block_is_settled_after_a_release_and_void_before(tmp_pa
         stumble()
     assert redactor.receipt is not None
     assert [entry.kind for entry in project.ledger.entries()][-1] == "settle"
+
+
+def test_a_redactor_used_again_starts_at_nought(tmp_path: Path) -> None:
+    project = Project.init(tmp_path, name="demo")
+    redactor = sfumato.Redactor(finder=toys)
+    counts = []
+    for number in (2, 1, 0):
+        with redactor:
+            for _ in range(number):
+                redactor(patch())
+        assert redactor.receipt is not None
+        counts.append(redactor.receipt.body["facts"]["pictures"])
+    assert counts == [2, 1, 0]
+    with pytest.raises(RuntimeError), redactor:
+        raise RuntimeError
+    assert [entry.kind for entry in project.ledger.entries()][-1] == "void"
+    assert redactor.receipt is None
+    with redactor:
+        redactor(patch())
+        with pytest.raises(InvalidRequest, match="in its block already"):
+            redactor.__enter__()
+    assert redactor.receipt.body["facts"]["pictures"] == 1
+
+
+def test_files_come_under_their_own_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = Project.init(tmp_path / "here", name="here")
+    other = Project.init(tmp_path / "other", name="other")
+    away = tmp_path / "away"
+    away.mkdir()
+    for folder in (project.root, other.root, away):
+        Image.fromarray(patch()).save(folder / "a.png")
+    monkeypatch.chdir(away)
+    out = sfumato.redact(project.root / "a.png", finder=toys)
+    assert out.receipt is not None
+    assert out.receipt.recorded
+    with pytest.raises(PolicyRefused, match="cosmetic"):
+        sfumato.redact(project.root / "a.png", cover="blur", finder=toys)
+    monkeypatch.chdir(other.root)
+    sfumato.redact(project.root / "a.png", finder=toys)
+    assert (verify(project.ledger).releases, verify(other.ledger).releases) == (2, 0)
+    with sfumato.Redactor(finder=toys) as redactor:
+        redactor(other.root / "a.png")
+        redactor(away / "a.png")
+        with pytest.raises(InvalidRequest, match="lies in the project"):
+            redactor(project.root / "a.png")
+
+
+def test_the_limit_of_pixels_holds_for_arrays_too() -> None:
+    for given in (patch(), Image.fromarray(patch())):
+        with pytest.raises(MediaTooLarge, match="raise max_pixels"):
+            sfumato.redact(given, max_pixels=100, finder=toys)
 
 
 def test_a_bad_picture_does_not_end_the_block() -> None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from sfumato.core.errors import InvalidRequest, MissingModel, PolicyRefused, UnknownName
 from sfumato.core.policy import Policy
-from sfumato.redaction.plan import VIDEO_SIZE, prepare
+from sfumato.redaction.job import Job
+from sfumato.redaction.plan import prepare
 from sfumato.redaction.request import Request, resolve
-from sfumato.redaction.settings import Settings
+from sfumato.redaction.settings import MARGINS, Settings
+from sfumato.vision.boxes import Boxes
 from sfumato.vision.finder import Finder
 from sfumato.vision.toy import ToyDetector
 
@@ -48,7 +53,7 @@ def test_the_policy_gives_the_defaults() -> None:
     )
     assert settings.thresholds == {"person": 0.05}
     assert settings.margin("person") == 0.4
-    assert settings.margin("face") == 0.3  # of the classes that the policy does not name
+    assert settings.margin("face") == 0.4  # of the classes that the policy does not name
     assert settings.models == {"yolo26": Path("/project/weights/y.onnx")}
 
 
@@ -138,16 +143,150 @@ def test_cosmetic_covers_are_called_so(cover: str) -> None:
     assert plan.parameters["cover"] == "cosmetic"
 
 
-def test_video_has_a_cheaper_detector_size_and_its_own_limits() -> None:
+def test_video_has_its_own_detector_size_and_limits() -> None:
     ready = prepare(Request(), kinds=("image", "video"), finder=toys)
-    assert ready.jobs["image"].settings.size is None
-    assert ready.jobs["video"].settings.size == VIDEO_SIZE
+    assert ready.plan.parameters["detector_size"] == {
+        "image": "by the picture",
+        "video": "by the frame, up to 2880",
+    }
     assert ready.digest("image") != ready.digest("video")
+    assert any("up to 2880 pixels on the long side" in limit for limit in ready.plan.limits)
     assert any("voices" in limit for limit in ready.plan.limits)
     chosen = prepare(Request(size=320, audio="drop"), kinds=("image", "video"), finder=toys)
     assert {job.settings.size for job in chosen.jobs.values()} == {320}
     assert chosen.jobs["image"].finder is chosen.jobs["video"].finder
     assert not any("voices" in limit for limit in chosen.plan.limits)
+
+
+class Sizes:
+    """A factory whose finders note the size that they were built for, and in which one they were used."""
+
+    def __init__(self) -> None:
+        self.used: list[int | None] = []
+
+    def __call__(self, settings: Settings) -> Finder:
+        used, size = self.used, settings.size
+
+        class Noting(ToyDetector):
+            def detect(self, image: NDArray[np.uint8], *, floor: float = 0.0) -> Boxes:
+                used.append(size)
+                return super().detect(image, floor=floor)
+
+        return Finder([Noting()], settings.hide, thresholds=settings.thresholds)
+
+    def look(self, job: Job, width: int, height: int) -> int | None:
+        job.finder.find(np.zeros((height, width, 3), np.uint8))
+        return self.used.pop()
+
+
+def test_a_frame_is_looked_at_in_the_size_it_has() -> None:
+    sizes = Sizes()
+    video = prepare(Request(), kinds=("video",), finder=sizes).jobs["video"]
+    seen = [sizes.look(video, *size) for size in ((320, 180), (854, 480), (1920, 1080), (1080, 1920))]
+    assert seen == [640, 960, None, None]  # None: like a picture
+    assert sizes.look(video, 3840, 2160) == 2880
+    fixed = prepare(Request(size=512), kinds=("video",), finder=sizes).jobs["video"]
+    assert sizes.look(fixed, 3840, 2160) == 512
+    assert video.finder.seconds > 0
+
+
+def test_unset_thresholds_count_as_the_detectors_own() -> None:
+    for asked in ({"face": 0.999}, {"*": 0.999}, {"faces": 0.999}):
+        request = Request(thresholds=asked)
+        bound = prepare(request, policy=policy('hide = ["face"]'), finder=toys)
+        assert bound.plan.parameters["settings"]["thresholds"] == {"face": 0.5}, asked
+        assert any("the threshold of face is 0.5" in note for note in bound.notes)
+        free = prepare(request, finder=toys)
+        assert free.plan.parameters["settings"]["thresholds"] == {"face": 0.999}
+    lower = prepare(Request(thresholds={"face": 0.2}), policy=policy(""), finder=toys)
+    assert lower.plan.parameters["settings"]["thresholds"] == {"face": 0.2}
+    assert lower.notes == ()
+    said = policy("thresholds = { face = 0.7 }")  # the policy itself may be above the default
+    assert prepare(Request(thresholds={"face": 0.9}), policy=said, finder=toys).plan.parameters["settings"][
+        "thresholds"
+    ] == {"face": 0.7}
+
+
+def test_unset_margins_and_steps_count_as_the_defaults() -> None:
+    weak = Request(margins={"face": 0.0, "*": 0.0}, every=100)
+    bound = resolve(weak, policy('hide = ["face"]'))
+    assert (bound.settings.margin("face"), bound.settings.margin("car")) == (MARGINS["face"], MARGINS["*"])
+    assert bound.settings.every == 5
+    assert len(bound.notes) == 3
+    free = resolve(weak).settings
+    assert (free.margin("face"), free.margin("car"), free.every) == (0.0, 0.0, 100)
+    said = resolve(Request(), policy('margins = { "*" = 0.05 }')).settings  # the policy itself may be below
+    assert said.margin("face") == 0.05
+    assert resolve(Request(), policy("margins = { faces = 0.05 }")).settings.margin("face") == 0.05
+
+
+def test_a_policy_keeps_the_size_from_falling_below_the_default() -> None:
+    sizes = Sizes()
+    ready = prepare(Request(size=32), policy=policy(""), kinds=("image", "video"), finder=sizes)
+    assert sizes.look(ready.jobs["image"], 1000, 800) is None
+    assert sizes.look(ready.jobs["video"], 320, 240) == 640
+    assert any("size 32" in note for note in ready.notes)
+    more = prepare(Request(size=1200), policy=policy(""), kinds=("image", "video"), finder=sizes)
+    assert sizes.look(more.jobs["image"], 1000, 800) == 1200
+    assert sizes.look(more.jobs["image"], 1000, 2000) is None
+    assert sizes.look(more.jobs["video"], 320, 240) == 1200
+
+
+def test_weights_that_the_policy_names_stay(tmp_path: Path) -> None:
+    rules = policy('models = { yolo26 = "own.onnx" }')
+    with pytest.raises(PolicyRefused, match=r"redact\.models\.yolo26 in sfumato\.toml"):
+        resolve(Request(models={"yolo26": tmp_path / "other.onnx"}), rules, tmp_path)
+    same = Request(models={"yolo26": tmp_path / "own.onnx", "centerface": tmp_path / "c.onnx"})
+    assert set(resolve(same, rules, tmp_path).settings.models) == {"yolo26", "centerface"}
+
+
+def test_a_detector_asked_for_comes_beside_the_usual_one() -> None:
+    def by_name(settings: Settings) -> Finder:
+        detectors = [ToyDetector(), ToyDetector()]
+        detectors[1].name = "weak"
+        wanted = settings.detectors or ("toy",)
+        return Finder([one for one in detectors if one.name in wanted], settings.hide)
+
+    bound = prepare(Request(detectors=("weak",)), policy=policy(""), finder=by_name)
+    assert set(bound.jobs["image"].finder.weights) == {"toy", "weak"}
+    assert set(prepare(Request(detectors=("weak",)), finder=by_name).jobs["image"].finder.weights) == {"weak"}
+
+
+def test_what_has_no_effect_is_said() -> None:
+    ready = prepare(Request(thresholds={"person": 0.1, "face": 0.2}, margins={"cars": 0.3}), finder=toys)
+    assert [note.split(" has")[0] for note in ready.notes] == [
+        "the threshold of person",
+        "the margin of cars",
+    ]
+    assert prepare(Settings(hide=("person",)), finder=toys).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"hide": 3}, "hide must be names.*got 3"),
+        ({"hide": (3,)}, "hide must be names"),
+        ({"cover": 7}, "cover must be the name of a cover.*got 7"),
+        ({"thresholds": {"face": "0.5"}}, "threshold of 'face' must be a number, got '0.5'"),
+        ({"margins": 0.5}, "margins must be a table.*got 0.5"),
+        ({"models": "x"}, "models must be a table.*got 'x'"),
+        ({"models": {"yolo26": 3}}, "the model of 'yolo26' must be a file, got 3"),
+        ({"size": "640"}, "size must be a whole number, got '640'"),
+        ({"threads": 1.5}, "threads must be a whole number, got 1.5"),
+        ({"every": True}, "every must be a whole number"),
+    ],
+)
+def test_values_of_the_wrong_kind_are_named(wrong: dict[str, Any], why: str) -> None:
+    for kind in (Request, Settings):
+        with pytest.raises(InvalidRequest, match=why):
+            kind(**wrong)
+
+
+def test_odd_requests_and_too_many_threads_are_refused() -> None:
+    with pytest.raises(InvalidRequest, match=r"settings must be a Settings or a Request, got \{\}"):
+        prepare({}, finder=toys)  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequest, match="threads must be at most"):
+        prepare(Request(threads=20_000), finder=toys)
 
 
 def test_the_digest_follows_settings_and_models() -> None:

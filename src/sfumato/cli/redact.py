@@ -60,7 +60,7 @@ def _pairs(shape: str, read: Callable[[str], Any]) -> Callable[..., dict[str, An
 
 _file_pairs = _pairs("NAME=FILE, such as yolo26=yolo26n.onnx", lambda text: Path(text).expanduser())
 _score_pairs = _pairs("CLASS=SCORE, such as face=0.2", float)
-_share_pairs = _pairs("CLASS=SHARE, such as face=0.3", float)
+_share_pairs = _pairs("CLASS=SHARE, such as face=0.5", float)
 
 
 @click.command("redact", cls=_WithCatalogues)
@@ -90,7 +90,7 @@ _share_pairs = _pairs("CLASS=SHARE, such as face=0.3", float)
 )  # fmt: skip
 @click.option(
     "--margin", "margins", metavar="CLASS=SHARE", multiple=True, callback=_share_pairs,
-    help="Hide this share of the box's side more, on every side.  [default: face=0.3, others 0.1]",
+    help="Hide this share of the box's side more, on every side.  [default: face=0.4, others 0.1]",
 )  # fmt: skip
 @click.option(
     "--every", metavar="K", type=int, help="Video: look at every K-th frame.  [default: the policy's, else 5]"
@@ -101,7 +101,7 @@ _share_pairs = _pairs("CLASS=SHARE, such as face=0.3", float)
 )  # fmt: skip
 @click.option(
     "--size", metavar="N", type=int,
-    help="Long side of the detectors' input in pixels.  [default: video 640, pictures by their size]",
+    help="Long side of the detectors' input in pixels.  [default: by the picture or frame]",
 )  # fmt: skip
 @click.option(
     "--max-pixels", metavar="N", type=int,

@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,7 @@ from sfumato.core.errors import InvalidRequest, UnknownName
 from sfumato.core.files import digest_of
 from sfumato.core.gate import UNDECLARED, Gate, Permit
 from sfumato.core.policy import Policy
+from sfumato.core.project import Project
 from sfumato.core.receipt import Receipt
 from sfumato.redaction.door import opened
 from sfumato.redaction.plan import FinderFactory, Ready, prepare
@@ -42,10 +43,11 @@ class Options(TypedDict, total=False):
         size: long side of the detectors' input in pixels.
         threads: inference threads; 0: one per core.
         cover_options: keyword settings of the cover.
-        max_pixels: a picture file with more pixels is refused before it is decoded.
+        max_pixels: a picture with more pixels is refused, a file before it is decoded.
         channels: order of colours in arrays, given and returned: "RGB", or "BGR" as OpenCV has it.
         purpose: what the pictures are for, a purpose of the policy.
-        gate: the gate to go through; absent: that of the project that the working folder lies in.
+        gate: the gate to go through; absent: that of the project that a picture file lies in, else of the
+            one that the working folder lies in.
         finder: builds the finder; absent: from the catalogue, kept between calls.
     """
 
@@ -136,7 +138,10 @@ def redact(
         PolicyRefused: the project's policy forbids it.
         MediaError: the file cannot be read.
     """
-    with Redactor(hide, cover, **options) as redactor:
+    redactor = Redactor(hide, cover, **options)
+    if isinstance(image, (str, os.PathLike)):
+        redactor._files = (Path(image),)
+    with redactor:
         result = redactor(image)
     return replace(result, receipt=redactor.receipt)
 
@@ -171,6 +176,8 @@ class Redactor:
         self._request = _request(hide, cover, options)
         self._purpose = options.get("purpose", UNDECLARED)
         self._gate, self._finder = options.get("gate"), options.get("finder")
+        self._files: tuple[Path, ...] = ()  # known beforehand
+        self._root: Path | None = None
         self._regions: Counter[str] = Counter()
         self._pictures = 0
         self._lock = threading.Lock()
@@ -180,11 +187,16 @@ class Redactor:
         self.receipt: Receipt | None = None
 
     def __enter__(self) -> Self:
+        if self._permit is not None:
+            raise InvalidRequest(
+                "this Redactor is in its block already: one receipt cannot be two; make another"
+            )
+        self._regions, self._pictures, self.receipt = Counter(), 0, None
         with contextlib.ExitStack() as stack:
-            gate, root = stack.enter_context(opened(self._gate))
+            gate, root = stack.enter_context(opened(self._gate, *self._files))
             ready = _prepared(self._request, gate.policy, root, self._purpose, self._finder)
             self._permit = stack.enter_context(gate.open(ready.plan))
-            self._ready = ready
+            self._ready, self._root = ready, root
             self._stack = stack.pop_all()
         return self
 
@@ -192,7 +204,7 @@ class Redactor:
         """Redact one picture: as `redact`, without a receipt of its own.
 
         Raises:
-            as `redact`; InvalidRequest outside the `with` block.
+            as `redact`; InvalidRequest outside the `with` block, or for a file of another project.
         """
         ready, permit = self._ready, self._permit
         if ready is None or permit is None:
@@ -200,6 +212,8 @@ class Redactor:
         from sfumato.redaction.images import redact_pixels
         from sfumato.redaction.pixels import array_of
 
+        if self._gate is None and isinstance(image, (str, os.PathLike)):
+            self._check_project(Path(image))
         job = ready.jobs["image"]
         given = isinstance(image, np.ndarray)
         pixels = array_of(image, job.settings.max_pixels)
@@ -210,6 +224,15 @@ class Redactor:
             self._pictures += 1
             self._regions.update(regions.labels)
         return Redacted(swapped(done, self._channels), regions, None, self._channels)
+
+    def _check_project(self, file: Path) -> None:
+        """Refuse a file that another project than the one at the door rules over."""
+        project = Project.find(file)
+        if project is not None and project.root != self._root:
+            raise InvalidRequest(
+                f"{file.name} lies in the project {project.root}, and this Redactor was opened under other "
+                "rules: open it with the working folder inside that project"
+            )
 
     def __exit__(
         self,
@@ -243,17 +266,25 @@ def swapped(pixels: NDArray[Any], channels: Order) -> NDArray[Any]:
 
 
 def _request(hide: Sequence[str] | str | None, cover: str | None, options: Options) -> Request:
-    threshold = options.get("threshold")
-    if threshold is None:
-        thresholds: Mapping[str, float] = {}
-    else:
-        thresholds = dict(threshold) if isinstance(threshold, Mapping) else {"*": float(threshold)}
     known = {field.name for field in fields(Request)}
-    plain = {name: value for name, value in options.items() if name in known and value is not None}
-    plain |= {"models": {name: Path(path) for name, path in options.get("models", {}).items()}}
-    plain |= {"detectors": tuple(options.get("detectors", ())), "thresholds": thresholds}
-    words = (hide,) if isinstance(hide, str) else hide
-    return Request(hide=None if words is None else tuple(words), cover=cover, **plain)  # type: ignore[arg-type]
+    plain: dict[str, Any] = {name: value for name, value in options.items() if name in known}
+    plain = {name: value for name, value in plain.items() if value is not None}
+    threshold = options.get("threshold")
+    if threshold is not None:
+        plain["thresholds"] = threshold if isinstance(threshold, Mapping) else {"*": threshold}
+    if isinstance(models := plain.get("models"), Mapping):
+        plain["models"] = {
+            name: Path(path) if isinstance(path, str | os.PathLike) else path for name, path in models.items()
+        }
+    plain["detectors"] = _words(plain.get("detectors", ()))
+    return Request(hide=None if hide is None else _words(hide), cover=cover, **plain)
+
+
+def _words(words: Any) -> Any:
+    """Return one name or several as a tuple; what is neither stays, to be refused by name."""
+    if isinstance(words, str):
+        return (words,)
+    return tuple(words) if isinstance(words, Iterable) else words
 
 
 _SHELF: OrderedDict[str, Ready] = OrderedDict()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.core.errors import InvalidRequest, UnreadableMedia
+from sfumato.core.errors import InvalidRequest, MediaTooLarge, UnreadableMedia
 from sfumato.core.files import whole
 from sfumato.redaction.covers import FORMS
 from sfumato.redaction.images.colour import CMYK, to_array
@@ -32,13 +32,17 @@ def array_of(image: NDArray[Any] | Image.Image | str | os.PathLike[str], max_pix
 
     Raises:
         InvalidRequest: not a picture, a video, or a file of several pages.
+        MediaTooLarge: more than `max_pixels`.
         MediaError: the file cannot be read.
     """
     from PIL import Image
 
     if isinstance(image, np.ndarray):
+        if image.ndim in (2, 3):
+            _check_size(image.shape[1], image.shape[0], max_pixels)
         return image
     if isinstance(image, Image.Image):
+        _check_size(*image.size, max_pixels)
         return _from_pil(image)
     if isinstance(image, (str, os.PathLike)):
         return _from_file(Path(image), max_pixels)
@@ -46,6 +50,13 @@ def array_of(image: NDArray[Any] | Image.Image | str | os.PathLike[str], max_pix
         f"a picture is a NumPy array, a Pillow image or a path, got {type(image).__name__}; "
         "a tensor becomes an array by .cpu().numpy()"
     )
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise MediaTooLarge(
+            f"the picture has {width} x {height} pixels, and the limit is {max_pixels}: raise max_pixels"
+        )
 
 
 def _from_pil(image: Image.Image) -> NDArray[Any]:

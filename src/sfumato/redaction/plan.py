@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from sfumato.core.errors import InvalidRequest, UnknownName
+from sfumato.core.files import digest_of
 from sfumato.core.gate import UNDECLARED, Plan
 from sfumato.core.policy import Policy
 from sfumato.redaction.covers import CATALOGUE, Cover
+from sfumato.redaction.held import FinderFactory as FinderFactory
+from sfumato.redaction.held import held, unused
 from sfumato.redaction.job import Job
 from sfumato.redaction.request import Request, is_secure, resolve
 from sfumato.redaction.settings import Settings
+from sfumato.redaction.sizes import LARGEST, Choose, SizedFinder, at_least_default, by_frame
 from sfumato.vision.choice import ALIASES, known_classes, unknown_class
 from sfumato.vision.finder import Finder, make_finder
 from sfumato.vision.onnx import cores
@@ -22,14 +26,11 @@ from sfumato.vision.onnx import cores
 Kind = Literal["image", "video"]
 KINDS: tuple[Kind, ...] = ("image", "video")
 
-#: Long side of the detectors' input for video: the default for still pictures costs too much per frame.
-VIDEO_SIZE = 640
+#: More inference threads than this many times the cores only take memory.
+THREADS_PER_CORE = 4
 
 #: What is known about cosmetic covers, measured on 40 people.
 COSMETIC = "trained recognisers undo it: 96 % re-identified through every peer's blur, chance 2.5 %"
-
-#: Builds the finder for some settings; tests pass their own.
-FinderFactory = Callable[[Settings], Finder]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +70,11 @@ class Ready:
         return sum(finder.seconds for finder in finders.values())
 
     def digest(self, kind: Kind) -> str:
-        """Return a hash of all that decides the outputs of one kind: settings and models."""
+        """Return a hash of all that decides the outputs of one kind: settings, models, size of the input."""
         job = self.jobs[kind]
-        return job.settings.digest({one.name: one.sha256 for one in job.finder.weights.values()})
+        weights = {one.name: one.sha256 for one in job.finder.weights.values()}
+        size = self.plan.parameters["detector_size"][kind]
+        return digest_of({"settings": job.settings.digest(weights), "size": size})
 
 
 def prepare(
@@ -103,11 +106,21 @@ def prepare(
         UnknownName, MissingModel, MissingExtra, InvalidRequest: it cannot be done as asked.
         PolicyRefused: a rule of the policy forbids it.
     """
+    if not isinstance(request, Request | Settings | None):
+        raise InvalidRequest(f"settings must be a Settings or a Request, got {request!r}")
     wishes = Request.of(request) if isinstance(request, Settings) else request or Request()
+    if wishes.threads > (most := THREADS_PER_CORE * cores()):
+        raise InvalidRequest(f"threads must be at most {most}, on {cores()} cores, got {wishes.threads}")
     resolved = resolve(wishes, policy, root)
     cover = build_cover(resolved.settings)
     wanted = tuple(dict.fromkeys(kinds)) or ("image",)
-    jobs = _jobs(resolved.settings, cover, wanted, finder or build_finder, workers)
+    factory = finder or build_finder
+    notes = [*resolved.notes]
+    settings = resolved.settings
+    if policy is not None:
+        settings = held(settings, policy, factory, notes)
+    jobs = _jobs(settings, cover, wanted, factory, workers, bound=policy is not None)
+    notes += unused(wishes, next(iter(jobs.values())).finder)
     plan = Plan(
         action="redact",
         mechanism="redaction",
@@ -116,10 +129,10 @@ def prepare(
         limits=_limits(jobs, cover),
         purpose=purpose,
     )
-    ready = Ready(plan, jobs, resolved.notes)
+    ready = Ready(plan, jobs, tuple(notes))
     parameters = {
         "settings": ready.settings.describe(),
-        "detector_size": {kind: job.settings.size for kind, job in jobs.items()},
+        "detector_size": {kind: _size_in_words(kind, job.settings, policy) for kind, job in jobs.items()},
         "models": ready.models,
         "cover": "secure" if cover.secure else "cosmetic",
     }
@@ -160,26 +173,55 @@ def build_cover(settings: Settings) -> Cover:
 
 
 def _jobs(
-    settings: Settings, cover: Cover, kinds: tuple[Kind, ...], factory: FinderFactory, workers: int
+    settings: Settings,
+    cover: Cover,
+    kinds: tuple[Kind, ...],
+    factory: FinderFactory,
+    workers: int,
+    *,
+    bound: bool,
 ) -> dict[Kind, Job]:
-    """Build one job per kind of file; kinds whose detectors are used alike share a finder."""
-    built: dict[tuple[int | None, int], tuple[Settings, Finder]] = {}
+    """Build one job per kind of file; kinds whose detectors are used alike share a finder.
+
+    Args:
+        bound: a policy holds, so that `size` may not show the detectors less than their default.
+    """
+    built: dict[tuple[Choose | None, int], tuple[Settings, Finder]] = {}
     jobs: dict[Kind, Job] = {}
     for kind in KINDS:
         if kind not in kinds:
             continue
-        size, threads = settings.size, settings.threads
-        if kind == "video":
-            size = size or VIDEO_SIZE
-        elif not threads and workers > 1:
+        usual: Choose = by_frame if kind == "video" else _by_picture
+        choose = None if usual is _by_picture else usual
+        if settings.size is not None:
+            choose = at_least_default(settings.size, usual) if bound else None
+        threads = settings.threads
+        if kind == "image" and not threads and workers > 1:
             threads = max(1, cores() // workers)  # measured: an eighth less work than sharing all threads
-        key = (size, threads)
+        key = (choose, threads)
         if key not in built:
-            own = replace(settings, size=size, threads=threads)
-            finder = factory(own)
+            own = replace(settings, threads=threads)
+            finder = factory(own) if choose is None else _sized(own, factory, choose)
             built[key] = (_spelled_out(own, finder), finder)
         jobs[kind] = Job(*built[key], cover)
     return jobs
+
+
+def _by_picture(width: int, height: int) -> int | None:
+    """Leave the size to the detectors, which go by the picture."""
+    return None
+
+
+def _sized(settings: Settings, factory: FinderFactory, choose: Choose) -> SizedFinder:
+    return SizedFinder(lambda size: factory(replace(settings, size=size)), choose)
+
+
+def _size_in_words(kind: Kind, settings: Settings, policy: Policy | None) -> int | str:
+    """Return how large the detectors' input is, for a receipt and for the digest of a run."""
+    usual = f"by the frame, up to {LARGEST}" if kind == "video" else "by the picture"
+    if settings.size is None:
+        return usual
+    return settings.size if policy is None else f"{settings.size} or {usual}, whichever is more"
 
 
 def _spelled_out(settings: Settings, finder: Finder) -> Settings:
@@ -217,11 +259,23 @@ def _limits(jobs: Mapping[Kind, Job], cover: Cover) -> tuple[str, ...]:
         limits.insert(0, f"The cover {cover.name!r} is cosmetic: {COSMETIC}. {advice}")
     if "video" in jobs:
         settings = jobs["video"].settings
+        limits.append(_video_size_limit(settings))
         if settings.every > 1:
             limits.append(
                 f"In video the detectors look at every {settings.every}th frame and at cuts; between them "
                 "regions are interpolated."
             )
         if settings.audio == "copy":
-            limits.append("Sound was kept as it is: voices and spoken names identify people.")
+            limits.append("Sound was kept (coded anew): voices and spoken names identify people.")
     return tuple(limits)
+
+
+def _video_size_limit(settings: Settings) -> str:
+    if settings.size is not None:
+        return (
+            f"In video the detectors were shown {settings.size} pixels on the long side: smaller misses more."
+        )
+    return (
+        f"In video the detectors were shown frames of up to {LARGEST} pixels on the long side, and larger "
+        "ones shrunk to that: faces below about 14 pixels there are missed."
+    )

@@ -18,7 +18,7 @@ def regions_of(boxes: Boxes, settings: Settings, width: int, height: int) -> NDA
     """Return the region of every box: its margin added on each side, rounded outwards, cut to the picture.
 
     >>> regions_of(Boxes([[10.5, 20, 30, 40]], [0.9], ["face"]), Settings(), 100, 50).tolist()
-    [[4, 11, 36, 46]]
+    [[2, 8, 38, 48]]
 
     Guarantee:
         Every pixel that a box touches inside the picture lies in that box's region. A box that touches no

@@ -10,7 +10,7 @@ from typing import Any
 from sfumato.core.errors import PolicyRefused
 from sfumato.core.policy import FILE_NAME, Policy, Redact
 from sfumato.redaction.covers import CATALOGUE
-from sfumato.redaction.settings import MARGINS, Audio, Settings
+from sfumato.redaction.settings import MARGINS, Audio, Settings, check_kinds
 from sfumato.vision.choice import expand
 
 
@@ -40,6 +40,9 @@ class Request:
     audio: Audio | None = None
     max_pixels: int | None = None
 
+    def __post_init__(self) -> None:
+        check_kinds(self)
+
     @classmethod
     def of(cls, settings: Settings) -> Request:
         """Return the request for exactly these settings; a policy may still make them stricter."""
@@ -61,6 +64,9 @@ def resolve(request: Request, policy: Policy | None = None, root: Path | None = 
         - Every class that the policy hides is hidden, with a threshold no higher and a margin no smaller.
         - A cosmetic cover is used only where the policy itself names a cosmetic cover, or there is none.
         - Sound that the policy takes away is not kept; frames are looked at as often as it says.
+        - What the policy does not mention counts as the default: leaving a key out allows nothing weaker.
+          The defaults of detectors (their thresholds and sizes) are held to by `prepare`.
+        - Weights that the policy names are not replaced.
 
     Args:
         request: what is asked for.
@@ -69,15 +75,17 @@ def resolve(request: Request, policy: Policy | None = None, root: Path | None = 
 
     Raises:
         UnknownName: a cover that is not in the catalogue.
-        PolicyRefused: a cosmetic cover where the policy's cover is secure.
+        PolicyRefused: a cosmetic cover where the policy's is secure, or other weights than the policy's.
         InvalidRequest: a value outside its range.
     """
     rules = policy.redact if policy is not None else Redact()
     notes: list[str] = []
-    margins = _joined("margin", request.margins, rules.margins, max, notes)
+    ruled = rules.margins if policy is None else _with_defaults(rules.margins)
+    margins = _joined("margin", request.margins, ruled, max, notes)
     if "*" not in margins:
         margins = {**MARGINS, **margins}
     models = {name: _beside(root, path) for name, path in rules.models.items()}
+    _keep_pinned(request.models, models)
     limit = {} if request.max_pixels is None else {"max_pixels": request.max_pixels}
     settings = Settings(
         hide=_hide(request, policy, notes),
@@ -89,7 +97,7 @@ def resolve(request: Request, policy: Policy | None = None, root: Path | None = 
         detectors=tuple(request.detectors),
         size=request.size,
         threads=request.threads,
-        every=_every(request, rules, notes),
+        every=_every(request, policy, notes),
         audio=_audio(request, rules, notes),
         **limit,
     )
@@ -173,10 +181,28 @@ def _joined(
     return result
 
 
-def _every(request: Request, rules: Redact, notes: list[str]) -> int:
+def _with_defaults(ruled: Mapping[str, float]) -> dict[str, float]:
+    """Return the policy's margins with the defaults of the classes that it says nothing about."""
+    if "*" in ruled:
+        return dict(ruled)
+    return {**{word: value for word, value in MARGINS.items() if strictest(ruled, word) is None}, **ruled}
+
+
+def _keep_pinned(asked: Mapping[str, Path], pinned: Mapping[str, Path]) -> None:
+    """Refuse other weights for a detector whose weights the policy names."""
+    for name, path in asked.items():
+        if name in pinned and Path(path).expanduser().resolve() != pinned[name].resolve():
+            raise PolicyRefused(
+                f"the policy names the weights of {name}, and others would find other things. The rule: "
+                f"redact.models.{name} in {FILE_NAME}. Leave out the model, or change the policy."
+            )
+
+
+def _every(request: Request, policy: Policy | None, notes: list[str]) -> int:
+    rules = policy.redact if policy is not None else Redact()
     if request.every is None:
         return rules.every
-    if "every" in rules.model_fields_set and request.every > rules.every:
+    if policy is not None and request.every > rules.every:
         notes.append(
             f"every {rules.every} frames are looked at as the policy says, not every {request.every} "
             f"(redact.every in {FILE_NAME})"

@@ -75,7 +75,8 @@ def redact_files(
         source: a file or a folder, walked to its depths.
         target: the file or folder to write; a folder mirrors the source's.
         settings: what to hide and how; None: what the project's policy says, else faces under a fill.
-        gate: None: the gate of the project that the working folder lies in; without one nothing is recorded.
+        gate: None: that of the project that the source or the target lies in, else of the working folder's;
+            without one nothing is recorded.
         purpose: what the outputs are for, a purpose of the policy.
         resume: go on with an earlier run: skip what is done and unchanged.
         overwrite: replace outputs that exist.

@@ -86,6 +86,11 @@ class Finder:
             raise UnknownName("class", label, self.hide)
         return min(table[label] for _, table in self._work if label in table)
 
+    def default(self, label: str) -> float:
+        """Return the threshold that the detectors themselves propose for a class; of several, the lowest."""
+        tables = [one.thresholds for one, asked in self._work if label in asked]
+        return min(float(table.get(label, table.get("*", 0.5))) for table in tables)
+
     def find(self, image: NDArray[np.uint8]) -> Boxes:
         """Return the wanted things scoring at or above their thresholds.
 

@@ -24,8 +24,8 @@ from sfumato.redaction.job import Job, Outcome
 from sfumato.vision.toy import MAGENTA
 
 PATCH = (slice(40, 70), slice(60, 100))
-#: The patch with a face's margin: 0.3 of its sides, and 0.45 above.
-REGION = (slice(26, 79), slice(48, 112))
+#: The patch with a face's margin: 0.4 of its sides, and 0.6 above.
+REGION = (slice(22, 82), slice(44, 116))
 LOSSLESS = ("PNG", "WEBP", "TIFF", "PNG16", "TIFF16", "XMP")
 
 

@@ -45,7 +45,8 @@ def to_array(image: Image.Image, note: Note) -> tuple[NDArray[Any], tuple[Channe
     if image.mode in ("I", "F"):
         _drop_profile(image, note)
         pixels = np.array(image)
-        unsigned = getattr(image, "tag_v2", {}).get(339, (1,)) == (1,)
+        tags = getattr(image, "tag_v2", None)  # of TIFF, where no tag means unsigned; elsewhere "I" is signed
+        unsigned = tags is not None and tags.get(339, (1,)) == (1,)
         return (pixels.view(np.uint32) if image.mode == "I" and unsigned else pixels), ("grey",)
     image = _plain(image, note)
     if image.mode not in _CHANNELS:

@@ -85,9 +85,7 @@ def read_picture(path: Path, max_pixels: int) -> Picture:
         raise UnsupportedMedia(f"{path.name} is {kind}: convert it to one of {', '.join(EXTENSIONS)} first")
     picture = Picture(kind)
     if path.suffix.lower() not in EXTENSIONS[kind]:
-        picture.note(
-            f"the content is {kind} though the name says {path.suffix or 'nothing'}; written as {kind}"
-        )
+        picture.note(f"the content is {kind} though the name says {_said(path)}; written as {kind}")
     try:
         with warnings.catch_warnings():
             # Pillow warns of odd metadata (dropped anyway) and of large pictures (refused by our own limit).
@@ -106,6 +104,14 @@ def read_picture(path: Path, max_pixels: int) -> Picture:
             f"{path.name} does not decode as {kind} ({why}): it is damaged or truncated"
         ) from error
     return picture
+
+
+def _said(path: Path) -> str:
+    """Return what a file's name says of its kind, in words of ours: a name may be a person's."""
+    suffix = path.suffix.lower()
+    if any(suffix in suffixes for suffixes in EXTENSIONS.values()):
+        return suffix
+    return "another kind" if suffix else "nothing"
 
 
 def _read_pillow(path: Path, picture: Picture, max_pixels: int) -> None:

@@ -18,7 +18,8 @@ REACH = 5.0
 LEAST = 256
 #: The part must be this much smaller than the picture, or a second look shows nothing new.
 GAIN = 0.75
-#: Second looks at one frame, and at one thing without finding it.
+#: Second looks at one frame, and at one thing without finding it. With 2 tries a quarter of the looks is
+#: saved, and somebody who bends over a car far away (vtest, from frame 740) is lost.
 MOST, TRIES = 2, 4
 
 
