@@ -37,6 +37,7 @@ from pydantic import (
 )
 
 from sfumato.core.accounting import Kind
+from sfumato.core.dataset_policy import DatasetName, DatasetSection
 from sfumato.core.errors import PolicyError, SfumatoError, nearest
 from sfumato.core.losses import ADD_OR_REMOVE
 from sfumato.core.numbers import rational, text
@@ -44,7 +45,7 @@ from sfumato.core.numbers import rational, text
 FILE_NAME = "sfumato.toml"
 
 #: What a plan can be about; a purpose lists those it allows.
-ACTIONS = ("redact",)
+ACTIONS = ("redact", "export")
 
 
 def _exact(value: Any) -> Fraction:
@@ -77,7 +78,7 @@ class Purpose(_Section):
 
     description: str = ""
     lawful_basis: str = ""
-    actions: tuple[Literal["redact"], ...] = ("redact",)
+    actions: tuple[Literal["redact", "export"], ...] = ("redact",)
 
 
 class ShareSection(_Section):
@@ -146,8 +147,18 @@ class Policy(_Section):
     project: ProjectSection
     purposes: dict[Name, Purpose] = {}
     populations: dict[Name, Population] = {}
+    datasets: dict[DatasetName, DatasetSection] = {}
     redact: Redact = Redact()
     ledger: LedgerSection = LedgerSection()
+
+    @model_validator(mode="after")
+    def _datasets_name_what_exists(self) -> Policy:
+        for name, section in self.datasets.items():
+            wanted = [("populations", section.population)] if section.population else []
+            for key, value in [*wanted, *(("purposes", purpose) for purpose in section.purposes)]:
+                if value not in getattr(self, key):
+                    raise ValueError(f"datasets.{name} names {value!r}, and there is no [{key}.{value}]")
+        return self
 
     @classmethod
     def parse(cls, source: str, *, where: str = FILE_NAME) -> Policy:
