@@ -101,5 +101,7 @@ class DatasetSection(BaseModel):
         }
         for key, columns in named.items():
             if absent := [column for column in columns if column not in self.keep]:
-                raise ValueError(f"{key} names {absent[0]!r}, which keep does not: add it to keep, or remove it")
+                raise ValueError(
+                    f"{key} names {absent[0]!r}, which keep does not: add it to keep, or remove it"
+                )
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -151,7 +152,7 @@ class Catalogue:
     ) -> Version:
         """Write the next version of a dataset under a claimed label."""
         ordered = tuple(sorted(items, key=lambda item: item.path))
-        twice = [a.path for a, b in zip(ordered, ordered[1:], strict=False) if a.path == b.path]
+        twice = [a.path for a, b in itertools.pairwise(ordered) if a.path == b.path]
         if twice:
             raise InvalidRequest(f"two items of {dataset} have the path {twice[0]!r}")
         created = datetime.now(UTC).isoformat(timespec="seconds")

@@ -6,7 +6,7 @@ populations of its parents, all of them, so no name and no detour gives anybody 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from sfumato.core.errors import IntegrityError, InvalidRequest
@@ -48,8 +48,8 @@ def check_populations(catalogue: Catalogue, version: Version) -> None:
     expected = populations_of(catalogue, version)
     if version.facts.populations != expected:
         raise IntegrityError(
-            f"{version.spec} claims the populations {', '.join(version.facts.populations) or 'none'}, and its "
-            f"lineage gives {', '.join(expected) or 'none'}"
+            f"{version.spec} claims the populations {', '.join(version.facts.populations) or 'none'}, and "
+            f"its lineage gives {', '.join(expected) or 'none'}"
         )
 
 
@@ -87,17 +87,16 @@ def derive(
     catalogue: Catalogue,
     dataset: str,
     parents: Sequence[Version],
-    items: Sequence[Item],
+    items: Sequence[Item] | Callable[[str], Sequence[Item]],
     *,
     how: str,
-    rows: int | None = None,
     made_by: str = "",
 ) -> Version:
     """Write a version made from others. It cannot declare a population: it has those of its parents.
 
     Args:
+        items: what it holds; or a function that stores it, given the new label.
         how: one word for what was done, kept in the version.
-        rows: how many rows its tables hold; default: those of its parents.
         made_by: digest of the receipt of the release that made it, where one did.
 
     Raises:
@@ -108,25 +107,22 @@ def derive(
     units = sorted({parent.facts.unit for parent in parents})
     if len(units) > 1:
         raise InvalidRequest(f"versions with different privacy units cannot be merged: {', '.join(units)}")
-    facts = _facts(catalogue, parents, items, how, made_by)
-    facts = replace(facts, rows=sum(p.facts.rows for p in parents) if rows is None else rows)
     with catalogue.claim(dataset) as label:
         # A name that has versions is not written over: the new one follows them, and inherits from them too.
         older = catalogue.versions(dataset)[-1:] if dataset in catalogue.names() else ()
         inherited = {name for one in (*parents, *older) for name in populations_of(catalogue, one)}
-        facts = replace(facts, populations=tuple(sorted(inherited)))
-        return catalogue.add(dataset, label, items, facts, [*parents, *older])
+        held = items(label) if callable(items) else items
+        facts = replace(_facts(parents, held, how, made_by), populations=tuple(sorted(inherited)))
+        return catalogue.add(dataset, label, held, facts, [*parents, *older])
 
 
-def _facts(
-    catalogue: Catalogue, parents: Sequence[Version], items: Sequence[Item], how: str, made_by: str
-) -> Facts:
+def _facts(parents: Sequence[Version], items: Sequence[Item], how: str, made_by: str) -> Facts:
     first = parents[0].facts
     purposes = [set(parent.facts.purposes) for parent in parents if parent.facts.purposes]
     if purposes and not set.intersection(*purposes):
         raise InvalidRequest("these versions were collected for different purposes, and no purpose fits all")
     same = all(parent.facts.columns == first.columns for parent in parents)
-    subjects = {item.subject for item in items} - {""}
+    subjects = {item.subject for item in items}
     whole = len(parents) == 1 and tuple(items) == parents[0].items
     return Facts(
         reader=how,
@@ -136,7 +132,8 @@ def _facts(
         kept=tuple(dict.fromkeys(field for parent in parents for field in parent.facts.kept)),
         dropped=tuple(dict.fromkeys(pair for parent in parents for pair in parent.facts.dropped)),
         generalised=tuple(dict.fromkeys(pair for parent in parents for pair in parent.facts.generalised)),
-        subjects=first.subjects if whole else len(subjects),
+        rows=sum(item.rows for item in items),
+        subjects=first.subjects if whole else 0 if "" in subjects else len(subjects),
         tested=first.tested if whole else {},
         made_by=made_by,
         fingerprint=first.fingerprint if whole else "",

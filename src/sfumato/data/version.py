@@ -22,12 +22,14 @@ class Item:
         bytes: how many went into the store.
         home: what it was stored as, which is where a copy or a view still finds it. Its subject is whose
             it is, empty where it is about many.
+        rows: of a table; 0 for a picture.
     """
 
     path: str
     name: str
     bytes: int
     home: Place
+    rows: int = 0
 
     @property
     def subject(self) -> str:
@@ -43,13 +45,15 @@ class Item:
             "bytes": self.bytes,
             "subject": self.subject,
             "home": home,
+            "rows": self.rows,
         }
 
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> Item:
         """Read it back."""
         dataset, version, path = data["home"]
-        return cls(data["path"], data["name"], data["bytes"], Place(dataset, version, path, data["subject"]))
+        place = Place(dataset, version, path, data["subject"])
+        return cls(data["path"], data["name"], data["bytes"], place, data["rows"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +68,7 @@ class Facts:
         purposes: what it was collected for.
         columns: (name, type) of the stored table.
         kept, dropped, generalised: what minimisation did: fields; (field, why); (column, rule).
-        rows, subjects: how many, by count.
+        rows, subjects: how many; subjects is 0 where a derived version did not count them.
         tested: results of the disclosure checks.
         made_by: digest of the release's receipt, where a release made it.
         fingerprint: keyed hash of the source's bytes.
@@ -158,7 +162,9 @@ class Version:
             )
             claimed = data["hash"]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise IntegrityError(f"{where} does not hold a dataset version ({error!r}): restore it") from error
+            raise IntegrityError(
+                f"{where} does not hold a dataset version ({error!r}): restore it"
+            ) from error
         if version.hash != claimed:
             raise IntegrityError(f"{where} was changed: its hash does not match what it says. Restore it.")
         return version
