@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from sfumato.core.errors import IntegrityError
 from sfumato.data.catalogue import Catalogue
@@ -43,16 +44,16 @@ def verify(catalogue: Catalogue, store: Store, datasets: Iterable[str] = ()) -> 
     chosen = tuple(datasets)
     for name in chosen or catalogue.names():
         found: list[Version] = []
-        _try(wrong, lambda name=name, found=found: found.extend(catalogue.versions(name)))
+        _try(wrong, partial(_collect, catalogue, name, found))
         versions += found
     names: dict[str, str] = {}
     for version in versions:
-        _try(wrong, lambda version=version: check_populations(catalogue, version))
-        _try(wrong, lambda version=version: catalogue.retired(version))
+        _try(wrong, partial(check_populations, catalogue, version))
+        _try(wrong, partial(catalogue.retired, version))
         for item in version.items:
             names.setdefault(item.name, f"{version.spec} {item.path}")
     for name, where in names.items():
-        _try(wrong, lambda name=name: store.check(name), where)
+        _try(wrong, partial(store.check, name), where)
     if wrong:
         shown = "; ".join(wrong[:10]) + (f"; and {len(wrong) - 10} more" if len(wrong) > 10 else "")
         raise IntegrityError(
@@ -62,6 +63,10 @@ def verify(catalogue: Catalogue, store: Store, datasets: Iterable[str] = ()) -> 
     loose = () if chosen else tuple(name for name in store.names() if name not in names)
     count = sum(len(version.items) for version in versions)
     return Verified(len(versions), count, sum(i.bytes for v in versions for i in v.items), loose)
+
+
+def _collect(catalogue: Catalogue, dataset: str, found: list[Version]) -> None:
+    found += catalogue.versions(dataset)
 
 
 def _try(wrong: list[str], step: Callable[[], object], where: str = "") -> None:

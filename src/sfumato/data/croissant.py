@@ -93,11 +93,18 @@ MIME = {
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """One exported file: its path below the export, and its bytes by hash and number."""
+    """One exported file.
+
+    Args:
+        path: below the export.
+        sha256, bytes: of its content.
+        group: the folder of pictures or of records that it is one of; empty for a table.
+    """
 
     path: str
     sha256: str
     bytes: int
+    group: str = ""
 
     @property
     def mime(self) -> str:
@@ -114,9 +121,9 @@ def describe(version: Version, files: Sequence[Exported], terms: Mapping[str, st
 
     Source: the Croissant format specification 1.1, https://docs.mlcommons.org/croissant/docs/croissant-spec-1.1.html
     """
-    tables = [file for file in files if not file.path.startswith(("pictures/", "records/"))]
-    pictures = [file for file in files if file.path.startswith("pictures/")]
-    records = [file for file in files if file.path.startswith("records/")]
+    tables = [file for file in files if not file.group]
+    pictures = [file for file in files if file.group.endswith("pictures")]
+    records = [file for file in files if file.group.endswith("records")]
     distribution = [_file(file) for file in tables]
     sets = [_table_fields(version, file) for file in tables]
     if pictures:
@@ -169,13 +176,13 @@ def _file(file: Exported) -> dict[str, Any]:
 
 def _set(name: str, files: Sequence[Exported]) -> dict[str, Any]:
     mimes = sorted({file.mime for file in files})
-    suffixes = sorted({PurePosixPath(file.path).suffix for file in files})
+    kinds = sorted({(file.group, PurePosixPath(file.path).suffix) for file in files})
     return {
         "@type": "cr:FileSet",
         "@id": name,
         "name": name,
         "encodingFormat": mimes[0] if len(mimes) == 1 else mimes,
-        "includes": [f"{name}/**/*{suffix}" for suffix in suffixes],
+        "includes": [f"{group}/{depth}*{suffix}" for group, suffix in kinds for depth in ("", "**/")],
     }
 
 

@@ -115,8 +115,8 @@ def minimise(fields: Sequence[str], rules: DatasetSection, dataset: str, *, pict
     if not kept and not pictures:
         others = ", ".join(name for name in fields if name != rules.unit)
         raise InvalidRequest(
-            f"nothing would be left: the keep list of {dataset!r} names no column. Write in sfumato.toml, "
-            f'for example, [datasets.{dataset}] keep = ["..."], or use --keep. Columns here: {others or "none"}.'
+            f"nothing would be left: the keep list of {dataset!r} names no column. In sfumato.toml write, "
+            f'for example, [datasets.{dataset}] keep = ["..."], or use --keep. Columns: {others or "none"}.'
         )
     for name in rules.generalise:
         if name == rules.unit:

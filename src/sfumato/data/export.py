@@ -138,8 +138,9 @@ def _write(store: Store, version: Version, folder: Path, form: Form) -> Iterator
             raise IntegrityError(f"{version.spec} holds an item whose path leads out of it: {item.path!r}")
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, store.get(item.name, item.home))
-        yield _exported(path, folder)
+        top = item.home.path.split("/", 1)[0]
+        yield _exported(path, folder, item.path.removesuffix(item.home.path) + top)
 
 
-def _exported(path: Path, folder: Path) -> Exported:
-    return Exported(path.relative_to(folder).as_posix(), sha256_of(path), path.stat().st_size)
+def _exported(path: Path, folder: Path, group: str = "") -> Exported:
+    return Exported(path.relative_to(folder).as_posix(), sha256_of(path), path.stat().st_size, group)
