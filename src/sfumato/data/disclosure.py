@@ -77,12 +77,11 @@ def disclosure(table: pa.Table, quasi: Sequence[str], sensitive: Sequence[str], 
     groups, people = codes([table[name] for name in quasi]), codes([table[unit]])
     if not len(groups):
         return Disclosure(tuple(quasi), 0, 0, 0)
-    pairs = np.unique(np.stack([groups, people], axis=1), axis=0)
-    sizes = np.bincount(pairs[:, 0])
+    sizes = np.bincount(_pairs(groups, people)[0][:, 0])
     l_values, t_values = {}, {}
     for name in sensitive:
         values, ordered = _sensitive(table[name])
-        both, counts = np.unique(np.stack([groups, values], axis=1), axis=0, return_counts=True)
+        both, counts = _pairs(groups, values)
         l_values[name] = int(np.bincount(both[:, 0]).min())
         t_values[name] = round(float(_distances(both, counts, ordered).max(initial=0.0)), 9)
     return Disclosure(tuple(quasi), int(sizes.min()), len(sizes), int((sizes == 1).sum()), l_values, t_values)
@@ -106,6 +105,15 @@ def codes(columns: Sequence[pa.ChunkedArray]) -> NDArray[np.int64]:
     if result is None:
         return np.zeros(0, np.int64)
     return np.unique(result, return_inverse=True)[1].astype(np.int64).reshape(-1)
+
+
+def _pairs(
+    groups: NDArray[np.int64], values: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return each different (group, value) once, sorted, and how many rows have it."""
+    width = int(values.max(initial=0)) + 1
+    both, counts = np.unique(groups * width + values, return_counts=True)
+    return np.stack([both // width, both % width], axis=1), counts.astype(np.int64)
 
 
 def _sensitive(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], bool]:
