@@ -94,7 +94,10 @@ def _year_month(value: Any) -> tuple[int, int]:
     if match is None:
         raise ValueError("is no date like 1984-05-17")
     year, month = int(match[1]), int(match[2])
-    date(year, month, int(match[3] or 1))  # a day that does not exist is no date
+    try:
+        date(year, month, int(match[3] or 1))
+    except ValueError:
+        raise ValueError("is no day that exists") from None
     return year, month
 
 
