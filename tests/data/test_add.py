@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from sfumato.core.errors import BatchFailed, InvalidRequest, PolicyRefused, UnknownName
 from sfumato.data.add import look
+from sfumato.data.check import verify
 from sfumato.data.contents import pictures as stored_pictures
 from sfumato.data.contents import table, without
 from sfumato.data.door import Request
+from sfumato.data.store import Place, PlainStore
 from sfumato.data.unit import UnitRule
 
 
@@ -94,6 +99,57 @@ def test_what_cannot_be_added_says_why(room, visits, options, error, message) ->
 def test_an_empty_table_is_refused(room) -> None:
     with pytest.raises(InvalidRequest, match="no rows"):
         room.add("clinic", room.write("v.csv", "patient,born,postcode,age,diagnosis\n"))
+
+
+def test_an_add_that_breaks_off_leaves_no_version(room, pictures) -> None:
+    class Full(PlainStore):
+        puts = 0
+
+        def put(self, data: bytes, place: Place) -> str:
+            self.puts += 1
+            if self.puts == 3:
+                raise OSError("disk full")
+            return super().put(data, place)
+
+    whole, room.store = room.store, Full(room.store.root)
+    with pytest.raises(OSError, match="disk full"):
+        room.add("gate", pictures, unit="folder")
+    assert room.catalogue.names() == ()
+    room.store = whole
+    assert room.add("gate", pictures, unit="folder").version.label == "1"
+    assert verify(room.catalogue, room.store).loose == ()
+
+
+def test_a_label_that_a_kill_left_claimed_is_skipped(room, visits) -> None:
+    (room.catalogue.root / "clinic").mkdir(parents=True)
+    (room.catalogue.root / "clinic" / "1.claim").touch()
+    assert room.add("clinic", visits).version.label == "2"
+    assert room.catalogue.names() == ("clinic",)
+
+
+def test_odd_columns_of_parquet(room) -> None:
+    day = dt.datetime(2024, 3, 5, 7, 8, 9)
+    data = pa.table(
+        {
+            "patient": [1, 2],
+            "born": pa.array([day, None], pa.timestamp("ns")),
+            "seen": pa.array([day, day], pa.timestamp("ns", "Europe/Berlin")),
+            "postcode": pa.array([10115, 20095]),
+            "age": pa.array([40.5, float("nan")]),
+            "diagnosis": pa.nulls(2),
+        },
+        metadata={"author": "Ann Example"},
+    )
+    pq.write_table(data, room.folder / "v.parquet")
+    version = room.add("clinic", room.folder / "v.parquet").version
+    rows = table(room.store, version)
+    assert rows.select(["born", "postcode", "age"]).to_pydict() == {
+        "born": ["2024", None],
+        "postcode": ["10", "20"],
+        "age": ["40-49", None],
+    }
+    assert b"Ann" not in room.stored()
+    assert version.facts.tested["k"] == 1
 
 
 def test_the_same_again_is_no_new_version_and_a_change_is(room, visits) -> None:
@@ -182,7 +238,8 @@ def test_paths_and_fields_are_kept_where_the_list_says_so(room, pictures) -> Non
 def test_annotations_are_an_allow_list(room, pictures) -> None:
     data = {
         "images": [
-            {"id": 1, "file_name": "ann/1.jpg", "width": 16, "height": 12, "date_captured": "2024-03-05", "by": "Eve"}
+            {"id": 1, "file_name": "ann/1.jpg", "width": 16, "height": 12,
+             "date_captured": "2024-03-05", "by": "Eve"}
         ],
         "annotations": [
             {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "note": "Ann's scar"}
@@ -205,7 +262,8 @@ def test_annotations_are_an_allow_list(room, pictures) -> None:
 def test_annotations_for_another_size_do_not_enter(room, pictures) -> None:
     data = {
         "images": [
-            {"id": i, "file_name": f"ann/{i}.jpg", "width": 16, "height": 12 if i == 1 else 99} for i in (1, 2)
+            {"id": i, "file_name": f"ann/{i}.jpg", "width": 16, "height": 12 if i == 1 else 99}
+            for i in (1, 2)
         ],
         "annotations": [{"image_id": i, "bbox": [0, 0, 1, 1]} for i in (1, 2)],
     }

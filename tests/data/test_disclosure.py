@@ -18,7 +18,20 @@ WARD = pa.table(
         "who": [f"p{i}" for i in range(12)],
         "zip": ["130**"] * 4 + ["1485*"] * 4 + ["130**"] * 4,
         "age": ["<30"] * 4 + [">=40"] * 4 + ["3*"] * 4,
-        "ill": "heart heart viral viral cancer heart viral viral cancer cancer cancer cancer".split(),
+        "ill": [
+            "heart",
+            "heart",
+            "viral",
+            "viral",
+            "cancer",
+            "heart",
+            "viral",
+            "viral",
+            "cancer",
+            "cancer",
+            "cancer",
+            "cancer",
+        ],
     }
 )
 

@@ -72,7 +72,7 @@ TYPES = {
 
 MIME = {
     ".csv": "text/csv",
-    ".parquet": "application/vnd.apache.parquet",
+    ".parquet": "application/x-parquet",
     ".jpg": "image/jpeg",
     ".jpeg": "image/jpeg",
     ".jpe": "image/jpeg",

@@ -91,6 +91,8 @@ def _people(column: pa.ChunkedArray, unit: str, pseudonym: Callable[[str], str])
 def _coarse(column: pa.ChunkedArray, rule: Rule, name: str) -> pa.ChunkedArray:
     if pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), None, column)  # not a number is a missing one
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.timestamp("us", column.type.tz), safe=False)  # Python knows no nanoseconds
     return _mapped(column, lambda values: generalised(values, rule, name))
 
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from sfumato.core.errors import InvalidRequest, SfumatoError
-from sfumato.data.readers import CATALOGUE, PictureSource, TableSource, choose
+from sfumato.data.readers import CATALOGUE, PictureSource, Reader, TableSource, choose
 
 
 def picture(path: Path) -> None:
@@ -121,14 +121,21 @@ def test_every_source_reads_and_reads_again(name: str, tmp_path: Path) -> None:
     assert {file: file.read_bytes() for file in before} == before
 
 
+def read_all(reader: Reader, path: Path) -> None:
+    source = reader.open(path)
+    if isinstance(source, TableSource):
+        source.load(list(source.fields), ())
+    else:
+        list(source.pictures())
+
+
 @pytest.mark.parametrize("name", CATALOGUE.names)
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00garbage", b"[1, 2", b"{}", b"a: [b", b"PAR1"])
 def test_garbage_is_refused_in_one_sentence(name: str, content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "source"
     path.write_bytes(content)
     with pytest.raises(SfumatoError):
-        source = CATALOGUE.build(name).open(path)
-        source.load(list(source.fields), ()) if isinstance(source, TableSource) else list(source.pictures())
+        read_all(CATALOGUE.build(name), path)
 
 
 def test_what_no_reader_knows(tmp_path: Path) -> None:
