@@ -51,6 +51,8 @@ def test_the_import_contract_holds(copy: Path) -> None:
     [
         ("core/errors.py", "import sfumato.vision.boxes"),
         ("vision/boxes.py", "import sfumato.redaction.settings"),
+        ("data/catalogue.py", "import sfumato.redaction.settings"),
+        ("data/catalogue.py", "import sfumato.vision.boxes"),
         ("redaction/settings.py", "import sfumato.cli.main"),
         ("core/gate.py", "import cv2"),
         ("redaction/settings.py", "import ultralytics"),
@@ -102,9 +104,10 @@ def test_help_loads_no_more_than_click() -> None:
 def test_listing_plugins_loads_nothing_heavy() -> None:
     loaded = _loaded(
         "from sfumato.vision.detectors import CATALOGUE as a; from sfumato.redaction.covers import "
-        "CATALOGUE as b; [c.load(n).summary for c in (a, b) for n in c.names]"
+        "CATALOGUE as b; from sfumato.data.readers import CATALOGUE as d; "
+        "[c.load(n).summary for c in (a, b, d) for n in c.names]"
     )
-    assert not loaded & {"cv2", "av", "PIL", "torch", "onnxruntime", "ultralytics"}
+    assert not loaded & {"cv2", "av", "PIL", "torch", "onnxruntime", "ultralytics", "pyarrow", "yaml"}
 
 
 # Only the gate charges

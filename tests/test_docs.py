@@ -1,8 +1,9 @@
 """Every command and snippet in the documentation runs, and every link leads somewhere.
 
 Fences: ```python blocks of a page run in order in one namespace; of a ```console block every line that begins
-with "$ " runs. `needs=NAME` after the language skips a block where NAME is missing. A block that only shows
-something uses another language (text, toml).
+with "$ " runs. `needs=NAME` after the language skips a block where NAME is missing. A block with
+`append=FILE` is appended to that file where it stands. A block that only shows something uses another
+language (text, toml).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ OUTSIDE = re.compile(r"^(make|git clone|cd|pip install|source|\.venv/bin/pip|\. 
 class Snippet:
     language: str
     needs: frozenset[str]
+    append: str
     body: str
 
     def commands(self) -> list[str]:
@@ -38,7 +40,12 @@ class Snippet:
 
 def snippets(text: str) -> list[Snippet]:
     return [
-        Snippet(language, frozenset(re.findall(r"needs=(\w+)", info)), body)
+        Snippet(
+            language,
+            frozenset(re.findall(r"needs=(\w+)", info)),
+            "".join(re.findall(r"append=([\w.]+)", info)),
+            body,
+        )
         for language, info, body in FENCE.findall(text)
     ]
 
@@ -95,7 +102,10 @@ def run_page(text: str, folder: Path) -> None:
     for snippet in snippets(text):
         if not available(snippet.needs, folder):
             continue
-        if snippet.language == "python":
+        if snippet.append:
+            with (folder / snippet.append).open("a") as file:
+                file.write(snippet.body)
+        elif snippet.language == "python":
             program.append(snippet.body)
         elif snippet.language == "console":
             for command in snippet.commands():

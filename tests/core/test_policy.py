@@ -75,3 +75,42 @@ def test_a_policy_cannot_be_changed_after_it_was_read() -> None:
     policy = Policy.parse(WHOLE)
     with pytest.raises(Exception, match="frozen"):
         policy.redact.cover = "blur"  # type: ignore[misc]
+
+
+DATASET = """
+[project]
+name = "x"
+[purposes.research]
+[populations.patients]
+unit = "patient"
+epsilon = 1
+[datasets.clinic]
+keep = ["age"]
+unit = "patient"
+population = "patients"
+purposes = ["research"]
+[datasets.clinic.generalise]
+age = "band 10"
+"""
+
+
+def test_a_dataset_section_reads_and_writes_back() -> None:
+    policy = Policy.parse(DATASET)
+    assert str(policy.datasets["clinic"].generalise["age"]) == "band 10"
+    assert Policy.parse(policy.to_toml()) == policy
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('population = "patients"', 'population = "patient"', r"no \[populations.patient\]"),
+        ('purposes = ["research"]', 'purposes = ["sales"]', r"no \[purposes.sales\]"),
+        ('keep = ["age"]', 'keep = ["name"]', "generalise names 'age'"),
+        ('"band 10"', '"band ten"', "rule is"),
+        ("keep =", "kep =", "did you mean 'keep'"),
+        ("datasets.clinic", 'datasets."../x"', "should match pattern"),
+    ],
+)
+def test_a_dataset_section_must_add_up(old: str, new: str, message: str) -> None:
+    with pytest.raises(PolicyError, match=message):
+        Policy.parse(DATASET.replace(old, new))

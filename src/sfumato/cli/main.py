@@ -19,6 +19,7 @@ from sfumato._version import __version__
 COMMANDS = {
     "init": ("sfumato.cli.init", "Start a project: a policy file and a ledger in this folder."),
     "redact": ("sfumato.cli.redact", "Hide faces, people and other things in pictures and videos."),
+    "data": ("sfumato.cli.data", "Add, compare, verify and export datasets."),
     "models": ("sfumato.cli.models", "List, fetch and verify the detection models."),
     "ledger": ("sfumato.cli.ledger", "Show or verify the project's privacy ledger."),
     "roles": ("sfumato.cli.roles", "Show what each role may do, and which role you have."),

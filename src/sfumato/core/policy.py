@@ -49,6 +49,7 @@ from pydantic import (
 )
 
 from sfumato.core.accounting import Kind
+from sfumato.core.dataset_policy import DatasetName, DatasetSection
 from sfumato.core.errors import PolicyError, SfumatoError, nearest
 from sfumato.core.losses import ADD_OR_REMOVE
 from sfumato.core.numbers import rational, text
@@ -133,13 +134,6 @@ class Purpose(_Section):
         if value and value not in LAWFUL_BASES and not value.startswith("other: "):
             raise ValueError(f'must be one of {", ".join(LAWFUL_BASES)}, or begin with "other: "')
         return value
-
-
-class DatasetSection(_Section):
-    """[datasets.NAME]: what a dataset's people gave it for, and whose budget it is."""
-
-    purposes: tuple[Name, ...] = ()
-    population: str = ""
 
 
 class RolesSection(_Section):
@@ -258,7 +252,7 @@ class Policy(_Section):
     project: ProjectSection
     purposes: dict[Name, Purpose] = {}
     populations: dict[Name, Population] = {}
-    datasets: dict[Name, DatasetSection] = {}
+    datasets: dict[DatasetName, DatasetSection] = {}
     roles: RolesSection | None = None
     redact: Redact = Redact()
     retention: Retention = Retention()

@@ -1,0 +1,235 @@
+"""The catalogue: every version of every dataset, as files that are written once."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sfumato.core.errors import IntegrityError, InvalidRequest, PolicyRefused, UnknownName
+from sfumato.core.files import write_whole
+from sfumato.data.pseudonym import Pseudonyms
+from sfumato.data.version import Facts, Item, Version
+
+if TYPE_CHECKING:
+    from sfumato.core.project import Project
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+FOLDER = "catalogue"
+OBJECTS = "objects"
+
+
+class Catalogue:
+    """The versions of a project's datasets, under one folder.
+
+    Safe under concurrent adds: a label is claimed by creating a file that must not exist, and a version
+    appears whole. A crash leaves at most an unused label.
+
+    >>> import tempfile
+    >>> catalogue = Catalogue(Path(tempfile.mkdtemp()))
+    >>> with catalogue.claim("clinic") as label:
+    ...     facts = Facts(reader="csv", unit="patient", population="patients", populations=("patients",))
+    ...     version = catalogue.write(Version("clinic", label, (), facts))
+    >>> catalogue.find("clinic@1").hash == version.hash
+    True
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @classmethod
+    def of(cls, project: Project) -> Catalogue:
+        """Return a project's catalogue."""
+        return cls(project.root / ".sfumato" / FOLDER)
+
+    @cached_property
+    def pseudonyms(self) -> Pseudonyms:
+        """The project's pseudonyms; their key lies beside the versions."""
+        return Pseudonyms.open(self.root / "key")
+
+    def names(self) -> tuple[str, ...]:
+        """Return the datasets that have a version, sorted."""
+        return tuple(sorted({path.parent.name for path in self.root.glob("*/*.json")}))
+
+    def versions(self, dataset: str) -> tuple[Version, ...]:
+        """Return a dataset's versions, oldest first.
+
+        Raises:
+            UnknownName: no such dataset.
+            IntegrityError: one was changed.
+        """
+        folder = self.root / _checked(dataset)
+        labels = sorted(int(path.stem) for path in folder.glob("*.json") if path.stem.isdecimal())
+        if not labels:
+            raise UnknownName("dataset", dataset, self.names())
+        return tuple(self._read(folder / f"{label}.json") for label in labels)
+
+    def all(self) -> Iterator[Version]:
+        """Iterate over every version of every dataset."""
+        for name in self.names():
+            yield from self.versions(name)
+
+    def find(self, spec: str) -> Version:
+        """Return a version by "NAME" (the newest one), "NAME@LABEL" or "NAME@HASH" (6 digits or more).
+
+        Raises:
+            UnknownName, InvalidRequest: there is no such version, or more than one.
+        """
+        dataset, _, which = spec.partition("@")
+        versions = self.versions(dataset)
+        if not which:
+            if "@" in spec:
+                raise InvalidRequest(f"{spec!r} names no version after the @: write NAME@LABEL, or NAME")
+            return versions[-1]
+        for version in versions:
+            if version.label == which:
+                return version
+        found = {version.hash: version for version in versions if version.hash.startswith(which.lower())}
+        if len(which) >= 6 and len(found) == 1:
+            return next(iter(found.values()))
+        if len(which) >= 6 and found:
+            raise InvalidRequest(f"{spec!r} fits {len(found)} versions: write more of the hash")
+        raise UnknownName(f"version of {dataset}", which, [version.label for version in versions])
+
+    def by_hash(self, digest: str) -> Version:
+        """Return a version by its whole hash, of whatever dataset.
+
+        Raises:
+            IntegrityError: it is not here, and something refers to it.
+        """
+        for version in self.all():
+            if version.hash == digest:
+                return version
+        raise IntegrityError(f"version {digest[:16]} is missing from the catalogue: restore it")
+
+    def usable(self, spec: str) -> Version:
+        """Return a version that was not retired; without a label, the newest such.
+
+        Raises:
+            PolicyRefused: it was retired.
+        """
+        version = self.find(spec)
+        if "@" not in spec:
+            for candidate in reversed(self.versions(version.dataset)):
+                if self.retired(candidate) is None:
+                    return candidate
+        reason = self.retired(version)
+        if reason is not None:
+            raise PolicyRefused(
+                f"{version.spec} was retired ({reason}) and may not be used any more. "
+                f"See: sfumato data versions {version.dataset}"
+            )
+        return version
+
+    def claim(self, dataset: str) -> Claim:
+        """Return a context that holds a label nobody else will get."""
+        return Claim(self.root / _checked(dataset))
+
+    def write(self, version: Version) -> Version:
+        """Write a version for good.
+
+        Raises:
+            InvalidRequest: the label is taken.
+            IntegrityError: its populations are not those of its lineage.
+        """
+        from sfumato.data.lineage import check_populations
+
+        path = self.root / _checked(version.dataset) / f"{version.label}.json"
+        if path.exists():
+            raise InvalidRequest(f"{version.spec} exists, and versions never change: claim a new label")
+        check_populations(self, version)
+        write_whole(path, json.dumps(version.to_data(), allow_nan=False) + "\n", mode=0o600)
+        return version
+
+    def add(
+        self, dataset: str, label: str, items: Sequence[Item], facts: Facts, parents: Sequence[Version]
+    ) -> Version:
+        """Write the next version of a dataset under a claimed label."""
+        ordered = tuple(sorted(items, key=lambda item: item.path))
+        twice = [a.path for a, b in itertools.pairwise(ordered) if a.path == b.path]
+        if twice:
+            raise InvalidRequest(f"two items of {dataset} have the path {twice[0]!r}")
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        hashes = tuple(dict.fromkeys(parent.hash for parent in parents))
+        return self.write(Version(dataset, label, ordered, facts, hashes, created))
+
+    def retire(self, version: Version, reason: str) -> None:
+        """Mark a version as no longer usable; it stays, and so do its children.
+
+        Raises:
+            InvalidRequest: no reason, or it is retired already.
+        """
+        if not reason.strip():
+            raise InvalidRequest("a version is retired for a reason, and none was given")
+        if self.retired(version) is not None:
+            raise InvalidRequest(f"{version.spec} was retired before: {self.retired(version)}")
+        note = {"hash": version.hash, "reason": reason, "at": datetime.now(UTC).isoformat(timespec="seconds")}
+        write_whole(self._note(version), json.dumps(note) + "\n", mode=0o600)
+
+    def retired(self, version: Version) -> str | None:
+        """Return why a version was retired; None where it was not."""
+        path = self._note(version)
+        if not path.exists():
+            return None
+        try:
+            return str(json.loads(path.read_text(encoding="utf-8"))["reason"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise IntegrityError(f"{path} does not say why {version.spec} was retired") from error
+
+    def _note(self, version: Version) -> Path:
+        return self.root / _checked(version.dataset) / f"{version.label}.retired"
+
+    def _read(self, path: Path) -> Version:
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise IntegrityError(f"{path} does not read as a dataset version: restore it") from error
+        version = Version.from_data(data, where=str(path))
+        if (version.dataset, version.label) != (path.parent.name, path.stem):
+            raise IntegrityError(f"{path} holds {version.spec}: it was moved here. Put it back.")
+        return version
+
+
+class Claim:
+    """A label taken by creating a file that must not exist; freed on the way out."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._path: Path | None = None
+
+    def __enter__(self) -> str:
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        label = 1 + max((int(p.stem) for p in self._folder.iterdir() if p.stem.isdecimal()), default=0)
+        while True:
+            path = self._folder / f"{label}.claim"
+            try:
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            except FileExistsError:
+                label += 1
+                continue
+            if not (self._folder / f"{label}.json").exists():
+                self._path = path
+                return str(label)
+            path.unlink()  # the version was written, and its claim freed, between the look and the claim
+            label += 1
+
+    def __exit__(self, *error: object) -> None:
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+        if error[0] is not None and not any(self._folder.iterdir()):
+            self._folder.rmdir()
+
+
+def _checked(dataset: str) -> str:
+    if not NAME.fullmatch(dataset):
+        raise InvalidRequest(
+            f"a dataset's name has up to 100 letters, digits, dots, dashes and underscores and begins with a "
+            f"letter or digit, got {dataset[:120]!r}"
+        )
+    return dataset

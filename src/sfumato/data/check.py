@@ -1,0 +1,76 @@
+"""Verifying a catalogue: everything is read and hashed again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from sfumato.core.errors import IntegrityError
+from sfumato.data.catalogue import Catalogue
+from sfumato.data.lineage import check_populations
+from sfumato.data.store import Store
+from sfumato.data.version import Version
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was checked.
+
+    Args:
+        versions, items: how many.
+        bytes: that the items put into the store.
+        loose: names in the store that no version refers to, left by an add that was stopped.
+    """
+
+    versions: int
+    items: int
+    bytes: int
+    loose: tuple[str, ...]
+
+
+def verify(catalogue: Catalogue, store: Store, datasets: Iterable[str] = ()) -> Verified:
+    """Hash every version and every item again, and follow every lineage.
+
+    Args:
+        datasets: names to look at; default: all.
+
+    Raises:
+        IntegrityError: names everything that does not verify.
+        UnknownName: no such dataset.
+    """
+    wrong: list[str] = []
+    versions: list[Version] = []
+    chosen = tuple(datasets)
+    for name in chosen or catalogue.names():
+        found: list[Version] = []
+        _try(wrong, partial(_collect, catalogue, name, found))
+        versions += found
+    names: dict[str, str] = {}
+    for version in versions:
+        _try(wrong, partial(check_populations, catalogue, version))
+        _try(wrong, partial(catalogue.retired, version))
+        for item in version.items:
+            names.setdefault(item.name, f"{version.spec} {item.path}")
+    for name, where in names.items():
+        _try(wrong, partial(store.check, name), where)
+    if wrong:
+        shown = "; ".join(wrong[:10]) + (f"; and {len(wrong) - 10} more" if len(wrong) > 10 else "")
+        raise IntegrityError(
+            f"{len(wrong)} things do not verify: {shown}. Restore them from a backup; until then use nothing "
+            "of these versions."
+        )
+    loose = () if chosen else tuple(name for name in store.names() if name not in names)
+    count = sum(len(version.items) for version in versions)
+    return Verified(len(versions), count, sum(i.bytes for v in versions for i in v.items), loose)
+
+
+def _collect(catalogue: Catalogue, dataset: str, found: list[Version]) -> None:
+    found += catalogue.versions(dataset)
+
+
+def _try(wrong: list[str], step: Callable[[], object], where: str = "") -> None:
+    try:
+        step()
+    except IntegrityError as error:
+        wrong.append(f"{where}: {error}" if where else str(error))

@@ -1,0 +1,119 @@
+"""Reading a version back; and a version without some people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sfumato.core.errors import InvalidRequest
+from sfumato.data.add import put
+from sfumato.data.catalogue import Catalogue
+from sfumato.data.lineage import derive
+from sfumato.data.pictures import PIXELS, RECORDS
+from sfumato.data.store import Place, Store
+from sfumato.data.version import Item, Version
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One stored picture: its item, its bytes, and what is kept about it."""
+
+    item: Item
+    data: bytes
+    record: dict[str, Any]
+
+
+def holds_rows(version: Version) -> bool:
+    """Return whether a version holds a table."""
+    return any(is_rows(item) for item in version.items)
+
+
+def is_rows(item: Item) -> bool:
+    """Return whether an item is (part of) a table."""
+    return item.rows > 0
+
+
+def table(store: Store, version: Version) -> pa.Table:
+    """Return all rows of a version; the unit's column holds pseudonyms.
+
+    Raises:
+        InvalidRequest: it holds pictures.
+        IntegrityError: something is missing from the store, or was changed.
+    """
+    import pyarrow as pa
+
+    from sfumato.data.tables import from_bytes
+
+    parts = [from_bytes(store.get(item.name, item.home)) for item in version.items if is_rows(item)]
+    if not parts:
+        raise InvalidRequest(f"{version.spec} holds no table")
+    return pa.concat_tables(parts, promote_options="permissive")
+
+
+def pictures(store: Store, version: Version) -> Iterator[Stored]:
+    """Iterate over a version's pictures.
+
+    Raises:
+        IntegrityError: something is missing from the store, or was changed.
+    """
+    records = {_key(item): item for item in version.items if item.home.path.startswith(RECORDS)}
+    for item in version.items:
+        if item.home.path.startswith(PIXELS):
+            about = records.get(_key(item))
+            record = json.loads(store.get(about.name, about.home)) if about is not None else {}
+            yield Stored(item, store.get(item.name, item.home), record)
+
+
+def without(
+    catalogue: Catalogue, store: Store, version: Version, subjects: Collection[str], *, why: str = "without"
+) -> Version:
+    """Write the next version of a dataset, which some people have left.
+
+    Args:
+        subjects: their pseudonyms; see `Catalogue.pseudonyms`.
+        why: one word for the lineage, such as "withdrawn".
+
+    Raises:
+        InvalidRequest: nobody would be left.
+    """
+    leaving = set(subjects)
+    stay = [item for item in version.items if item.subject not in leaving]
+
+    def build(label: str) -> Sequence[Item]:
+        items = [
+            item if item.subject or not is_rows(item) else _cut(store, version, item, label, leaving)
+            for item in stay
+        ]
+        left = [item for item in items if item is not None]
+        if not left:
+            raise InvalidRequest(f"nobody would be left in {version.spec}: retire it instead")
+        return left
+
+    return derive(catalogue, version.dataset, [version], build, how=why)
+
+
+def _cut(store: Store, version: Version, item: Item, label: str, leaving: set[str]) -> Item | None:
+    """Return a table's item without the rows of some people: itself where it has none of them."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from sfumato.data.tables import from_bytes, to_bytes
+
+    whole = from_bytes(store.get(item.name, item.home))
+    gone = pc.is_in(whole[version.facts.unit], value_set=pa.array(sorted(leaving), pa.string()))
+    rows = whole.filter(pc.invert(gone))
+    if len(rows) == len(whole):
+        return item
+    place = Place(version.dataset, label, item.path)
+    return put(store, place, to_bytes(rows), rows=len(rows)) if len(rows) else None
+
+
+def _key(item: Item) -> tuple[str, str, str]:
+    """Return what a picture and its record have in common, whatever a merge called them."""
+    home = item.home
+    return home.dataset, home.version, home.path.split("/", 1)[-1].removesuffix(".json")
