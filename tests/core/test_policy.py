@@ -103,8 +103,8 @@ def test_a_dataset_section_reads_and_writes_back() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('population = "patients"', 'population = "patient"', r"no \[populations.patient\]"),
-        ('purposes = ["research"]', 'purposes = ["sales"]', r"no \[purposes.sales\]"),
+        ('population = "patients"', 'population = "patient"', "did you mean 'patients'"),
+        ('purposes = ["research"]', 'purposes = ["sales"]', "'sales', which is not declared"),
         ('keep = ["age"]', 'keep = ["name"]', "generalise names 'age'"),
         ('"band 10"', '"band ten"', "rule is"),
         ("keep =", "kep =", "did you mean 'keep'"),

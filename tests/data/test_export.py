@@ -122,7 +122,7 @@ def test_the_gate_refuses(room, visits, gate, wish, message) -> None:
     with pytest.raises(PolicyRefused, match=message):
         export(gate, room.store, version, room.folder / "out", wish)
     assert not (room.folder / "out").exists()
-    assert not list(gate.ledger.entries())[1:]
+    assert [row.kind for row in gate.ledger.entries()][1:] == ["refusal"]
 
 
 def test_a_purpose_that_the_data_was_not_collected_for(room, visits, gate) -> None:
