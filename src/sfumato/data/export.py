@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -87,6 +87,9 @@ def export(gate: Gate, store: Store, version: Version, target: Path, wish: Wish)
         raise InvalidRequest(f"{target} exists: name a new folder")
     purposes = version.facts.purposes
     plan = plan_of(version, wish)
+    if gate.policy is not None and version.dataset in gate.policy.datasets:
+        # What the policy says today counts as well as what it said when the data came in.
+        plan = replace(plan, datasets=((version.dataset, version.hash),))
     gate.check(plan)
     if purposes and wish.purpose not in purposes:
         raise PolicyRefused(
