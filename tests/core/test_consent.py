@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -174,6 +175,40 @@ def test_only_owners_and_curators_record_consent(role: str | None) -> None:
     register(actor=Actor("uid:5", "curator")).give("Ann", "research")
 
 
+def test_evidence_from_beyond_the_register_is_none(project: Project) -> None:
+    """A made-up row number would otherwise outlive every withdrawal."""
+    project.consent.give("Ann", "research")
+    good = project.consent.require(["Ann"], "research")
+    for seq in (good.seq + 1, 10**9, float("nan"), float("inf"), "9", True, 0, -1):
+        with pytest.raises(PolicyRefused, match="not from this register"):
+            project.gate().check(plan(consent=replace(good, seq=seq)))  # type: ignore[arg-type]
+    project.gate().check(plan(consent=good))
+
+
+def test_one_name_typed_on_two_systems_is_one_person() -> None:
+    book = register()
+    book.give("Jos\u00e9", "research")
+    book.withdraw("Jose\u0301", "research")
+    assert not book.given("Jos\u00e9", "research")
+
+
+@pytest.mark.parametrize("subject", ["Ann ", " Ann", "Ann\n", "A\x00nn", "A\udc80nn", "\u200bAnn", ""])
+def test_a_subject_that_reads_like_another_is_not_taken(subject: str) -> None:
+    """A withdrawal under a name that nobody has would be recorded, and change nothing."""
+    book = register()
+    for act in (book.give, book.withdraw):
+        with pytest.raises(InvalidRequest, match="a subject") as caught:
+            act(subject, "research")
+        assert "Ann" not in str(caught.value)
+    assert not book.counts()
+
+
+@pytest.mark.parametrize("source", ["form\n7", "\x1b[2Jform", "x" * 201])
+def test_a_source_is_one_short_line(source: str) -> None:
+    with pytest.raises(InvalidRequest, match="source"):
+        register().give("Ann", "research", source=source)
+
+
 # Days
 
 
@@ -224,6 +259,21 @@ def test_import_and_again(tmp_path: Path) -> None:
     assert not book.given("Ann", "research")  # an old file does not undo it
 
 
+def test_of_one_day_a_withdrawal_outlives_an_imported_consent(tmp_path: Path) -> None:
+    """The morning's forms are often imported after the noon's call."""
+    file = write(tmp_path / "in.csv", f"Ann,research,{TODAY},")
+    book = register()
+    book.withdraw("Ann", "research")
+    assert book.load(file) == 0
+    assert not book.given("Ann", "research")
+    book.give("Ann", "research")  # by hand, somebody means it
+    assert book.given("Ann", "research")
+    other = register()
+    file = write(tmp_path / "in.csv", f"Ann,research,,{PAST}", f"Ann,research,{PAST},")
+    assert other.load(file) == 1  # whichever line comes first
+    assert not other.given("Ann", "research")
+
+
 @pytest.mark.parametrize(
     ("line", "says"),
     [
@@ -234,6 +284,10 @@ def test_import_and_again(tmp_path: Path) -> None:
         ("Ann,research,yesterday,", "line 3 .* under given .* is not a day"),
         ("Ann,research,2999-01-01,", "lies in the future"),
         ('Ann,"research', "does not read as a CSV"),
+        (f"Ann,research,{PAST}", "line 3 .* has other cells than the header"),  # cut off before `withdrawn`
+        (f"Lee, Ann,research,{PAST},", "line 3 .* has other cells than the header"),
+        (f"Ann ,research,,{PAST}", "line 3 .* begins or ends with a space"),
+        (f"Ann\0,research,,{PAST}", "line 3 .* cannot be printed"),
     ],
 )
 def test_a_bad_line_stops_the_whole_import(tmp_path: Path, line: str, says: str) -> None:
@@ -248,6 +302,12 @@ def test_a_bad_line_stops_the_whole_import(tmp_path: Path, line: str, says: str)
 def test_other_files_are_not_imported(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("name,purpose\nAnn,x\n")
     with pytest.raises(InvalidRequest, match="lacks the columns given, subject, withdrawn"):
+        register().load(tmp_path / "in.csv")
+    (tmp_path / "in.csv").write_text(f"subject,purpose,given,withdrawn,withdrawn\nAnn,x,{PAST},{PAST},\n")
+    with pytest.raises(InvalidRequest, match="names a column twice: withdrawn"):
+        register().load(tmp_path / "in.csv")  # the last one would have hidden the first
+    (tmp_path / "in.csv").write_text(f"subject;purpose;given;withdrawn\nAnn;x;{PAST};\n")
+    with pytest.raises(InvalidRequest, match="separated by commas"):
         register().load(tmp_path / "in.csv")
     (tmp_path / "in.csv").write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(InvalidRequest, match="does not read"):

@@ -13,6 +13,7 @@ Days, not hours, decide: of two entries of one day the later one in the register
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -21,7 +22,7 @@ from typing import Any
 
 from sfumato.core.anchor import FileAnchor, Head
 from sfumato.core.book import ROOT_HASH, Entry, SQLiteBook
-from sfumato.core.consent_csv import GIVEN, WITHDRAWN, Item, read_csv
+from sfumato.core.consent_csv import GIVEN, WITHDRAWN, Item, fault, read_csv
 from sfumato.core.entropy import SYSTEM
 from sfumato.core.errors import InvalidRequest, LedgerRolledBack, LedgerTampered, PolicyRefused
 from sfumato.core.identity import LOCAL_OWNER, Actor
@@ -195,6 +196,13 @@ class Register:
                 f"evidence. Where nobody can be asked, the purpose needs another lawful basis. Rule: {rule}.",
                 rule=rule,
             )
+        if type(evidence.seq) is not int or not 1 <= evidence.seq <= self._seq:
+            raise PolicyRefused(
+                "the evidence of this plan is not from this register: it names a row that the register does "
+                "not have. Plan again with `Project.consent.decide(subjects, purpose)`. "
+                f"Rule: {rule}.",
+                rule=rule,
+            )
         if self._withdrawals.get(purpose, 0) > evidence.seq:
             raise PolicyRefused(
                 f"consent to {purpose!r} was withdrawn after this plan was made: plan again. "
@@ -226,7 +234,7 @@ class Register:
         """Import a CSV file with the columns subject, purpose, given, withdrawn; return how many were new.
 
         All of it is recorded, or nothing. What was imported before is not recorded again, so an old file does
-        not undo a newer withdrawal.
+        not undo a newer withdrawal; of one day's consent and withdrawal the withdrawal counts.
 
         Args:
             purposes: those that are declared; None: any.
@@ -263,10 +271,14 @@ class Register:
             day = on or today
             if day > today:
                 raise InvalidRequest(f"{day.isoformat()} lies in the future: record it when it has come")
+            if len(source) > 200 or not source.isprintable():
+                raise InvalidRequest("a source is one line of at most 200 printable characters")
             purpose, _, name = share.rpartition("/")
             newest, state = self._state.get(purpose, {}).get(name, (date.min, ""))
             if (again and state == kind) or (not again and (kind, share, day.isoformat()) in self._seen):
                 continue
+            if not again and kind == GIVEN and (newest, state) == (day, WITHDRAWN):
+                continue  # a file does not say which came first: the withdrawal counts
             if again and day < newest:
                 raise InvalidRequest(
                     f"{day.isoformat()} lies before what was recorded last of this subject ({state}), "
@@ -278,11 +290,14 @@ class Register:
         return new
 
     def _share(self, subject: str, purpose: str) -> str:
-        if not subject.strip() or not purpose or "/" in purpose:
-            raise InvalidRequest("consent needs a subject and a purpose, and a purpose has no '/'")
+        if wrong := fault(subject):
+            raise InvalidRequest(f"a subject that {wrong} is not recorded: give the id as the data has it")
+        if not purpose or "/" in purpose:
+            raise InvalidRequest("consent needs a purpose, which has no '/'")
         return f"{purpose}/{self._name(subject)}"
 
     def _name(self, subject: str) -> str:
+        subject = unicodedata.normalize("NFC", subject)  # typed on two systems, it is one person
         name = self._pseudonym(subject) if self._pseudonym is not None else subject
         if len(name) not in (32, 64) or not set(name) <= set("0123456789abcdef"):
             raise InvalidRequest(

@@ -24,19 +24,49 @@ def read_csv(path: Path, source: str, known: set[str] | None) -> Iterator[Item]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file, strict=True)
-            missing = {"subject", "purpose", GIVEN, WITHDRAWN} - set(table.fieldnames or ())
-            if missing:
-                raise InvalidRequest(f"{path} lacks the columns {', '.join(sorted(missing))}")
+            _check_header(list(table.fieldnames or ()), path)
             for row in table:
                 yield from _items(row, f"line {table.line_num} of {path}", source, known)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InvalidRequest(f"{path} does not read as a CSV file: {error}") from error
 
 
+def fault(subject: str) -> str:
+    """Return why a subject is not taken, or nothing.
+
+    Under a name that only looks like a person's a withdrawal would be recorded and change nothing.
+    """
+    if not subject.strip():
+        return "is empty"
+    if subject != subject.strip():
+        return "begins or ends with a space"
+    if not subject.isprintable():
+        return "holds a character that cannot be printed"
+    return ""
+
+
+def _check_header(names: list[str], path: Path) -> None:
+    columns = {"subject", "purpose", GIVEN, WITHDRAWN}
+    if missing := columns - set(names):
+        raise InvalidRequest(
+            f"{path} lacks the columns {', '.join(sorted(missing))}: its first line must name them, in small "
+            "letters and separated by commas"
+        )
+    if twice := sorted(name for name in columns if names.count(name) > 1):
+        raise InvalidRequest(f"{path} names a column twice: {', '.join(twice)}. Keep one of them")
+
+
 def _items(row: dict[str, str | None], where: str, source: str, known: set[str] | None) -> Iterator[Item]:
+    if None in row or None in row.values():  # a cut line may have lost a withdrawal, a comma shifts cells
+        raise InvalidRequest(
+            f"{where} has other cells than the header: quote a cell that holds a comma, and end a line "
+            "with a comma where the last cell is empty"
+        )
     subject, purpose = row["subject"] or "", row["purpose"] or ""
     if not subject.strip():
         raise InvalidRequest(f"{where} names no subject")
+    if wrong := fault(subject):
+        raise InvalidRequest(f"{where} names a subject that {wrong} (not shown): correct it there")
     if not purpose or (known is not None and purpose not in known):
         raise InvalidRequest(
             f"{where} names no declared purpose (what stands there is not shown, it may be a person's name); "
