@@ -14,6 +14,7 @@ import pytest
 from argon2 import PasswordHasher
 
 from sfumato.core import identity, tokens
+from sfumato.core.consent import Register
 from sfumato.core.errors import IntegrityError, InvalidRequest, PolicyRefused, UnknownName
 from sfumato.core.event import NoEvent
 from sfumato.core.gate import Plan
@@ -100,6 +101,12 @@ def test_the_ledger_gets_a_keyed_hash(tmp_path: Path, monkeypatch: pytest.Monkey
         Pseudonyms.of(tmp_path)
 
 
+def test_a_machine_that_has_only_the_policy_gets_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "sfumato.toml").write_text('[project]\nname = "x"\n[roles]\nowner = ["somebody"]\n')
+    assert Project(tmp_path).actor.role is None
+    assert stat.S_IMODE((tmp_path / ".sfumato").stat().st_mode) == 0o700
+
+
 def test_the_key_is_made_once(tmp_path: Path) -> None:
     found: list[str] = []
     threads = [
@@ -184,6 +191,8 @@ def test_what_is_not_a_token_of_this_project_gets_one_answer(book: Tokens) -> No
         f"sft_{'0' * 12}_{tokens.NOTHING}",
         f"sft_{number}_{token.hash}",
         "sft_é_ü",
+        f"sft_{number}_\udc80",
+        "sft_\udc80_\udc80",
         "\0" * 50,
     ]
     said = set()
@@ -233,6 +242,41 @@ def test_tokens_end_and_are_taken_back(book: Tokens) -> None:
     assert book.authenticate(again, BARE)
 
 
+def test_the_scope_of_a_token_holds_for_every_right(book: Tokens) -> None:
+    """Beside the gate too: a token for exports records no consent, one for care none to research."""
+    text, _ = book.create("ci", "curator", expires=LATER, purposes=["care"], actions=["export"])
+    export = book.authenticate(text, BARE)
+    export.require("export")
+    for right in ("consent", "curate", "erase", "read"):
+        with pytest.raises(PolicyRefused, match="limited to the actions export") as caught:
+            export.require(right)
+        assert caught.value.rule == "token.actions"
+    text, _ = book.create("care", "curator", expires=LATER, purposes=["care"])
+    register = Register(
+        ":memory:", pseudonym=Pseudonyms(bytes(32)).subject, actor=book.authenticate(text, BARE)
+    )
+    register.give("Ann", "care")
+    for act in (register.give, register.withdraw):
+        with pytest.raises(PolicyRefused, match="limited to the purposes care"):
+            act("Ann", "research")
+    assert register.counts() == {"care": {"given": 1, "withdrawn": 0}}
+
+
+def test_a_token_that_ended_has_no_rights_left() -> None:
+    """A server may hold on to an actor for longer than the token lives."""
+    ended = Actor("token:1", "curator", expires=datetime.now(UTC) - timedelta(seconds=1))
+    with pytest.raises(PolicyRefused, match="the token ended"):
+        ended.require("consent")
+
+
+def test_a_name_of_a_token_fits_into_the_policy(book: Tokens) -> None:
+    name = "x" * 94
+    text, _ = book.create(name, "analyst", expires=LATER)
+    assert book.authenticate(text, policy(f'owner = ["a"]\nanalyst = ["token:{name}"]'))
+    with pytest.raises(InvalidRequest, match="name must be"):
+        book.create("x" * 95, "analyst", expires=LATER)
+
+
 def test_the_policy_has_the_last_word_on_tokens(book: Tokens) -> None:
     text, _ = book.create("ci", "analyst", expires=LATER)
     assert book.authenticate(text, policy('owner = ["a"]\nanalyst = ["token:ci"]')).role == "analyst"
@@ -280,6 +324,11 @@ def test_only_owners_make_and_revoke(book: Tokens, role: str | None) -> None:
         '{"format": "sfumato-tokens/9", "tokens": []}',
         '{"format": "sfumato-tokens/1", "tokens": [{"id": "x"}]}',
         '{"format": "sfumato-tokens/1", "tokens": [3]}',
+        "[" * 100_000,
+        '{"format": "sfumato-tokens/1", "tokens": [{"id": 5, "name": "x", "role": "analyst", "made": "", '
+        '"purposes": null, "actions": null, "expires": "2999-01-01T00:00:00+00:00"}]}',
+        '{"format": "sfumato-tokens/1", "tokens": [{"id": "x", "name": "x", "role": "analyst", "made": "", '
+        '"purposes": null, "actions": null, "expires": "2999-01-01T00:00:00"}]}',
     ],
 )
 def test_a_broken_file_is_refused(book: Tokens, content: str) -> None:

@@ -109,6 +109,23 @@ def test_the_budget_charged_is_that_of_the_people_in_the_data() -> None:
         check(plan(**proven, population="staff"))
 
 
+def test_without_purposes_the_budget_is_still_that_of_the_people() -> None:
+    source = POLICY.replace("[purposes.", "[populations.staff]\nunit = 'person'\nepsilon = 1\n[purposes.", 1)
+    bare = "\n".join(
+        part
+        for part in source.replace('purposes = ["care", "research"]', "")
+        .replace('purposes = ["planning"]', "")
+        .replace("\n[", "\n\0[")
+        .split("\0")
+        if not part.startswith("[purposes")
+    )
+    proven = {"guarantee": "proven", "event": PureDP("0.1"), "share": "all"}
+    check(plan(**proven, population="patients"), source=bare)
+    check(plan(**proven, population="staff", datasets=(("other", "v1"),)), source=bare)
+    with pytest.raises(PolicyRefused, match=r"datasets\.scans\.population"):
+        check(plan(**proven, population="staff"), source=bare)
+
+
 #: What releases something; a person's right to be erased passes whatever the purposes say.
 RELEASES = tuple(action for action in ACTIONS if action not in PERSONAL)
 
@@ -277,6 +294,9 @@ def test_a_gate_of_a_policy_with_roles_must_know_who_acts() -> None:
     ("old", "new", "says"),
     [
         ('"consent"', '"consnet"', "must be one of consent"),
+        ('"contract"', '"other: consent (LGPD art. 7)"', 'write "consent"'),
+        ('"contract"', '"other: explicit CONSENT"', 'write "consent"'),
+        ('"contract"', '"other:  "', "says no basis"),
         ("2020-01-31", '"2020-01-31"', "without quotes"),
         ("2020-01-31", "2020-01-31T10:00:00", "without quotes"),
         ("2020-01-31", "20200131", "without quotes"),
@@ -291,6 +311,18 @@ def test_a_gate_of_a_policy_with_roles_must_know_who_acts() -> None:
         ("[datasets.raw]", '[roles]\nowner = ["a"]\ncurator = ["a"]', "'a' has more than one role"),
         ("[datasets.raw]", '[roles]\nowner = ["a", "a"]', "'a' has more than one role"),
         ("[datasets.raw]", '[roles]\nowner = ["token:x"]', "never an owner"),
+        ("[datasets.raw]", '[roles]\nowner = ["UID:1000"]', '"uid:1000" or "token:NAME"'),
+        ("[datasets.raw]", '[roles]\nowner = ["uid:01000"]', '"uid:1000" or "token:NAME"'),
+        ("[datasets.raw]", '[roles]\nowner = ["uid:maria"]', '"uid:1000" or "token:NAME"'),
+        ("[datasets.raw]", '[roles]\nowner = ["a"]\nauditor = ["Token:x"]', '"uid:1000" or "token:NAME"'),
+        ("[datasets.raw]", '[roles]\nowner = ["a"]\nauditor = ["token:"]', '"uid:1000" or "token:NAME"'),
+        ("[datasets.raw]", '[roles]\nowner = ["mari\u200ba"]', "cannot be printed"),
+        ("[datasets.raw]", '[purposes." "]', "begins or ends with a space"),
+        ("[datasets.raw]", '[purposes."care "]', "begins or ends with a space"),
+        ("[datasets.raw]", '[purposes."ca\u202ere"]', "cannot be printed"),
+        ("[datasets.raw]", "[retention]\ndays = true", "a whole number, got True"),
+        ("[datasets.raw]", "[retention.datasets]\nscans = true", "a whole number, got True"),
+        ("[datasets.raw]", '[retention]\ndays = "30"', "a whole number, got 30"),
         ("[datasets.raw]", '[roles]\nowner = ["a"]\nowners = ["b"]', "did you mean 'owner'"),
     ],
 )
@@ -298,6 +330,10 @@ def test_a_wrong_rule_stops_the_policy(old: str, new: str, says: str) -> None:
     assert old in POLICY
     with pytest.raises(PolicyError, match=says):
         Policy.parse(POLICY.replace(old, new, 1))
+
+
+def test_another_law_may_do_without_consent() -> None:
+    Policy.parse(POLICY.replace('"contract"', '"other: waiver of consent (45 CFR 46.116)"'))
 
 
 def test_rules_survive_being_written() -> None:

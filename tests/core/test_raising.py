@@ -137,6 +137,40 @@ def test_taking_the_roles_away_does_not_bring_one_step_back(root: Path) -> None:
     assert budget(root) == 1
 
 
+def test_taking_the_roles_away_makes_nobody_an_owner(root: Path, acting: Acting) -> None:
+    """Else an analyst who empties the section could approve what one owner proposed."""
+    raising.propose(Project(root), "residents", reason="because")
+    acting("eva")
+    write(root, "2", roles="")
+    for act in (
+        lambda: raising.approve(Project(root), "residents"),
+        lambda: raising.propose(Project(root), "residents", reason="because"),
+        lambda: Project(root).actor,
+        lambda: Project(root).tokens,
+        lambda: Project(root).consent,
+    ):
+        with pytest.raises(PolicyRefused, match=r"put \[roles\] back") as caught:
+            act()
+        assert caught.value.rule == "roles"
+    write(root, "1", roles="")
+    with pytest.raises(PolicyRefused, match=r"put \[roles\] back"):
+        Project(root).gate()
+    with pytest.raises(PolicyRefused, match=r"put \[roles\] back"):
+        Project(root).gate(actor=identity.Actor("token:1", "analyst"))
+    assert budget(root) == 1
+
+
+def test_an_approval_can_name_the_proposal_that_was_read(root: Path, acting: Acting) -> None:
+    """Else a newer proposal of more could slip under the approver's hand."""
+    first = raising.propose(Project(root), "residents", reason="board decision 12")
+    write(root, "50")
+    raising.propose(Project(root), "residents", reason="board decision 12")
+    acting("jan")
+    with pytest.raises(InvalidRequest, match=rf"the newest proposal is row .* not row {first.seq}"):
+        raising.approve(Project(root), "residents", row=first.seq)
+    assert budget(root) == 1
+
+
 def test_without_roles_one_person_and_a_reason_do(tmp_path: Path) -> None:
     Project.init(tmp_path / "p").ledger.close()
     write(tmp_path / "p", roles="")

@@ -252,6 +252,8 @@ class Register:
         rows = [
             (kind, self._share(subject, purpose), on, source) for kind, subject, purpose, on, source in items
         ]
+        for purpose in {share.rpartition("/")[0] for _, share, _, _ in rows}:
+            self.actor.about(purpose)
         try:
             with self.book.writing():
                 new = self._append(rows, again=again)

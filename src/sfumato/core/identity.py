@@ -12,7 +12,7 @@ import hmac
 import os
 import sys
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,12 +55,22 @@ class Actor:
         return {"role": self.role or "none"} | ({"who": self.who} if self.who else {})
 
     def require(self, right: str) -> None:
-        """Refuse where the role does not include a right.
+        """Refuse a right that the role does not include, or that lies outside a token's scope or time.
 
         Raises:
-            PolicyRefused: names the right and who has it.
+            PolicyRefused: names the right and who has it, or the limit.
         """
         require(self.role, right)
+        self._in_time(datetime.now(UTC))
+        self._within("actions", self.actions, right)
+
+    def about(self, purpose: str) -> None:
+        """Refuse a purpose that a token is not for.
+
+        Raises:
+            PolicyRefused: names the limit.
+        """
+        self._within("purposes", self.purposes, purpose)
 
     def check(self, purpose: str, action: str, at: datetime) -> None:
         """Refuse an action without the right to it, and what lies outside a token's scope or time.
@@ -68,22 +78,25 @@ class Actor:
         Raises:
             PolicyRefused: names the limit.
         """
+        self._in_time(at)
+        require(self.role, action)
+        self._within("actions", self.actions, action)
+        self.about(purpose)
+
+    def _in_time(self, at: datetime) -> None:
         if self.expires is not None and at >= self.expires:
             raise PolicyRefused(
                 f"the token ended at {self.expires.isoformat(timespec='seconds')}; an owner can make another",
                 rule="token.expires",
             )
-        self.require(action)
-        for name, scope, asked in (
-            ("actions", self.actions, action),
-            ("purposes", self.purposes, purpose),
-        ):
-            if scope is not None and asked not in scope:
-                raise PolicyRefused(
-                    f"the token is limited to the {name} {', '.join(scope) or 'none'}; asked: {asked!r}. "
-                    "An owner can make one with another scope.",
-                    rule=f"token.{name}",
-                )
+
+    def _within(self, name: str, scope: tuple[str, ...] | None, asked: str) -> None:
+        if scope is not None and asked not in scope:
+            raise PolicyRefused(
+                f"the token is limited to the {name} {', '.join(scope) or 'none'}; asked: {asked!r}. "
+                "An owner can make one with another scope.",
+                rule=f"token.{name}",
+            )
 
 
 #: The one person of a project without roles.
@@ -150,6 +163,7 @@ class Pseudonyms:
         """Return those of a project; the key is made on first use, for its owner's eyes only."""
         path = folder / KEY_NAME
         if not path.exists():
+            folder.mkdir(mode=0o700, exist_ok=True)  # a second machine has the policy only
             _make_once(path, SYSTEM.bytes(KEY_BYTES))
         return cls(path.read_bytes())
 

@@ -29,6 +29,7 @@ cover = "fill"
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import date
@@ -38,6 +39,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -71,6 +73,10 @@ LAWFUL_BASES = (
     "public task",
     "legitimate interests",
 )
+#: "other: consent (LGPD)" would switch the check of consent off; "other: waiver of consent" is no consent.
+CONSENT = re.compile(
+    r"other: +((explicit|informed|written|parental|broad|patient) +)*consent\b", re.IGNORECASE
+)
 
 
 def _exact(value: Any) -> Fraction:
@@ -91,10 +97,36 @@ def _day(value: Any) -> date:
     return value
 
 
+def _readable(value: str) -> str:
+    # Two names that look the same would be two purposes, or two people.
+    if value != value.strip():
+        raise ValueError("a name that begins or ends with a space")
+    if not value.isprintable():
+        raise ValueError("a name with a character that cannot be printed")
+    return value
+
+
+def _user(value: str) -> str:
+    kind, colon, rest = value.partition(":")
+    if colon and not (kind == "token" and rest) and not (kind == "uid" and NUMBER.match(rest)):
+        raise ValueError('a user is a login name, "uid:1000" or "token:NAME"')  # another would match nobody
+    return value
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, (bool, str)):  # true would be taken for one day
+        raise ValueError("must be a whole number")
+    return value
+
+
+NUMBER = re.compile(r"(0|[1-9][0-9]{0,9})\Z")
 Day = Annotated[date, BeforeValidator(_day)]
+Days = Annotated[int, Field(ge=0, le=36500), BeforeValidator(_whole)]
 Exact = Annotated[Fraction, BeforeValidator(_exact), PlainSerializer(_spell)]
-User = Annotated[str, Field(pattern=r"^[^/\s\x00-\x1f]{1,100}$")]
-Name = Annotated[str, Field(pattern=r"^[^/\x00-\x1f]{1,100}$")]
+User = Annotated[
+    str, Field(pattern=r"^[^/\s\x00-\x1f]{1,100}$"), AfterValidator(_readable), AfterValidator(_user)
+]
+Name = Annotated[str, Field(pattern=r"^[^/\x00-\x1f]{1,100}$"), AfterValidator(_readable)]
 Relation = Literal["add-or-remove-one", "replace-one"]
 Unit = Literal["person", "patient", "vehicle", "household", "image"]
 
@@ -133,6 +165,13 @@ class Purpose(_Section):
         # A mistyped "consent" would switch the check of consent off.
         if value and value not in LAWFUL_BASES and not value.startswith("other: "):
             raise ValueError(f'must be one of {", ".join(LAWFUL_BASES)}, or begin with "other: "')
+        if value.startswith("other: ") and not value.removeprefix("other: ").strip():
+            raise ValueError('"other: " says no basis: write which')
+        if CONSENT.match(value):
+            raise ValueError(
+                'a basis that is consent is asked for only where it says so: write "consent", and the law in '
+                "the description"
+            )
         return value
 
 
@@ -210,15 +249,15 @@ class Redact(_Section):
     thresholds: dict[str, Annotated[float, Field(gt=0, lt=1)]] = {}
     margins: dict[str, Annotated[float, Field(ge=0, le=2)]] = {}
     models: dict[str, Path] = {}
-    every: Annotated[int, Field(ge=1, le=300)] = 5
+    every: Annotated[int, Field(ge=1, le=300), BeforeValidator(_whole)] = 5
     audio: Literal["copy", "mute", "drop"] = "copy"
 
 
 class Retention(_Section):
     """[retention]: after how many days data must go; a dataset's own number goes before the general one."""
 
-    days: Annotated[int, Field(ge=0, le=36500)] | None = None
-    datasets: dict[Name, Annotated[int, Field(ge=0, le=36500)]] = {}
+    days: Days | None = None
+    datasets: dict[Name, Days] = {}
 
     def days_of(self, dataset: str) -> int | None:
         """Return after how many days a dataset's data must go; None: it may stay."""

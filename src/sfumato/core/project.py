@@ -8,10 +8,10 @@ from pathlib import Path
 import platformdirs
 
 from sfumato.core.anchor import Anchor, FileAnchor
-from sfumato.core.book import open_book, public_place
+from sfumato.core.book import SCHEMES, open_book, public_place
 from sfumato.core.consent import Register
 from sfumato.core.entropy import SYSTEM, Entropy
-from sfumato.core.errors import InvalidRequest, LedgerTampered, PolicyError
+from sfumato.core.errors import InvalidRequest, LedgerTampered, PolicyError, PolicyRefused
 from sfumato.core.files import digest_of, write_whole
 from sfumato.core.gate import Gate
 from sfumato.core.identity import Actor, Pseudonyms, local_actor
@@ -173,7 +173,12 @@ class Project:
         return self._settings.url or str(self.root / FOLDER / LEDGER)
 
     def gate(self, *, entropy: Entropy = SYSTEM, actor: Actor | None = None) -> Gate:
-        """Return the project's gate, for whoever runs this process or for the holder of a token."""
+        """Return the project's gate, for whoever runs this process or for the holder of a token.
+
+        Raises:
+            PolicyRefused: roles were declared once, and the policy has none any more.
+        """
+        self.keep_roles()
         if not (self.root / FOLDER).exists():  # a second machine, which has the policy and a ledger's URL
             _make_private(self.root / FOLDER)
         return Gate(
@@ -185,9 +190,36 @@ class Project:
             consent=lambda: self.consent,
         )
 
+    def keep_roles(self) -> None:
+        """Refuse a policy that lost its [roles]: everybody would be an owner, and nobody would be named.
+
+        Raises:
+            PolicyRefused: the ledger knows that roles were declared.
+        """
+        there = self.where.startswith(SCHEMES) or Path(self.where).exists()
+        if self.policy.roles is not None or not there:
+            return
+        book = open_book(self.where)
+        try:
+            declared = book.find("roles", "")
+        finally:
+            book.close()
+        if declared is not None:
+            raise PolicyRefused(
+                f"roles were declared in this project (row {declared.seq} of the ledger), and {FILE_NAME} "
+                "has none any more, which would make everybody an owner: put [roles] back. With one entry, "
+                'owner = ["uid:..."], it names the one person who is left.',
+                rule="roles",
+            )
+
     @cached_property
     def actor(self) -> Actor:
-        """Who runs this process, with the role that the policy gives them."""
+        """Who runs this process, with the role that the policy gives them.
+
+        Raises:
+            PolicyRefused: roles were declared once, and the policy has none any more.
+        """
+        self.keep_roles()
         return local_actor(self.policy, self.root / FOLDER)
 
     @cached_property

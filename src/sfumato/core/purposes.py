@@ -40,6 +40,8 @@ def check(policy: Policy, plan: Plan, actor: Actor, at: datetime) -> None:
             rule="roles",
         )
     actor.check(plan.purpose, plan.action, at)
+    for name, _ in plan.datasets:
+        _charged(policy, plan, name)
     if plan.action in RIGHTS or not policy.purposes:
         return  # a person's right overrides purposes; nothing can leave this way: see `Plan` and `settle`
     purpose = _declared(policy, plan)
@@ -82,6 +84,17 @@ def _allowed(plan: Plan, purpose: Purpose, actor: Actor, at: datetime) -> None:
         )
 
 
+def _charged(policy: Policy, plan: Plan, name: str) -> None:
+    section = policy.datasets.get(name)
+    key = f"datasets.{name}"
+    if section and plan.population and section.population and plan.population != section.population:
+        raise PolicyRefused(
+            f"the dataset {name!r} is about the population {section.population!r}, and the plan charges "
+            f"{plan.population!r}. The rule: {key}.population in {FILE_NAME}.",
+            rule=f"{key}.population",
+        )
+
+
 def _given(policy: Policy, plan: Plan, name: str) -> None:
     section = policy.datasets.get(name)
     key = f"datasets.{name}"
@@ -90,12 +103,6 @@ def _given(policy: Policy, plan: Plan, name: str) -> None:
             f"the policy does not say what the dataset {name!r} was given for. Say so, with the people's "
             f"knowledge: [{key}] purposes = [...] in {FILE_NAME}.",
             rule="datasets",
-        )
-    if plan.population and section.population and plan.population != section.population:
-        raise PolicyRefused(
-            f"the dataset {name!r} is about the population {section.population!r}, and the plan charges "
-            f"{plan.population!r}. The rule: {key}.population in {FILE_NAME}.",
-            rule=f"{key}.population",
         )
     reusable = policy.purposes[plan.purpose].compatible_with
     if plan.purpose in section.purposes or set(section.purposes) & set(reusable):

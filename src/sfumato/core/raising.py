@@ -64,6 +64,7 @@ def propose(project: Project, population: str, *, reason: str, actor: Actor | No
     """
     actor = actor or project.actor
     actor.require("raise")
+    project.keep_roles()
     if not reason.strip():
         raise InvalidRequest("a raise needs a reason, which stays in the ledger")
     wanted = _wanted(project, population)
@@ -84,15 +85,21 @@ def propose(project: Project, population: str, *, reason: str, actor: Actor | No
         ledger.close()
 
 
-def approve(project: Project, population: str, *, actor: Actor | None = None) -> Entry:
+def approve(
+    project: Project, population: str, *, row: int | None = None, actor: Actor | None = None
+) -> Entry:
     """Approve the newest proposal for a population; raises its budget. Returns the proposal.
+
+    Args:
+        row: the proposal that was read; a newer one is then not approved unread. None: the newest.
 
     Raises:
         PolicyRefused: not an owner, the one who proposed, or other amounts than were proposed.
-        InvalidRequest: no proposal.
+        InvalidRequest: no proposal, or a newer one.
     """
     actor = actor or project.actor
     actor.require("raise")
+    project.keep_roles()
     wanted = _wanted(project, population)
     ledger = _book(project)
     try:
@@ -100,6 +107,11 @@ def approve(project: Project, population: str, *, actor: Actor | None = None) ->
         if proposal is None:
             raise InvalidRequest(
                 f"nobody proposed to raise {population!r}: `sfumato ledger raise {population}`"
+            )
+        if row is not None and row != proposal.seq:
+            raise InvalidRequest(
+                f"the newest proposal is row {proposal.seq} (epsilon {proposal.body['wanted']['epsilon']}), "
+                f"not row {row}: read that one and approve it, or have row {row} proposed again"
             )
         approval = {
             "proposal": proposal.seq,

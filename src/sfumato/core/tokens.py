@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 FORMAT = "sfumato-tokens/1"
 PREFIX = "sft"
 ID_BYTES, SECRET_BYTES = 6, 32
+#: "token:NAME" has to fit under [roles] in the policy, which takes 100 characters.
+NAME_LENGTH = 94
 #: No real secret hashes to it; it makes an unknown token cost what a known one costs.
 NOTHING = "0" * 2 * SECRET_BYTES
 #: One answer for every token that is not one, so that it tells nothing of which part was wrong.
@@ -92,7 +94,7 @@ class Tokens:
             data = json.loads(self.path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return []
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise IntegrityError(
                 f"{self.path} does not read: {error}. Restore it, or revoke all by removing it."
             ) from error
@@ -126,9 +128,9 @@ class Tokens:
                 "a token is never an owner, because its maker could then be two owners at once; "
                 f"choose from: {', '.join(ROLES[1:])}"
             )
-        if not name or len(name) > 100 or "/" in name or " " in name or not name.isprintable():
+        if not name or len(name) > NAME_LENGTH or "/" in name or " " in name or not name.isprintable():
             raise InvalidRequest(
-                f"a token's name must be 1 to 100 characters without space or '/', got {name!r}"
+                f"a token's name must be 1 to {NAME_LENGTH} characters without space or '/', got {name!r}"
             )
         now = datetime.now(UTC)
         if expires.tzinfo is None or expires <= now:
@@ -187,7 +189,7 @@ class Tokens:
         number, _, secret = rest.partition("_")
         found: Token | None = None
         for token in self.all():
-            if hmac.compare_digest(token.id.encode(), number.encode()):
+            if hmac.compare_digest(token.id.encode(), _bytes(number)):
                 found = token
         if not _matches(found, self.project, secret) or found is None or prefix != PREFIX:
             raise PolicyRefused(INVALID, rule="token")
@@ -222,7 +224,7 @@ def _matches(token: Token | None, project: str, secret: str) -> bool:
     record = token or Token(id="", name="", role="auditor", purposes=None, actions=None, made="", expires="")
     try:
         return (
-            hasher.verify(record.hash or _dummy(), record.scope(project) + secret.encode())
+            hasher.verify(record.hash or _dummy(), record.scope(project) + _bytes(secret))
             and token is not None
         )
     except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
@@ -250,8 +252,15 @@ def _token(item: dict[str, Any]) -> Token:
     token = Token(**item)
     if token.role not in ROLES[1:]:
         raise ValueError(f"role {token.role!r}")
-    datetime.fromisoformat(token.expires)
+    if not all(isinstance(part, str) for part in (token.id, token.name, token.revoked, token.hash)):
+        raise TypeError("a token's id, name, revoked and hash are texts")
+    if datetime.fromisoformat(token.expires).tzinfo is None:
+        raise ValueError(f"expires {token.expires!r} has no time zone")
     return replace(token, purposes=_tuple(token.purposes), actions=_tuple(token.actions))
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")  # a server may hand on bytes that are no text
 
 
 def _tuple(value: Sequence[str] | None) -> tuple[str, ...] | None:
