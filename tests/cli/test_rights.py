@@ -10,6 +10,7 @@ import pytest
 
 from sfumato.cli.main import main
 from sfumato.core import identity
+from sfumato.core.errors import PolicyRefused
 from sfumato.core.project import Project
 
 POLICY = """
@@ -162,7 +163,14 @@ def test_two_owners_on_the_command_line(root: Path, capsys, monkeypatch) -> None
     assert run("ledger", "approve", "patients") == 2
     assert run("ledger", "raise", "patients", "--reason", "board decision 12") == 0
     assert "sfumato ledger approve patients" in capsys.readouterr().out
-    assert run("ledger", "show") == 3
+    act_as(monkeypatch, "jan")
+    assert run("ledger", "show") == 0  # jan reads what is proposed
+    said = capsys.readouterr()
+    assert "patients: epsilon 2, board decision 12" in said.out
+    assert "Nothing is released until" in said.err
+    with pytest.raises(PolicyRefused):
+        Project(root).gate()
+    act_as(monkeypatch, "maria")
     assert run("ledger", "approve", "patients") == 3
     assert "another owner must" in capsys.readouterr().err
     act_as(monkeypatch, "jan")
@@ -178,7 +186,10 @@ def test_two_owners_on_the_command_line(root: Path, capsys, monkeypatch) -> None
     [
         ("eva", ["consent give Ann --purpose research", "token revoke ci", "ledger approve patients"]),
         ("ben", ["consent withdraw Ann --purpose research", "token create x --role auditor"]),
-        ("stranger", ["ledger show", "consent show", "token list", "ledger raise patients --reason x"]),
+        (
+            "stranger",
+            ["ledger show", "ledger plan", "consent show", "token list", "ledger raise patients --reason x"],
+        ),
     ],
 )
 def test_roles_hold_on_the_command_line(
@@ -193,6 +204,48 @@ def test_roles_hold_on_the_command_line(
     assert run("ledger", "show") == allowed
     assert run("consent", "show") == allowed
     assert run("ledger", "verify") == 0  # integrity is everybody's
+
+
+def test_every_command_here_prints_json_on_request(root: Path, capsys, monkeypatch) -> None:
+    (root / "sfumato.toml").write_text(POLICY + ROLES)
+    act_as(monkeypatch, "maria")
+    run("ledger", "show")
+    run("token", "create", "ci", "--role", "analyst")
+    (root / "sfumato.toml").write_text(POLICY.replace("epsilon = 1", "epsilon = 2") + ROLES)
+    capsys.readouterr()
+    assert run("token", "revoke", "ci", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["revoked"]
+    assert run("ledger", "raise", "patients", "--reason", "board", "--json") == 0
+    proposed = json.loads(capsys.readouterr().out)
+    assert (proposed["population"], proposed["epsilon"], proposed["raised"]) == ("patients", "2", False)
+    act_as(monkeypatch, "jan")
+    assert run("ledger", "approve", "patients", "--row", "1") == 2
+    assert f"row {proposed['row']}" in capsys.readouterr().err
+    assert run("ledger", "approve", "patients", "--row", str(proposed["row"]), "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {**proposed, "raised": True}
+
+
+def test_a_raise_is_json_without_roles_too(root: Path, capsys) -> None:
+    run("ledger", "show")
+    (root / "sfumato.toml").write_text(POLICY.replace("epsilon = 1", "epsilon = 2"))
+    capsys.readouterr()
+    assert run("ledger", "raise", "patients", "--reason", "board", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["row"], said["epsilon"], said["raised"]) == (None, "2", True)
+
+
+def test_consent_says_where_it_decides_nothing(root: Path, capsys) -> None:
+    """An officer who records a withdrawal must not believe that the use has ended."""
+    (root / "sfumato.toml").write_text(POLICY + '[purposes.care]\nlawful_basis = "contract"\n')
+    assert run("consent", "withdraw", "Ann", "--purpose", "care", "--json") == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out) == {"purpose": "care", "consent": False}
+    assert "'care' rests on 'contract'" in said.err
+    assert run("consent", "withdraw", "Anm", "--purpose", "research") == 0
+    assert "no consent of this subject" in capsys.readouterr().err  # a mistyped id, perhaps
+    run("consent", "give", "Ann", "--purpose", "research")
+    run("consent", "withdraw", "Ann", "--purpose", "research")
+    assert capsys.readouterr().err == ""
 
 
 def test_a_refused_redaction_shows_in_the_ledger(root: Path, capsys) -> None:

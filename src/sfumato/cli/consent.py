@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from sfumato.cli.output import emit, json_option, project_here, table
+from sfumato.cli.output import emit, json_option, note, project_here, table
 from sfumato.core.errors import UnknownName
 from sfumato.core.project import Project
 
@@ -58,6 +58,8 @@ def give(subject: str, purpose: str, on: datetime | None, source: str, as_json: 
 def withdraw(subject: str, purpose: str, on: datetime | None, source: str, as_json: bool) -> None:
     """Record that SUBJECT took consent back; from the next plan on, their rows stay out."""
     project = _project(purpose)
+    if not any(row["purpose"] == purpose for row in project.consent.history(subject)):
+        note("There was no consent of this subject to withdraw. Is the id the one that the data has?")
     project.consent.withdraw(subject, purpose, on=_day(on), source=source)
     _say(project, subject, purpose, as_json)
 
@@ -71,7 +73,8 @@ def withdraw(subject: str, purpose: str, on: datetime | None, source: str, as_js
 def import_command(file: Path, source: str, as_json: bool) -> None:
     """Import a CSV FILE with the columns subject, purpose, given, withdrawn.
 
-    All of it is recorded, or nothing. What was imported before is not recorded again.
+    All of it is recorded, or nothing. What was imported before is not recorded again. Of one day's consent
+    and withdrawal the withdrawal counts.
     """
     project = project_here()
     new = project.consent.load(file, source=source, purposes=project.policy.purposes)
@@ -125,6 +128,9 @@ def _day(on: datetime | None) -> date | None:
 
 def _say(project: Project, subject: str, purpose: str, as_json: bool) -> None:
     stands = project.consent.given(subject, purpose)
+    basis = project.policy.purposes[purpose].lawful_basis
+    if basis != "consent":
+        note(f"{purpose!r} rests on {basis or 'no basis'!r}, not on consent: nothing asks for this record.")
     if as_json:
         emit({"purpose": purpose, "consent": stands})
     else:

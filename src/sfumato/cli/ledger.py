@@ -9,6 +9,7 @@ import click
 
 from sfumato.cli.output import emit, json_option, note, project_here, table
 from sfumato.core.book import Entry
+from sfumato.core.errors import PolicyRefused
 from sfumato.core.ledger import Balance, Ledger
 from sfumato.core.numbers import brief, rational, text
 
@@ -43,7 +44,11 @@ def show(last: int, as_json: bool) -> None:
 
     project = project_here()
     project.actor.require("read")
-    ledger = project.ledger
+    try:
+        ledger = project.ledger
+    except PolicyRefused as refusal:  # who is to approve a raise has to see it first
+        note(f"Nothing is released until sfumato.toml and the ledger agree: {refusal}")
+        ledger = project.book()
     rows, points = list(ledger.entries()), list(timeline(ledger))
     if as_json:
         emit(
@@ -183,7 +188,9 @@ def plan_command(
         ),
     }
     questions = Questions(**asked) if any(asked.values()) else Questions()  # type: ignore[arg-type]
-    found = outlook(project_here().ledger, questions)
+    project = project_here()
+    project.actor.require("read")
+    found = outlook(project.ledger, questions)
     if as_json:
         emit({"shares": [item.to_data() for item in found]})
         return
@@ -240,7 +247,8 @@ def verify_command(as_json: bool) -> None:
 @command.command("raise")
 @click.argument("population")
 @click.option("--reason", required=True, help="Why; it stays in the ledger.")
-def raise_command(population: str, reason: str) -> None:
+@json_option
+def raise_command(population: str, reason: str, as_json: bool) -> None:
     """Raise a population's budget to what sfumato.toml now says.
 
     Where the policy declares [roles], this proposes the raise, and another owner approves it. Shares that are
@@ -252,6 +260,9 @@ def raise_command(population: str, reason: str) -> None:
     if project.policy.roles is None:
         changed = raising.raise_alone(project, population, reason=reason)
         wanted = project.policy.populations[population]
+        if as_json:
+            emit(_raise_data(population, None, text(wanted.epsilon), text(wanted.delta), raised=changed))
+            return
         click.echo(
             f"{population} now has epsilon {text(wanted.epsilon)}, delta {text(wanted.delta)}. "
             + ("The reason is recorded." if changed else "That is what the ledger had: nothing was changed.")
@@ -259,23 +270,40 @@ def raise_command(population: str, reason: str) -> None:
         return
     proposal = raising.propose(project, population, reason=reason)
     amounts = proposal.body["wanted"]
+    if as_json:
+        emit(_raise_data(population, proposal.seq, amounts["epsilon"], amounts["delta"], raised=False))
+        return
     click.echo(
         f"Proposed in row {proposal.seq}: epsilon {amounts['epsilon']}, delta {amounts['delta']} for "
-        f"{population}. It takes effect when another owner runs: sfumato ledger approve {population}"
+        f"{population}. It takes effect when another owner runs: sfumato ledger approve {population} "
+        f"--row {proposal.seq}"
     )
+
+
+def _raise_data(
+    population: str, row: int | None, epsilon: str, delta: str, *, raised: bool
+) -> dict[str, Any]:
+    return {"population": population, "row": row, "epsilon": epsilon, "delta": delta, "raised": raised}
 
 
 @command.command("approve")
 @click.argument("population")
-def approve_command(population: str) -> None:
+@click.option(
+    "--row", type=click.IntRange(1), help="The proposal that you read; a newer one is not approved."
+)
+@json_option
+def approve_command(population: str, row: int | None, as_json: bool) -> None:
     """Approve the raise of a population's budget that another owner proposed.
 
     Approves the newest proposal, and only where sfumato.toml still says exactly the amounts of it.
     """
     from sfumato.core import raising
 
-    proposal = raising.approve(project_here(), population)
+    proposal = raising.approve(project_here(), population, row=row)
     amounts = proposal.body["wanted"]
+    if as_json:
+        emit(_raise_data(population, proposal.seq, amounts["epsilon"], amounts["delta"], raised=True))
+        return
     click.echo(
         f"{population} now has epsilon {amounts['epsilon']}, delta {amounts['delta']}, as proposed in row "
         f"{proposal.seq}. The reason: {proposal.body['reason']}"

@@ -94,7 +94,11 @@ def list_command(as_json: bool) -> None:
 
 @command.command("revoke")
 @click.argument("name")
-def revoke(name: str) -> None:
+@json_option
+def revoke(name: str, as_json: bool) -> None:
     """Take a token back, by name or id; from the next request on it is refused."""
     token = project_here().tokens.revoke(name)
+    if as_json:
+        emit(token.to_data())
+        return
     click.echo(f"Revoked {token.name}.")
