@@ -331,7 +331,7 @@ def test_an_edited_register_is_refused(tmp_path: Path) -> None:
         register(tmp_path / "consent.db")
 
 
-def test_an_older_register_is_refused_and_a_lost_one_withholds(project: Project) -> None:
+def test_an_older_or_a_lost_register_is_refused(project: Project) -> None:
     path = project.root / ".sfumato" / "consent.db"
     project.consent.give("Ann", "research")
     old = path.read_bytes()
@@ -341,7 +341,23 @@ def test_an_older_register_is_refused_and_a_lost_one_withholds(project: Project)
     with pytest.raises(LedgerRolledBack, match="Withdrawals may be missing"):
         Project(project.root).consent  # noqa: B018
     path.unlink()
+    with pytest.raises(LedgerRolledBack, match="is gone") as caught:  # or an old file would undo withdrawals
+        Project(project.root).consent  # noqa: B018
+    Path(str(caught.value).rpartition("remove ")[2].rstrip(".")).unlink()
     assert Project(project.root).consent.allowed(["Ann"], "research") == ((), ("Ann",))
+
+
+def test_a_register_put_in_place_of_the_projects_own_is_refused(project: Project, tmp_path: Path) -> None:
+    project.consent.give("Ann", "research")
+    project.consent.withdraw("Ann", "research")
+    pseudonym = Pseudonyms.of(project.root / ".sfumato").subject
+    project.close()
+    other = register(tmp_path / "other.db", pseudonym=pseudonym)
+    other.give("Ann", "research")
+    other.close()
+    (project.root / ".sfumato" / "consent.db").write_bytes((tmp_path / "other.db").read_bytes())
+    with pytest.raises(LedgerTampered, match="another consent register"):
+        Project(project.root).consent  # noqa: B018
 
 
 def test_what_another_user_wrote_is_remembered_once_seen(tmp_path: Path) -> None:

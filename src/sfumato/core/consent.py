@@ -6,7 +6,7 @@
 
 The gate asks for the evidence wherever a purpose rests on consent, and refuses a plan that was made before
 the newest withdrawal. The register is append-only and chained like the ledger, has its own anchor, and holds
-pseudonyms, never names. Without a row nobody has agreed: a lost register withholds everybody.
+pseudonyms, never names. Without a row nobody has agreed; a register that was lost or replaced is refused.
 
 Days, not hours, decide: of two entries of one day the later one in the register counts.
 """

@@ -11,7 +11,7 @@ from sfumato.core.anchor import Anchor, FileAnchor
 from sfumato.core.book import SCHEMES, open_book, public_place
 from sfumato.core.consent import Register
 from sfumato.core.entropy import SYSTEM, Entropy
-from sfumato.core.errors import InvalidRequest, LedgerTampered, PolicyError, PolicyRefused
+from sfumato.core.errors import InvalidRequest, LedgerRolledBack, LedgerTampered, PolicyError, PolicyRefused
 from sfumato.core.files import digest_of, write_whole
 from sfumato.core.gate import Gate
 from sfumato.core.identity import Actor, Pseudonyms, local_actor
@@ -115,6 +115,7 @@ class Project:
                 "was lost, restore it. To start anew, forgetting what it charged: sfumato init --new-ledger."
             )
         memory.unlink(missing_ok=True)
+        _consent_memory(root).unlink(missing_ok=True)
         root.mkdir(parents=True, exist_ok=True)
         import tomli_w
 
@@ -227,15 +228,31 @@ class Project:
         """The consent register; it makes keyed hashes of the subjects' names.
 
         Raises:
-            IntegrityError: it was edited, or is older than its anchor.
+            IntegrityError: it was edited, is older than its anchor, is gone, or is another one.
         """
-        folder = self.root / FOLDER
-        return Register(
-            folder / "consent.db",
+        folder, memory = self.root / FOLDER, _consent_memory(self.root)
+        path = folder / "consent.db"
+        if memory.exists() and not path.exists():
+            raise LedgerRolledBack(
+                f"the consent register {path} is gone, and with it every withdrawal: restore it. If it is "
+                "lost for good, ask everybody again before importing old files; to start an empty one, "
+                f"remove {memory}."
+            )
+        register = Register(
+            path,
             pseudonym=Pseudonyms.of(folder).subject,
             anchor=lambda identity: FileAnchor(_state() / "anchors" / f"consent-{identity}.heads"),
             actor=self.actor,
         )
+        if not memory.exists():
+            write_whole(memory, register.id)
+        elif memory.read_text().strip() != register.id:
+            register.close()
+            raise LedgerTampered(
+                f"{path} is another consent register than this folder had before, and may lack withdrawals: "
+                f"restore the one that was. If it was replaced on purpose, remove {memory}."
+            )
+        return register
 
     @property
     def tokens(self) -> Tokens:
@@ -286,6 +303,11 @@ def _state() -> Path:
 def _memory(root: Path) -> Path:
     """Return where it is remembered which ledger a folder has."""
     return _state() / "projects" / digest_of(str(root.resolve()))[:32]
+
+
+def _consent_memory(root: Path) -> Path:
+    """Return where it is remembered which consent register a folder has."""
+    return _memory(root).with_suffix(".consent")
 
 
 def _identity(where: str) -> str:
