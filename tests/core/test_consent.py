@@ -228,6 +228,17 @@ def test_a_withdrawal_that_would_not_count_is_not_taken() -> None:
         book.withdraw("Ann", "research", on=PAST)
 
 
+def test_a_clock_set_back_does_not_bring_a_token_back() -> None:
+    book = register(actor=Actor("token:1", "curator", expires=datetime.now(UTC) + timedelta(hours=1)))
+    book.give("Ann", "research")
+    later = (datetime.now(UTC) + timedelta(hours=2)).isoformat(timespec="microseconds")
+    with book.book.writing():
+        share = f"research/{PSEUDONYMS.subject('Bob')}"
+        book.book.append("given", share, None, {"at": later, "date": str(TODAY), "source": "", "by": {}})
+    with pytest.raises(PolicyRefused, match="the token ended"):
+        book.withdraw("Ann", "research")
+
+
 def test_a_clock_set_back_keeps_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
     book = register()
     book.give("Ann", "research")

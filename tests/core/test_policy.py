@@ -114,3 +114,9 @@ def test_a_dataset_section_reads_and_writes_back() -> None:
 def test_a_dataset_section_must_add_up(old: str, new: str, message: str) -> None:
     with pytest.raises(PolicyError, match=message):
         Policy.parse(DATASET.replace(old, new))
+
+
+def test_a_wrong_amount_is_shown_once() -> None:
+    with pytest.raises(PolicyError) as caught:
+        Policy.parse('[project]\nname = "x"\n[populations.p]\nunit = "person"\nepsilon = -1')
+    assert str(caught.value).count("got -1") == 1

@@ -267,6 +267,7 @@ class Register:
     def _append(self, rows: Iterable[tuple[str, str, date | None, str]], *, again: bool) -> list[Entry]:
         self._read()
         at = max(_now(), self._at())
+        self.actor.in_time(datetime.fromisoformat(at))
         today = datetime.fromisoformat(at).date()
         new = []
         for kind, share, on, source in rows:

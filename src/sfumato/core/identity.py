@@ -61,7 +61,7 @@ class Actor:
             PolicyRefused: names the right and who has it, or the limit.
         """
         require(self.role, right)
-        self._in_time(datetime.now(UTC))
+        self.in_time(datetime.now(UTC))
         self._within("actions", self.actions, right)
 
     def about(self, purpose: str) -> None:
@@ -78,12 +78,17 @@ class Actor:
         Raises:
             PolicyRefused: names the limit.
         """
-        self._in_time(at)
+        self.in_time(at)
         require(self.role, action)
         self._within("actions", self.actions, action)
         self.about(purpose)
 
-    def _in_time(self, at: datetime) -> None:
+    def in_time(self, at: datetime) -> None:
+        """Refuse a token that ended.
+
+        Raises:
+            PolicyRefused: names the end.
+        """
         if self.expires is not None and at >= self.expires:
             raise PolicyRefused(
                 f"the token ended at {self.expires.isoformat(timespec='seconds')}; an owner can make another",

@@ -383,7 +383,9 @@ def _explain(error: ValidationError, where: str) -> str:
         else:
             message = item["msg"].removeprefix("Value error, ")
             hidden = item["loc"][:1] == ("ledger",) or isinstance(item["input"], (dict, BaseModel))
-            shown = "" if hidden else f", got {item['input']!s:.80}"  # a ledger's URL may hold a password
+            shown = (
+                "" if hidden or ", got " in message else f", got {item['input']!s:.80}"
+            )  # a ledger's URL may hold a password
             lines.append(f"{path!r}: {message}{shown}" if path else message)
     return f"{where} does not hold a valid policy: " + "; ".join(lines)
 
