@@ -20,7 +20,7 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -33,6 +33,7 @@ from sfumato.core.files import canonical, sync_folder, write_whole
 from sfumato.data.lock import locked
 
 FORMAT = "sfumato-vault/1"
+_KEY = re.compile(r"[1-9][0-9]{0,8}\.key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,8 @@ class KeyFolder:
             data = json.loads(self._head.read_text(encoding="utf-8"))
             if data.pop("format") != FORMAT:
                 raise ValueError(f"its format is not {FORMAT}")
-            return Head(str(data["vault"]), int(data["generation"]), str(data["wrapping"]), data["record"])
+            record = dict(data["record"])
+            return Head(str(data["vault"]), int(data["generation"]), str(data["wrapping"]), record)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise IntegrityError(
                 f"{self._head} does not read ({error!r}): without it nothing opens. Restore its newest copy."
@@ -139,7 +141,10 @@ class KeyFolder:
         """From which generation to which a rotation runs, or was stopped."""
         try:
             data = json.loads(self._rotating.read_text(encoding="utf-8"))
-            return int(data["from"]), int(data["to"])
+            old, new = int(data["from"]), int(data["to"])
+            if new != old + 1:
+                raise ValueError(f"no rotation goes from generation {old} to {new}")
+            return old, new
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as error:
@@ -158,9 +163,8 @@ class KeyFolder:
         if counts not in rotating:
             raise IntegrityError(f"{self._rotating} speaks of generations {old} and {new}, {counts} counts")
         loser = self.generation(new if counts == old else old)
-        for path in [path for path in loser.rglob("*") if path.is_file()]:
-            shred(path)
-        shutil.rmtree(loser, ignore_errors=True)
+        if os.path.lexists(loser):
+            shred_tree(loser)
         self._rotating.unlink(missing_ok=True)
         sync_folder(self.root)
 
@@ -175,7 +179,7 @@ class KeyFolder:
         """Return the numbers of an owner's keys, oldest first."""
         folder = self._owner(generation, owner)
         with contextlib.suppress(FileNotFoundError):
-            return sorted(int(path.stem) for path in folder.iterdir() if path.suffix == ".key")
+            return sorted(int(path.stem) for path in folder.iterdir() if _KEY.fullmatch(path.name))
         return []
 
     def key(self, generation: int, owner: str, number: int) -> Path:
@@ -218,18 +222,15 @@ class KeyFolder:
         generations = self.generations()
         for owner in owners:
             for folder in [self._owner(generation, owner) for generation in generations]:
-                if not folder.is_dir():
-                    continue
-                for path in sorted(folder.iterdir()):
-                    shred(path)
-                folder.rmdir()
-                sync_folder(folder.parent)
+                if os.path.lexists(folder):
+                    shred_tree(folder)
+                    sync_folder(folder.parent)
 
     def tidy(self) -> None:
         """Finish what a killed process left: files aside, a rotation, erasures. Call with the lock held."""
         if self._aside.is_dir():
             for path in self._aside.iterdir():
-                shred(path)
+                shred_tree(path)
         self.end_rotation()
         self.destroy(*self.all_erased())
 
@@ -244,11 +245,27 @@ class KeyFolder:
         sync_folder(path.parent)
 
 
+def shred_tree(path: Path) -> None:
+    """Shred a file, or a folder and all in it. A link is removed; what it leads to is not touched."""
+    if path.is_symlink() or not path.is_dir():
+        shred(path)
+        return
+    for inner in sorted(path.iterdir()):
+        shred_tree(inner)
+    path.rmdir()
+
+
 def shred(path: Path) -> None:
-    """Overwrite a file in place, make that durable, and remove it.
+    """Overwrite a file in place, make that durable, and remove it; whatever else it is, only remove it.
 
     Where the file system writes elsewhere (copy on write, snapshots, flash), old bytes may stay behind.
     """
+    if path.is_symlink() or not path.is_file():  # somebody else's file may lie behind a link
+        path.unlink()
+        sync_folder(path.parent)
+        return
+    if not os.access(path, os.W_OK):
+        path.chmod(0o600)  # as some backups put files back
     with path.open("r+b") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)

@@ -90,9 +90,28 @@ class Keys:
                         f"the wrapping {head.wrapping!r} gave a master key of {len(master)} bytes, and "
                         f"{KEY_BYTES} are needed: it opened another record"
                     )
+                self._refuse_another_vaults(head, master)
                 self._master = head, master
             self._seen = stamp
         return self._master
+
+    def _refuse_another_vaults(self, head: Head, master: bytes) -> None:
+        """Refuse a master key that opens nothing here: who put it in place could read all that follows."""
+        try:
+            open_key(self.files, head, master, "pseudonym", 0)
+        except FileNotFoundError as error:
+            if self.files.generation(head.generation).is_dir():
+                raise IntegrityError(
+                    f"the key of pseudonyms is missing from {self.files.root}: restore the newest copy of "
+                    "the key folder"
+                ) from error  # without the folder a rotation has just gone on; who reads a key tries again
+        except IntegrityError as error:
+            if self.files.generation(head.generation).is_dir() and self.files.head() == head:
+                raise IntegrityError(
+                    f"the master key of {self.files.root / 'vault.json'} does not open the keys beside it: "
+                    "vault.json was exchanged, or the key of pseudonyms was changed. Restore the newest copy "
+                    "of the key folder."
+                ) from error
 
     def adopt(self, head: Head, master: bytes, access: Access) -> None:
         """Go on with the master key of a rotation that was just done."""
@@ -175,19 +194,20 @@ class Keys:
         return at
 
     def _stored(self, owner: str, number: int) -> bytes:
-        for attempt in (1, 2):
+        while True:
             head, master = self.unlock()
             try:
                 return open_key(self.files, head, master, owner, number)
-            except FileNotFoundError as error:
+            except (FileNotFoundError, IntegrityError) as error:
                 self.refuse_erased(owner)
-                if attempt == 2:
-                    raise IntegrityError(
-                        f"key {number} of {owner[:16]} is missing from {self.files.root}: restore the newest "
-                        "copy of the key folder"
-                    ) from error
-                self._seen = None  # a rotation may have moved it meanwhile
-        raise AssertionError
+                if self.files.head() != head:  # a rotation destroyed this one while it was being read
+                    continue
+                if isinstance(error, IntegrityError):
+                    raise
+                raise IntegrityError(
+                    f"key {number} of {owner[:16]} is missing from {self.files.root}: restore the newest "
+                    "copy of the key folder"
+                ) from error
 
 
 def subject_or_dataset(place: Place) -> str:
