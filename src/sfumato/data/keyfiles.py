@@ -9,6 +9,7 @@
       erased/<owner>     tombstones: the owner's keys are destroyed, or will be at the next open
       aside/             files being written
       lock
+    .sfumato/keys-erased/  the tombstones again, so that an older key folder put back brings nobody back
 
 An owner is a subject or a dataset, as a hash. A key file is never rewritten, only overwritten to destroy it:
 a rewritten file would leave the old bytes in free blocks. That is also why keys are no database rows.
@@ -33,6 +34,7 @@ from sfumato.core.files import canonical, sync_folder, write_whole
 from sfumato.data.lock import locked
 
 FORMAT = "sfumato-vault/1"
+_OWNER = re.compile("[0-9a-f]{64}")
 _KEY = re.compile(r"[1-9][0-9]{0,8}\.key")
 
 
@@ -63,6 +65,7 @@ class KeyFolder:
         self._head = root / "vault.json"
         self._rotating = root / "rotating.json"
         self._erased = root / "erased"
+        self._twins = root.with_name(f"{root.name}-erased")
         self._aside = root / "aside"
 
     def make(self) -> None:
@@ -202,20 +205,29 @@ class KeyFolder:
 
     def erased(self, owner: str) -> str | None:
         """Return when an owner was erased (UTC, ISO 8601); None if they were not."""
-        try:
-            return (self._erased / owner).read_text(encoding="utf-8").strip() or "at an unknown time"
-        except FileNotFoundError:
-            return None
+        for folder in (self._erased, self._twins):
+            with contextlib.suppress(FileNotFoundError):
+                return (folder / owner).read_text(encoding="utf-8").strip() or "at an unknown time"
+        return None
 
     def all_erased(self) -> list[str]:
         """Return every owner that has a tombstone."""
-        with contextlib.suppress(FileNotFoundError):
-            return sorted(path.name for path in self._erased.iterdir())
-        return []
+        return sorted(_tombstones(self._erased) | _tombstones(self._twins))
 
     def bury(self, owner: str, at: str) -> None:
         """Write a tombstone: from here on the erasure will be finished, by whoever opens the vault next."""
         self._write(self._erased / owner, f"{at}\n".encode())
+        self._repair_tombstones()
+
+    def _repair_tombstones(self) -> None:
+        """Put every tombstone in both of its places."""
+        here, twins = _tombstones(self._erased), _tombstones(self._twins)
+        for owner in twins - here:
+            self._write(self._erased / owner, (self._twins / owner).read_bytes())
+        if here - twins:
+            self._twins.mkdir(mode=0o700, exist_ok=True)
+        for owner in here - twins:  # not by way of `aside`: the key folder may be a disk of its own
+            write_whole(self._twins / owner, (self._erased / owner).read_bytes(), mode=0o600)
 
     def destroy(self, *owners: str) -> None:
         """Destroy the keys of owners in every generation that lies here."""
@@ -231,6 +243,7 @@ class KeyFolder:
         if self._aside.is_dir():
             for path in self._aside.iterdir():
                 shred_tree(path)
+        self._repair_tombstones()
         self.end_rotation()
         self.destroy(*self.all_erased())
 
@@ -243,6 +256,12 @@ class KeyFolder:
         write_whole(aside, data, mode=0o600)
         aside.replace(path)
         sync_folder(path.parent)
+
+
+def _tombstones(folder: Path) -> set[str]:
+    with contextlib.suppress(FileNotFoundError):
+        return {path.name for path in folder.iterdir() if _OWNER.fullmatch(path.name)}
+    return set()
 
 
 def shred_tree(path: Path) -> None:
