@@ -215,14 +215,14 @@ def _store_pictures(
     items, failures = [], []
     for one in pictures:
         try:
-            data = pixels_of(one, strip)
+            data, about = pixels_of(one, strip), one.record_bytes()
         except MediaError as error:
             failures.append((one.picture.path, str(error)))
             continue
         items.append(put(store, Place(dataset, label, PIXELS + one.name, one.subject), data))
         if one.record:
             place = Place(dataset, label, f"{RECORDS}{one.name}.json", one.subject)
-            items.append(put(store, place, one.record_bytes()))
+            items.append(put(store, place, about))
     if not items:
         raise BatchFailed(f"no picture could enter; the first: {failures[0][0]}: {failures[0][1]}", failures)
     return items, failures

@@ -38,8 +38,15 @@ class Entering:
     record: dict[str, Any]
 
     def record_bytes(self) -> bytes:
-        """Return the record as JSON."""
-        return json.dumps(self.record, sort_keys=True, allow_nan=False).encode()
+        """Return the record as JSON.
+
+        Raises:
+            MediaError: a number in it is not finite.
+        """
+        try:
+            return json.dumps(self.record, sort_keys=True, allow_nan=False).encode()
+        except ValueError:
+            raise MediaError("a number that is kept about it is not finite") from None
 
 
 def entering(

@@ -73,4 +73,4 @@ class Pseudonyms:
 
     def _mac(self, *parts: str) -> str:
         message = "".join(f"{len(part)}:{part}" for part in parts)  # so that no two splits read the same
-        return hmac.new(self._key, message.encode(), hashlib.sha256).hexdigest()
+        return hmac.new(self._key, message.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
