@@ -135,3 +135,16 @@ def test_a_number_beyond_all_numbers_keeps_out_its_picture_only(room) -> None:
     added = room.add("coco", path, unit="file", keep=("score",))
     assert [name for name, _ in added.failures] == ["q.png"]
     assert "not finite" in added.failures[0][1]
+
+
+def test_an_ending_that_names_no_format_is_not_kept(room) -> None:
+    path = coco(room.folder / "coco", {})
+    (path.parent / "p.png").rename(path.parent / "scan.ann-example")
+    path.write_text(path.read_text().replace("p.png", "scan.ann-example"))
+    room.add("coco", path, unit="file")
+    assert b"ann-example" not in room.stored()
+
+
+def test_one_name_spelled_in_two_ways_is_one_person(room) -> None:
+    path = room.write("names.csv", "who,x\nJos\u00e9,1\nJose\u0301,2\n")
+    assert room.add("names", path, unit="who", keep=("x",)).version.facts.subjects == 1

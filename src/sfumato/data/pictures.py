@@ -13,7 +13,7 @@ from sfumato.core.errors import MediaError
 from sfumato.core.files import digest_of, sha256_of
 from sfumato.data.generalise import generalised_fields
 from sfumato.data.pseudonym import Pseudonyms
-from sfumato.data.readers import Picture, PictureSource
+from sfumato.data.readers import PICTURES, Picture, PictureSource
 from sfumato.data.unit import UnitRule, refuse_without
 
 #: A picture file -> its pixels as a file of the same format without any metadata, and their width and height.
@@ -65,6 +65,7 @@ def entering(
             continue
         subject = names.of(scope, value)
         suffix = PurePosixPath(picture.path).suffix.lower()
+        suffix = suffix if suffix in PICTURES else ""  # scan.ann-example
         name = picture.path if "path" in kept else f"{subject}/{names.path(subject, picture.path)}{suffix}"
         result.append(Entering(picture, subject, name, _record(picture, rules, kept)))
     refuse_without(len(without), len(result) + len(without), without, rules.unit, "pictures")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import unicodedata
 from pathlib import Path
 
 from sfumato.core.entropy import SYSTEM
@@ -61,7 +62,8 @@ class Pseudonyms:
             scope: the people it is one of: the population, or the dataset where there is none.
             value: what identifies the person.
         """
-        return self._mac("subject", scope, value)[: 2 * BYTES]
+        # NFC: the same name typed on two systems is the same person.
+        return self._mac("subject", scope, unicodedata.normalize("NFC", value))[: 2 * BYTES]
 
     def fingerprint(self, digests: str) -> str:
         """Return a keyed hash, by which only this project can recognise data that it has seen."""
