@@ -126,6 +126,23 @@ def test_a_key_folder_put_back_over_a_tombstone_is_destroyed_again(clinic: Clini
     clinic.check_erased(clinic.project.root, found)
 
 
+def test_an_older_key_folder_in_place_of_the_new_one_brings_nobody_back(
+    clinic: Clinic, found: Search
+) -> None:
+    keys = clinic.project.root / ".sfumato" / "keys"
+    backup = clinic.project.root.parent / "backup"
+    shutil.copytree(keys, backup)
+    at = clinic.vault.erase(clinic.subject)
+    shutil.rmtree(keys)
+    shutil.copytree(backup, keys)
+    assert found(keys, clinic.wrapped[0])
+    clinic.check_erased(clinic.project.root, found)
+    vault = Vault.of(clinic.project.root)
+    with pytest.raises(Erased, match="New data about them is refused"):
+        vault.put(b"new", clinic.ada[0])
+    assert (vault.erase(clinic.subject), vault.status().erased) == (at, 1)
+
+
 def test_an_unknown_subject_is_no_success(clinic: Clinic) -> None:
     with pytest.raises(InvalidRequest, match="nothing here is about"):
         clinic.vault.erase(clinic.vault.pseudonym("Ada Lovelac"))

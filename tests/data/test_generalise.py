@@ -103,3 +103,9 @@ def test_a_bad_rule_says_what_a_rule_is(text) -> None:
 @pytest.mark.parametrize("text", ["month", "prefix 3", "grid 0.1"])
 def test_a_rule_reads_back(text) -> None:
     assert str(Rule.parse(text)) == text
+
+
+@pytest.mark.parametrize("value", [-0.04, "-0.04", -0.0, 0.0])
+def test_both_sides_of_zero_are_one_cell(value: object) -> None:
+    """A zero with a sign would tell on which side of it the value was."""
+    assert repr(generalise(value, Rule.parse("grid 0.1"))) == "0.0"

@@ -146,3 +146,24 @@ def test_a_log_that_does_not_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("hello\n")
     with pytest.raises(IntegrityError, match="line 1"):
         retain([], RULE, act=pytest.fail, log=tmp_path / "log", now=START)
+
+
+def test_two_runs_at_once_tear_no_line_of_the_log(tmp_path: Path) -> None:
+    """Each writes at what it saw as the end: without a lock one's lines lie over the other's."""
+    import threading
+
+    log, start = tmp_path / "log", threading.Barrier(4)
+    held = [item(version=str(number)) for number in range(15)]
+
+    def run() -> None:
+        start.wait()
+        retain(held, RULE, act=lambda entry: None, log=log, now=START + timedelta(days=40))
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [sum(line["what"] == what for line in lines) for what in ("run", "begin", "ended")] == [4, 60, 60]
+    assert all(line["what"] != "run" or index % 31 == 0 for index, line in enumerate(lines))

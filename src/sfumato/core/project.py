@@ -14,7 +14,7 @@ from sfumato.core.entropy import SYSTEM, Entropy
 from sfumato.core.errors import InvalidRequest, LedgerRolledBack, LedgerTampered, PolicyError, PolicyRefused
 from sfumato.core.files import digest_of, write_whole
 from sfumato.core.gate import Gate
-from sfumato.core.identity import Actor, Pseudonyms, local_actor
+from sfumato.core.identity import Actor, local_actor
 from sfumato.core.ledger import Ledger, is_id
 from sfumato.core.policy import FILE_NAME, LedgerSection, Policy
 from sfumato.core.raising import declare_roles
@@ -225,7 +225,7 @@ class Project:
 
     @cached_property
     def consent(self) -> Register:
-        """The consent register; it makes keyed hashes of the subjects' names.
+        """The consent register, by pseudonyms of `sfumato.data.people`; it needs no key.
 
         Raises:
             IntegrityError: it was edited, is older than its anchor, is gone, or is another one.
@@ -240,7 +240,6 @@ class Project:
             )
         register = Register(
             path,
-            pseudonym=Pseudonyms.of(folder).subject,
             anchor=lambda identity: FileAnchor(_state() / "anchors" / f"consent-{identity}.heads"),
             actor=self.actor,
         )

@@ -99,8 +99,8 @@ def minimise(fields: Sequence[str], rules: DatasetSection, dataset: str, *, pict
     """Decide what becomes of each field.
 
     Guarantee (heuristic):
-        What is not on the keep list does not enter; the unit's own value never does. What is kept can still
-        identify people, in columns and in pixels.
+        What is not on the keep list does not enter; the unit's own field never does. What is kept can still
+        identify people, in columns and in pixels; a kept `path` does where the unit is read from it.
 
     Raises:
         UnknownName: the keep list or the unit names a field that is not there.

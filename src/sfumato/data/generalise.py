@@ -52,7 +52,7 @@ def generalise(value: Any, rule: Rule) -> Any:
         low = int((number / rule.size).to_integral_value(ROUND_FLOOR)) * int(rule.size)
         return f"{low}-{low + int(rule.size) - 1}" if rule.size > 1 else str(low)
     steps = (number / rule.size).to_integral_value(ROUND_HALF_EVEN)
-    result = steps * rule.size
+    result = steps * rule.size + 0  # 0 and -0 are one cell, and a sign would tell which side of it
     return int(result) if rule.size == int(rule.size) and not isinstance(value, float) else float(result)
 
 

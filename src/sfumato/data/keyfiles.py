@@ -9,6 +9,7 @@
       erased/<owner>     tombstones: the owner's keys are destroyed, or will be at the next open
       aside/             files being written
       lock
+    .sfumato/keys-erased/  the tombstones again, so that an older key folder put back brings nobody back
 
 An owner is a subject or a dataset, as a hash. A key file is never rewritten, only overwritten to destroy it:
 a rewritten file would leave the old bytes in free blocks. That is also why keys are no database rows.
@@ -20,7 +21,7 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -30,9 +31,14 @@ from typing import Any
 from sfumato.core.entropy import SYSTEM
 from sfumato.core.errors import IntegrityError, VaultLocked
 from sfumato.core.files import canonical, sync_folder, write_whole
+from sfumato.core.identity import KEY_NAME
 from sfumato.data.lock import locked
 
 FORMAT = "sfumato-vault/1"
+#: Where the keys lie, in a project's .sfumato.
+KEYS = "keys"
+_OWNER = re.compile("[0-9a-f]{64}")
+_KEY = re.compile(r"[1-9][0-9]{0,8}\.key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,25 @@ def owner_of(kind: str, name: str) -> str:
     return hashlib.sha256(f"sfumato {kind}\x00{name}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def holds_vault(folder: Path) -> bool:
+    """Return whether a project's folder .sfumato holds a vault.
+
+    Raises:
+        IntegrityError: it holds what a vault left, and not the vault: nothing may take its place.
+    """
+    if (folder / KEYS / "vault.json").exists():
+        return True
+    # A vault that was being made, and is not yet, leaves the plain key where it is.
+    left = any((folder / KEYS).glob("g-*/??/*")) or any((folder / "vault").glob("??/*"))
+    taken = any((folder / KEYS).glob("g-*")) and not (folder / KEY_NAME).exists()
+    if left or taken:
+        raise IntegrityError(
+            f"{folder} has had a vault, and its {KEYS}/vault.json is gone: without it nothing opens. Restore "
+            "its newest copy."
+        )
+    return False
+
+
 class KeyFolder:
     """The key files of one vault."""
 
@@ -62,6 +87,7 @@ class KeyFolder:
         self._head = root / "vault.json"
         self._rotating = root / "rotating.json"
         self._erased = root / "erased"
+        self._twins = root.with_name(f"{root.name}-erased")
         self._aside = root / "aside"
 
     def make(self) -> None:
@@ -114,7 +140,8 @@ class KeyFolder:
             data = json.loads(self._head.read_text(encoding="utf-8"))
             if data.pop("format") != FORMAT:
                 raise ValueError(f"its format is not {FORMAT}")
-            return Head(str(data["vault"]), int(data["generation"]), str(data["wrapping"]), data["record"])
+            record = dict(data["record"])
+            return Head(str(data["vault"]), int(data["generation"]), str(data["wrapping"]), record)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise IntegrityError(
                 f"{self._head} does not read ({error!r}): without it nothing opens. Restore its newest copy."
@@ -139,7 +166,10 @@ class KeyFolder:
         """From which generation to which a rotation runs, or was stopped."""
         try:
             data = json.loads(self._rotating.read_text(encoding="utf-8"))
-            return int(data["from"]), int(data["to"])
+            old, new = int(data["from"]), int(data["to"])
+            if new != old + 1:
+                raise ValueError(f"no rotation goes from generation {old} to {new}")
+            return old, new
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as error:
@@ -158,9 +188,8 @@ class KeyFolder:
         if counts not in rotating:
             raise IntegrityError(f"{self._rotating} speaks of generations {old} and {new}, {counts} counts")
         loser = self.generation(new if counts == old else old)
-        for path in [path for path in loser.rglob("*") if path.is_file()]:
-            shred(path)
-        shutil.rmtree(loser, ignore_errors=True)
+        if os.path.lexists(loser):
+            shred_tree(loser)
         self._rotating.unlink(missing_ok=True)
         sync_folder(self.root)
 
@@ -175,7 +204,7 @@ class KeyFolder:
         """Return the numbers of an owner's keys, oldest first."""
         folder = self._owner(generation, owner)
         with contextlib.suppress(FileNotFoundError):
-            return sorted(int(path.stem) for path in folder.iterdir() if path.suffix == ".key")
+            return sorted(int(path.stem) for path in folder.iterdir() if _KEY.fullmatch(path.name))
         return []
 
     def key(self, generation: int, owner: str, number: int) -> Path:
@@ -198,38 +227,45 @@ class KeyFolder:
 
     def erased(self, owner: str) -> str | None:
         """Return when an owner was erased (UTC, ISO 8601); None if they were not."""
-        try:
-            return (self._erased / owner).read_text(encoding="utf-8").strip() or "at an unknown time"
-        except FileNotFoundError:
-            return None
+        for folder in (self._erased, self._twins):
+            with contextlib.suppress(FileNotFoundError):
+                return (folder / owner).read_text(encoding="utf-8").strip() or "at an unknown time"
+        return None
 
     def all_erased(self) -> list[str]:
         """Return every owner that has a tombstone."""
-        with contextlib.suppress(FileNotFoundError):
-            return sorted(path.name for path in self._erased.iterdir())
-        return []
+        return sorted(_tombstones(self._erased) | _tombstones(self._twins))
 
     def bury(self, owner: str, at: str) -> None:
         """Write a tombstone: from here on the erasure will be finished, by whoever opens the vault next."""
         self._write(self._erased / owner, f"{at}\n".encode())
+        self._repair_tombstones()
+
+    def _repair_tombstones(self) -> None:
+        """Put every tombstone in both of its places."""
+        here, twins = _tombstones(self._erased), _tombstones(self._twins)
+        for owner in twins - here:
+            self._write(self._erased / owner, (self._twins / owner).read_bytes())
+        if here - twins:
+            self._twins.mkdir(mode=0o700, exist_ok=True)
+        for owner in here - twins:  # not by way of `aside`: the key folder may be a disk of its own
+            write_whole(self._twins / owner, (self._erased / owner).read_bytes(), mode=0o600)
 
     def destroy(self, *owners: str) -> None:
         """Destroy the keys of owners in every generation that lies here."""
         generations = self.generations()
         for owner in owners:
             for folder in [self._owner(generation, owner) for generation in generations]:
-                if not folder.is_dir():
-                    continue
-                for path in sorted(folder.iterdir()):
-                    shred(path)
-                folder.rmdir()
-                sync_folder(folder.parent)
+                if os.path.lexists(folder):
+                    shred_tree(folder)
+                    sync_folder(folder.parent)
 
     def tidy(self) -> None:
         """Finish what a killed process left: files aside, a rotation, erasures. Call with the lock held."""
         if self._aside.is_dir():
             for path in self._aside.iterdir():
-                shred(path)
+                shred_tree(path)
+        self._repair_tombstones()
         self.end_rotation()
         self.destroy(*self.all_erased())
 
@@ -244,11 +280,33 @@ class KeyFolder:
         sync_folder(path.parent)
 
 
+def _tombstones(folder: Path) -> set[str]:
+    with contextlib.suppress(FileNotFoundError):
+        return {path.name for path in folder.iterdir() if _OWNER.fullmatch(path.name)}
+    return set()
+
+
+def shred_tree(path: Path) -> None:
+    """Shred a file, or a folder and all in it. A link is removed; what it leads to is not touched."""
+    if path.is_symlink() or not path.is_dir():
+        shred(path)
+        return
+    for inner in sorted(path.iterdir()):
+        shred_tree(inner)
+    path.rmdir()
+
+
 def shred(path: Path) -> None:
-    """Overwrite a file in place, make that durable, and remove it.
+    """Overwrite a file in place, make that durable, and remove it; whatever else it is, only remove it.
 
     Where the file system writes elsewhere (copy on write, snapshots, flash), old bytes may stay behind.
     """
+    if path.is_symlink() or not path.is_file():  # somebody else's file may lie behind a link
+        path.unlink()
+        sync_folder(path.parent)
+        return
+    if not os.access(path, os.W_OK):
+        path.chmod(0o600)  # as some backups put files back
     with path.open("r+b") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)

@@ -12,8 +12,8 @@ from sfumato.core.dataset_policy import DatasetSection
 from sfumato.core.errors import MediaError
 from sfumato.core.files import digest_of, sha256_of
 from sfumato.data.generalise import generalised_fields
-from sfumato.data.pseudonym import Pseudonyms
-from sfumato.data.readers import Picture, PictureSource
+from sfumato.data.people import People
+from sfumato.data.readers import PICTURES, Picture, PictureSource
 from sfumato.data.unit import UnitRule, refuse_without
 
 #: A picture file -> its pixels as a file of the same format without any metadata, and their width and height.
@@ -38,12 +38,19 @@ class Entering:
     record: dict[str, Any]
 
     def record_bytes(self) -> bytes:
-        """Return the record as JSON."""
-        return json.dumps(self.record, sort_keys=True, allow_nan=False).encode()
+        """Return the record as JSON.
+
+        Raises:
+            MediaError: a number in it is not finite.
+        """
+        try:
+            return json.dumps(self.record, sort_keys=True, allow_nan=False).encode()
+        except ValueError:
+            raise MediaError("a number that is kept about it is not finite") from None
 
 
 def entering(
-    source: PictureSource, rules: DatasetSection, kept: tuple[str, ...], scope: str, names: Pseudonyms
+    source: PictureSource, rules: DatasetSection, kept: tuple[str, ...], people: People
 ) -> list[Entering]:
     """Decide for every picture whose it is and what is kept about it; no pixel is read.
 
@@ -56,9 +63,10 @@ def entering(
         if value is None:
             without.append(picture.path)
             continue
-        subject = names.of(scope, value)
+        subject = people.subject(value, rules.population)
         suffix = PurePosixPath(picture.path).suffix.lower()
-        name = picture.path if "path" in kept else f"{subject}/{names.path(subject, picture.path)}{suffix}"
+        suffix = suffix if suffix in PICTURES else ""  # scan.ann-example
+        name = picture.path if "path" in kept else f"{subject}/{people.path(subject, picture.path)}{suffix}"
         result.append(Entering(picture, subject, name, _record(picture, rules, kept)))
     refuse_without(len(without), len(result) + len(without), without, rules.unit, "pictures")
     return result

@@ -12,6 +12,7 @@ from typing import Any
 
 from sfumato.core.errors import BatchFailed, IntegrityError, InvalidRequest, SfumatoError
 from sfumato.core.policy import Retention
+from sfumato.data.lock import locked
 
 #: Clocks that are set by the network step back by less than this.
 SLACK = timedelta(minutes=5)
@@ -103,6 +104,16 @@ def retain(
         BatchFailed: some could not be ended; the others are.
     """
     now = _aware(now if now is not None else datetime.now(UTC), "now")
+    if dry_run:
+        _refuse_an_earlier_clock(log, now)
+        return due(held, rule, now)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with locked(log.with_name(f"{log.name}.lock")):  # of two runs the later sees what the first has written
+        _refuse_an_earlier_clock(log, now)
+        return _end(due(held, rule, now), act, log, now)
+
+
+def _refuse_an_earlier_clock(log: Path, now: datetime) -> None:
     last = last_run(log)
     if last is not None and now < last - SLACK:
         raise InvalidRequest(
@@ -110,9 +121,10 @@ def retain(
             f"{last.isoformat(timespec='seconds')}: one of them is wrong. Set the clock; if the earlier run "
             f"was the wrong one, move {log} away, and check what it ended."
         )
-    entries = due(held, rule, now)
-    if dry_run:
-        return entries
+
+
+def _end(entries: tuple[Due, ...], act: Callable[[Due], None], log: Path, now: datetime) -> tuple[Due, ...]:
+    """End what is due, and write each to the log before and after."""
     _append(log, {"at": now.isoformat(), "what": "run", "due": len(entries)})
     done, failures = [], []
     for entry in entries:

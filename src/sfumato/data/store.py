@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Protocol
 
 from sfumato.core.errors import IntegrityError, InvalidRequest
 from sfumato.core.files import sha256_of, write_whole
+
+_NAME = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ class PlainStore:
         """Return stored bytes, checked against their name."""
         try:
             data = self._path(name).read_bytes()
-        except FileNotFoundError as error:
+        except (FileNotFoundError, IsADirectoryError) as error:
             raise IntegrityError(f"{place.path!r} of {place.dataset} is missing from the store") from error
         if hashlib.sha256(data).hexdigest() != name:
             raise IntegrityError(f"{place.path!r} of {place.dataset} was changed in the store")
@@ -90,16 +93,16 @@ class PlainStore:
     def check(self, name: str) -> None:
         """Check one stored item against its name."""
         path = self._path(name)
-        if not path.exists() or sha256_of(path) != name:
+        if not path.is_file() or sha256_of(path) != name:
             raise IntegrityError(f"the stored item {name[:16]} is missing or was changed")
 
     def names(self) -> Iterator[str]:
         """Iterate over the names of all that is stored."""
         for path in sorted(self.root.glob("??/*")):
-            if not path.name.startswith("."):
+            if _NAME.fullmatch(path.parent.name + path.name):  # nothing else was stored by this class
                 yield path.parent.name + path.name
 
     def _path(self, name: str) -> Path:
-        if len(name) != 64 or set(name) - set("0123456789abcdef"):
+        if not _NAME.fullmatch(name):
             raise InvalidRequest(f"a stored item is named by 64 hex digits, got {name[:80]!r}")
         return self.root / name[:2] / name[2:]

@@ -48,7 +48,9 @@ class Coco:
         if len(images) < len(data["images"]):
             raise InvalidRequest(f"{path}: two images have the same id")
         for one in data["annotations"]:
-            if one["image_id"] not in images or one.get("category_id") not in {None, *names}:
+            category = one.get("category_id")
+            known = category is None or (isinstance(category, (int, str)) and category in names)
+            if one["image_id"] not in images or not known:
                 raise InvalidRequest(
                     f"{path}: annotation {one.get('id')!r} names an image or category that is not there"
                 )
@@ -68,7 +70,7 @@ class Coco:
 
 def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
     except (OSError, ValueError, RecursionError) as error:
         raise InvalidRequest(f"{path} does not read as JSON ({type(error).__name__})") from error
     needed = {"images": ("id", "file_name"), "annotations": ("image_id",), "categories": ("id", "name")}
@@ -86,6 +88,10 @@ def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
             )
         result[part] = rows
     return result
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _annotation(one: Mapping[str, Any], names: Mapping[Any, str]) -> dict[str, Any]:

@@ -87,8 +87,32 @@ class CsvSource:
                 f"{self.path} does not read as CSV ({type(error).__name__}): a row has more or fewer fields "
                 f"than the header's {len(self.fields)}, or it is not UTF-8"
             ) from None
+        _refuse_torn(self.path, len(self.fields), len(table))
         typed = [table[name] if name in as_text else _typed(table[name]) for name in columns]
         return pa.table(dict(zip(columns, typed, strict=True)))
+
+
+def _refuse_torn(path: Path, width: int, count: int) -> None:
+    """Refuse a file with a stray quote: it would take whole rows, dropped columns and all, for one value.
+
+    Raises:
+        InvalidRequest: says which line; holds no value.
+    """
+    line = rows = 0
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            for row in reader:
+                if row and len(row) != width:
+                    raise csv.Error(f"it has {len(row)} fields, and the header has {width}")
+                rows, line = rows + bool(row), reader.line_num
+    except (OSError, csv.Error) as error:
+        raise InvalidRequest(
+            f"{path}: the row that begins at line {line + 1} does not read: {error}. Look for a quotation "
+            "mark that is not closed or not doubled: it would swallow the columns and rows after it."
+        ) from None
+    if rows != count + 1:
+        raise InvalidRequest(f"{path} can be read as {rows - 1} rows, or as {count}: quote its fields")
 
 
 def _typed(column: pa.ChunkedArray) -> pa.ChunkedArray:

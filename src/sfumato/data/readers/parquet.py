@@ -76,5 +76,17 @@ class ParquetSource:
                     f"the column {name!r} holds lists or records ({column.type}); flatten it, or take it off "
                     "the keep list"
                 )
-            result[name] = column.cast(pa.string()) if name in as_text else column
+            result[name] = _text(column, name) if name in as_text else column
         return pa.table(result)
+
+
+def _text(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    import pyarrow as pa
+
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowException:
+        # The library's message may quote a value.
+        raise InvalidRequest(
+            f"the column {name!r} ({column.type}) cannot be read as text, which its use needs"
+        ) from None

@@ -11,6 +11,7 @@ from typing import Any
 from sfumato.core.entropy import SYSTEM
 from sfumato.core.errors import IntegrityError, InvalidRequest, VaultLocked
 from sfumato.core.files import write_whole
+from sfumato.data.lock import locked
 from sfumato.data.sealing import KEY_BYTES, seal_bytes, unseal_bytes
 from sfumato.data.wrapping import Access
 
@@ -40,8 +41,7 @@ class KeyFile:
             )
         path = Path(named).expanduser().resolve()
         self._outside(path)
-        if not path.exists():
-            write_whole(path, SYSTEM.bytes(KEY_BYTES).hex() + "\n", mode=0o600)
+        _make(path)
         return {"path": str(path), "sealed": seal_bytes(_read(path), secret, context).hex()}
 
     def unwrap(self, record: Mapping[str, Any], context: bytes) -> bytes:
@@ -50,7 +50,8 @@ class KeyFile:
             named, sealed = str(record["path"]), bytes.fromhex(record["sealed"])
         except (KeyError, TypeError, ValueError) as error:
             raise IntegrityError(f"vault.json does not hold a key file record: {error}") from error
-        path = Path(self._path or named).expanduser()
+        path = Path(self._path or named).expanduser().resolve()
+        self._outside(path)
         key = _read(path)
         try:
             return unseal_bytes(key, sealed, context)
@@ -66,9 +67,19 @@ class KeyFile:
     def _outside(self, path: Path) -> None:
         if self._project is not None and path.is_relative_to(self._project.resolve()):
             raise InvalidRequest(
-                f"the key file {path} would lie inside the project, beside what it protects: a copy of the "
+                f"the key file {path} lies inside the project, beside what it protects: a copy of the "
                 "folder would be a copy of both. Name a place outside it."
             )
+
+
+def _make(path: Path) -> None:
+    """Make a key file, unless there is one: of two that make it at once, both use the first one's."""
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.with_name(f".{path.name}.lock")):
+        if not path.exists():
+            write_whole(path, SYSTEM.bytes(KEY_BYTES).hex() + "\n", mode=0o600)
 
 
 def _read(path: Path) -> bytes:

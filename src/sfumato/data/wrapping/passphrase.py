@@ -62,7 +62,8 @@ class Passphrase:
             salt, sealed = bytes.fromhex(record["salt"]), bytes.fromhex(record["sealed"])
         except (KeyError, TypeError, ValueError) as error:
             raise IntegrityError(f"vault.json does not hold a passphrase record: {error}") from error
-        if not all(low <= value <= high for low, value, high in zip(_LEAST, cost, _MOST, strict=True)):
+        bounded = all(low <= value <= high for low, value, high in zip(_LEAST, cost, _MOST, strict=True))
+        if not bounded or _memory(*cost) >= 1 << 31:
             raise IntegrityError(f"vault.json asks for scrypt with log2 N, r, p = {cost}: it was changed")
         key = _stretch(self._ask(), salt, *cost)
         try:
@@ -90,9 +91,14 @@ class Passphrase:
 
 def _stretch(passphrase: str, salt: bytes, log_n: int, r: int, p: int) -> bytes:
     # NFC: the same words typed on two systems are the same bytes.
-    words = unicodedata.normalize("NFC", passphrase).encode()
-    n = 1 << log_n
-    return hashlib.scrypt(words, salt=salt, n=n, r=r, p=p, maxmem=128 * r * (n + p + 2) + (1 << 20), dklen=32)
+    # Bytes that are no UTF-8 come from a variable as surrogates.
+    words = unicodedata.normalize("NFC", passphrase).encode("utf-8", "surrogatepass")
+    return hashlib.scrypt(words, salt=salt, n=1 << log_n, r=r, p=p, maxmem=_memory(log_n, r, p), dklen=32)
+
+
+def _memory(log_n: int, r: int, p: int) -> int:
+    """Return the bytes that scrypt may take, a little more than it does."""
+    return 128 * r * ((1 << log_n) + p + 2) + (1 << 20)
 
 
 def build(access: Access | None = None) -> Passphrase:
