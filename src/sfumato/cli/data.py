@@ -132,7 +132,7 @@ def versions_command(name: str, as_json: bool) -> None:
       sfumato data versions clinic
     """
     catalogue, _ = _opened(project_here())
-    found = catalogue.versions(name)
+    found = catalogue.versions(name, cuts=True)
     if as_json:
         emit({"versions": [_data(catalogue, version) for version in found]})
         return
@@ -268,18 +268,19 @@ def export_command(version: str, target: Path, as_json: bool, **options: Any) ->
     """
     from sfumato.core.gate import UNDECLARED
     from sfumato.data.export import Wish, export
+    from sfumato.data.use import use
 
     project = project_here()
-    catalogue, store = _opened(project)
-    found = catalogue.usable(version)
+    gate = project.gate()
+    used = use(project, version, options["purpose"] or UNDECLARED, "export", gate=gate)
+    found = used.version
     licence = options["licence"]
     wish = Wish(
         only=options["only"] or "",
         form=options["form"],
-        purpose=options["purpose"] or UNDECLARED,
         terms={"license": licence} if licence else {},
     )
-    receipt = export(project.gate(), store, found, target, wish)
+    receipt = export(gate, used, target, wish)
     if as_json:
         guarantee = receipt.body["guarantee"]
         emit({"version": found.hash, "folder": str(target), "guarantee": guarantee, "digest": receipt.digest})

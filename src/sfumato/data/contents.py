@@ -81,20 +81,41 @@ def without(
     Raises:
         InvalidRequest: nobody would be left.
     """
-    leaving = set(subjects)
-    stay = [item for item in version.items if item.subject not in leaving]
 
     def build(label: str) -> Sequence[Item]:
-        items = [
-            item if item.subject or not is_rows(item) else _cut(store, version, item, label, leaving)
-            for item in stay
-        ]
-        left = [item for item in items if item is not None]
+        left = staying(store, version, label, subjects)
         if not left:
             raise InvalidRequest(f"nobody would be left in {version.spec}: retire it instead")
         return left
 
     return derive(catalogue, version.dataset, [version], build, how=why)
+
+
+def staying(store: Store, version: Version, label: str, subjects: Collection[str]) -> list[Item]:
+    """Return what a version holds without some people; a table that shrinks is stored for the new label."""
+    leaving = set(subjects)
+    items = [
+        item if item.subject or not is_rows(item) else _cut(store, version, item, label, leaving)
+        for item in version.items
+        if item.subject not in leaving
+    ]
+    return [item for item in items if item is not None]
+
+
+def people(store: Store, version: Version) -> tuple[str, ...]:
+    """Return the pseudonyms of everybody that a version is about, sorted.
+
+    Raises:
+        IntegrityError: a table is missing from the store, or was changed.
+    """
+    from sfumato.data.tables import from_bytes
+
+    found = {item.subject for item in version.items}
+    for item in version.items:
+        if is_rows(item) and not item.subject:
+            column = from_bytes(store.get(item.name, item.home))[version.facts.unit]
+            found.update(column.unique().to_pylist())
+    return tuple(sorted(found - {""}))
 
 
 def _cut(store: Store, version: Version, item: Item, label: str, leaving: set[str]) -> Item | None:
