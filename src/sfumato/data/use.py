@@ -206,8 +206,8 @@ def _in_time(catalogue: Catalogue, gate: Gate, version: Version, spec: str) -> N
     end = over_since(gate.policy, catalogue, version)
     if end is not None and rules.clock(gate.ledger) >= end[0]:
         raise PolicyRefused(
-            f"the time of {spec} is over: {end[1]} days, since {end[0].date().isoformat()} (UTC). End it with "
-            "`sfumato data retain`. The rule: [retention] in sfumato.toml.",
+            f"the time of {spec} is over: {end[1]} days, since {end[0].date().isoformat()} (UTC). End it "
+            "with `sfumato data retain`. The rule: [retention] in sfumato.toml.",
             rule="retention",
         )
 
