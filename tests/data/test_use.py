@@ -75,8 +75,7 @@ class Clinic:
         add(self.catalogue, self.store, self.project.policy, Request(dataset="clinic", path=path))
 
     def register(self):
-        """The project's consent register, for pseudonyms."""
-        self.project.consent._pseudonym = None
+        """The project's consent register, which takes pseudonyms."""
         return self.project.consent
 
     def give(self, *names: str, purpose: str = "research") -> None:

@@ -18,15 +18,17 @@ from sfumato.core.errors import PolicyRefused
 from sfumato.core.event import NoEvent
 from sfumato.core.gate import Gate, Plan
 from sfumato.core.policy import Policy
-from sfumato.data.catalogue import CUT, OBJECTS, Catalogue
+from sfumato.data.catalogue import CUT, Catalogue
 from sfumato.data.contents import people
 from sfumato.data.lineage import ancestors, populations_of
-from sfumato.data.store import PlainStore, Store
+from sfumato.data.opening import open_data
+from sfumato.data.store import Store
 from sfumato.data.version import Version
 from sfumato.data.withdrawal import agreed
 
 if TYPE_CHECKING:
     from sfumato.core.project import Project
+    from sfumato.data.wrapping import Access
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +77,15 @@ class Use:
         return self.decision.facts(proven=proven) if self.decision is not None else {}
 
 
-def use(project: Project, spec: str, purpose: str, action: str, *, gate: Gate | None = None) -> Use:
+def use(
+    project: Project,
+    spec: str,
+    purpose: str,
+    action: str,
+    access: Access | None = None,
+    *,
+    gate: Gate | None = None,
+) -> Use:
     """Return a version for a purpose, or refuse.
 
     Guarantee (heuristic):
@@ -87,15 +97,15 @@ def use(project: Project, spec: str, purpose: str, action: str, *, gate: Gate | 
     Args:
         spec: "NAME" (the newest version that may be used), "NAME@LABEL" or "NAME@HASH".
         purpose, action: what for: both as the policy names them.
+        access: what may open the vault, where there is one.
         gate: whose; default: that of whoever runs this process.
 
     Raises:
         UnknownName: there is no such version.
         PolicyRefused: names the rule; the ledger records it.
     """
-    gate = gate or project.gate()
-    catalogue = Catalogue.of(project)
-    return use_in(catalogue, PlainStore(project.root / ".sfumato" / OBJECTS), gate, spec, purpose, action)
+    catalogue, store = open_data(project, access)
+    return use_in(catalogue, store, gate or project.gate(), spec, purpose, action)
 
 
 def use_in(catalogue: Catalogue, store: Store, gate: Gate, spec: str, purpose: str, action: str) -> Use:
