@@ -204,6 +204,7 @@ def test_copies_and_merges_lose_the_person_too(clinic) -> None:
         used = clinic.use("export", spec=version.spec)
         assert b"of-ann" not in clinic.release(used, version.dataset)
         assert used.populations == ("patients",)
+        assert used.datasets == (("clinic", whole.hash),)  # the policy does not name the others
 
 
 def test_a_cut_of_a_retired_version_is_retired(clinic) -> None:

@@ -39,7 +39,8 @@ class Use:
         version: what to read; where the purpose rests on consent, without those who do not agree.
         store: where to read it.
         purpose, action: what for; both go into the plan.
-        datasets: whose rules the gate will check again, each with the hash of the version.
+        datasets: whose rules the gate will check again, each with the hash of the version read, or of the
+            newest one that it was made from.
         populations: whose budgets a release with a privacy event charges, all of them.
         decision: what the consent register said, where the purpose rests on consent.
     """
@@ -127,9 +128,9 @@ def use_in(catalogue: Catalogue, store: Store, gate: Gate, spec: str, purpose: s
         _recorded(gate.policy, version, purpose, spec)
     except PolicyRefused as refusal:
         gate.refuse(asked, refusal)
-    names = _ruling(gate.policy, lineage)
+    ruling = _ruling(gate.policy, lineage)
     # What the policy says today counts as well as what it said when the data came in.
-    gate.check(replace(asked, datasets=tuple((name, version.hash) for name in names)))
+    gate.check(replace(asked, datasets=tuple(ruling.items())))
     decision = None
     if empty is not None:
         decision = gate.ask(purpose, people(store, version))
@@ -139,12 +140,14 @@ def use_in(catalogue: Catalogue, store: Store, gate: Gate, spec: str, purpose: s
                 version = agreed(catalogue, store, version, decision.withdrawn, purpose)
             except PolicyRefused as refusal:
                 gate.refuse(asked, refusal)
+    if version.dataset in ruling:
+        ruling[version.dataset] = version.hash
     return Use(
         version=version,
         store=store,
         purpose=purpose,
         action=action,
-        datasets=tuple((name, version.hash) for name in names),
+        datasets=tuple(ruling.items()),
         populations=populations_of(catalogue, version),
         decision=decision,
     )
@@ -216,8 +219,8 @@ def _in_time(catalogue: Catalogue, gate: Gate, version: Version, spec: str) -> N
     end = over_since(gate.policy, catalogue, version)
     if end is not None and rules.clock(gate.ledger) >= end[0]:
         raise PolicyRefused(
-            f"the time of {spec} is over: {end[1]} days, since {end[0].date().isoformat()} (UTC). End it "
-            "with `sfumato data retain`. The rule: [retention] in sfumato.toml.",
+            f"the time of {spec} is over: {end[1]} days, since {end[0].date().isoformat()} (UTC). Retire "
+            "it; if it may stay longer, its owner may set more days. The rule: [retention] in sfumato.toml.",
             rule="retention",
         )
 
@@ -236,10 +239,17 @@ def _recorded(policy: Policy | None, version: Version, purpose: str, spec: str) 
         )
 
 
-def _ruling(policy: Policy | None, lineage: tuple[Version, ...]) -> tuple[str, ...]:
-    """Return the datasets whose rules count: where data came in, and what the policy names on the way.
+def _ruling(policy: Policy | None, lineage: tuple[Version, ...]) -> dict[str, str]:
+    """Return the datasets whose rules count, with a version's hash: where data came in, and what is named.
 
     A copy that the policy does not name is held to the rules of all that it was made from.
     """
     named = policy.datasets if policy is not None else {}
-    return tuple(sorted({one.dataset for one in lineage if one.dataset in named or at_the_door(one)}))
+    found = {one.dataset: one for one in lineage[1:] if one.dataset in named or at_the_door(one)}
+    for one in lineage[1:]:
+        if one.dataset in found and one.created > found[one.dataset].created:
+            found[one.dataset] = one
+    own = lineage[0]
+    if own.dataset in found or own.dataset in named or at_the_door(own):
+        found[own.dataset] = own
+    return {name: found[name].hash for name in sorted(found)}
