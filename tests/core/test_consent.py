@@ -181,7 +181,7 @@ def test_only_owners_and_curators_record_consent(role: str | None) -> None:
 
 def test_evidence_from_beyond_the_register_is_none(project: Project) -> None:
     """A made-up row number would otherwise outlive every withdrawal."""
-    project.consent.give("Ann", "research")
+    named(project).give("Ann", "research")
     good = project.consent.require(["Ann"], "research")
     for seq in (good.seq + 1, 10**9, float("nan"), float("inf"), "9", True, 0, -1):
         with pytest.raises(PolicyRefused, match="not from this register"):

@@ -136,7 +136,7 @@ def versions_command(name: str, as_json: bool) -> None:
       sfumato data versions clinic
     """
     catalogue = _looked()
-    found = catalogue.versions(name)
+    found = catalogue.versions(name, cuts=True)
     if as_json:
         emit({"versions": [_data(catalogue, version) for version in found]})
         return
@@ -238,7 +238,32 @@ def verify_command(names: tuple[str, ...], as_json: bool) -> None:
         return
     click.echo(f"The data verifies: {result.versions} versions, {result.items} items, {result.bytes} bytes.")
     if result.loose:
-        note(f"{len(result.loose)} stored items belong to no version; an add that was stopped leaves such.")
+        note(
+            f"{len(result.loose)} stored items belong to no version; an add that was stopped leaves such. "
+            "Remove them: sfumato data sweep"
+        )
+
+
+@command.command("sweep")
+@json_option
+def sweep_command(as_json: bool) -> None:
+    """Remove what an add that was stopped left in the store.
+
+    Refused while a version is being added. Needs no passphrase.
+
+    \b
+    Example:
+      sfumato data sweep
+    """
+    from sfumato.data.sweep import sweep
+
+    project = project_here()
+    project.actor.require("curate")
+    removed = sweep(*_opened(project))
+    if as_json:
+        emit({"removed": list(removed)})
+        return
+    click.echo(f"Removed {len(removed)} stored items that belonged to no version.")
 
 
 @command.command("export")
@@ -276,18 +301,20 @@ def export_command(
     """
     from sfumato.core.gate import UNDECLARED
     from sfumato.data.export import Wish, export
+    from sfumato.data.use import use_in
 
     project = project_here()
     catalogue, store = _opened(project, passphrase_fd)
-    found = catalogue.usable(version)
+    gate = project.gate()
+    used = use_in(catalogue, store, gate, version, options["purpose"] or UNDECLARED, "export")
+    found = used.version
     licence = options["licence"]
     wish = Wish(
         only=options["only"] or "",
         form=options["form"],
-        purpose=options["purpose"] or UNDECLARED,
         terms={"license": licence} if licence else {},
     )
-    receipt = export(project.gate(), store, found, target, wish)
+    receipt = export(gate, used, target, wish)
     if as_json:
         guarantee = receipt.body["guarantee"]
         emit({"version": found.hash, "folder": str(target), "guarantee": guarantee, "digest": receipt.digest})

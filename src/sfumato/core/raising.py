@@ -50,7 +50,7 @@ def raise_alone(project: Project, population: str, *, reason: str) -> bool:
     wanted = _wanted(project, population)
     ledger = _book(project)
     try:
-        return ledger.open_population(population, **wanted, reason=reason)
+        return ledger.open_population(population, **wanted, blocks=_cut(project, population), reason=reason)
     finally:
         ledger.close()
 
@@ -118,7 +118,9 @@ def approve(
             "hash": proposal.hash,
             "by": {"role": actor.role, "key": actor.key},
         }
-        ledger.open_population(population, **wanted, reason=proposal.body["reason"], approval=approval)
+        cut = _cut(project, population)
+        reason = proposal.body["reason"]
+        ledger.open_population(population, **wanted, blocks=cut, reason=reason, approval=approval)
         return proposal
     finally:
         ledger.close()
@@ -180,6 +182,11 @@ def _wanted(project: Project, population: str) -> Budget:
         unit=section.unit,
         relation=section.relation,
     )
+
+
+def _cut(project: Project, population: str) -> str:
+    """Return how the policy cuts a population into blocks, which a raise cannot change."""
+    return project.policy.populations[population].blocks
 
 
 def _book(project: Project) -> Ledger:

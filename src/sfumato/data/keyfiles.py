@@ -30,7 +30,7 @@ from typing import Any
 
 from sfumato.core.entropy import SYSTEM
 from sfumato.core.errors import IntegrityError, VaultLocked
-from sfumato.core.files import canonical, sync_folder, write_whole
+from sfumato.core.files import canonical, shred, sync_folder, write_whole
 from sfumato.core.identity import KEY_NAME
 from sfumato.data.lock import locked
 
@@ -294,24 +294,3 @@ def shred_tree(path: Path) -> None:
     for inner in sorted(path.iterdir()):
         shred_tree(inner)
     path.rmdir()
-
-
-def shred(path: Path) -> None:
-    """Overwrite a file in place, make that durable, and remove it; whatever else it is, only remove it.
-
-    Where the file system writes elsewhere (copy on write, snapshots, flash), old bytes may stay behind.
-    """
-    if path.is_symlink() or not path.is_file():  # somebody else's file may lie behind a link
-        path.unlink()
-        sync_folder(path.parent)
-        return
-    if not os.access(path, os.W_OK):
-        path.chmod(0o600)  # as some backups put files back
-    with path.open("r+b") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        file.write(SYSTEM.bytes(size))
-        file.flush()
-        os.fsync(file.fileno())
-    path.unlink()
-    sync_folder(path.parent)
