@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
 
 import pytest
 
@@ -208,3 +211,140 @@ def test_urls_are_shown_without_passwords() -> None:
     assert without_passwords("bad postgresql://me:x@db and password='a b' host=c") == (
         "bad postgresql://me:***@db and password=*** host=c"
     )
+
+
+# What would lose a charge without anyone noticing
+
+
+def test_another_thread_opens_its_own_book(place: str) -> None:
+    """Two threads in one connection would share its transaction, and so its lock."""
+    ledger = opened(place)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(InvalidRequest, match="every thread"):
+        pool.submit(charge, ledger).result()
+    charge(ledger)
+    assert verify(ledger).releases == 1
+
+
+def test_a_book_is_written_once_at_a_time(place: str) -> None:
+    ledger = opened(place)
+    with ledger.book.writing(), pytest.raises(InvalidRequest, match="very object"):
+        charge(ledger)
+    charge(ledger)
+    assert verify(ledger).releases == 1
+
+
+def test_a_commit_that_rolled_back_is_no_charge(postgres) -> None:
+    """The server answers COMMIT of a failed transaction with ROLLBACK, and no error."""
+    ledger = opened(postgres.url())
+    head = ledger.head()
+    with pytest.raises(LedgerUnavailable, match="ROLLBACK"), ledger.book.writing():  # noqa: PT012
+        ledger.book.append("refusal", "", None, {})
+        with contextlib.suppress(psycopg.Error):
+            ledger.book._connection.execute("SELECT 1/0")  # type: ignore[attr-defined]
+    assert ledger.head() == head
+    charge(ledger)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE RULE swallow AS ON INSERT TO sfumato_entries DO INSTEAD NOTHING",
+        "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; "
+        "CREATE TRIGGER swallow BEFORE INSERT ON sfumato_entries FOR EACH ROW EXECUTE FUNCTION swallow()",
+    ],
+)
+def test_a_table_that_swallows_rows_is_found_by_the_charge_itself(postgres, statement: str) -> None:
+    url = postgres.url()
+    ledger = opened(url)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement.encode())
+    with pytest.raises(LedgerTampered, match="swallows"):
+        charge(ledger)
+
+
+def test_a_pooled_session_waits_for_the_disk_too(postgres) -> None:
+    """A pooler may give the next transaction a session that never heard SET."""
+    book = open_book(postgres.url(), create=True)
+    book._connection.execute("SET synchronous_commit = off")  # type: ignore[attr-defined]
+    with book.writing():
+        assert book._connection.execute("SHOW synchronous_commit").fetchone() == ("on",)  # type: ignore[attr-defined]
+    book.close()
+
+
+def test_two_clients_make_the_schema_at_once(postgres) -> None:
+    url = postgres.url()
+    with ThreadPoolExecutor(8) as pool:
+        names = list(pool.map(lambda _: Ledger(url, create=True).id, range(8)))
+    assert len(set(names)) == 1
+    assert Ledger(url).head().seq == 1
+
+
+# Where the server is, and what it may
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_of_another_encoding_holds_a_ledger(postgres, monkeypatch, encoding: str) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    name = f"coded_{encoding.lower()}"
+    with psycopg.connect(postgres.url(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0".encode())
+    url = re.sub(r"/postgres\?.*", f"/{name}", postgres.url())
+    ledger = opened(url)
+    charge(ledger)
+    ledger.note("refusal", "", {"rule": "Zürich"})
+    assert verify(ledger).releases == 1
+    ledger.close()
+
+
+def test_another_machine_is_spoken_to_by_tls(postgres) -> None:
+    url = postgres.url().replace("@127.0.0.1:", "@db.example:") + "&hostaddr=127.0.0.1"
+    with pytest.raises(InvalidRequest, match="sslmode=verify-full"):
+        open_book(url, create=True)
+    with pytest.raises(LedgerUnavailable, match="SSL"):
+        open_book(f"{url}&sslmode=require", create=True)
+    open_book(f"{url}&sslmode=disable", create=True).close()
+
+
+def test_a_role_without_rights_is_told_which(postgres) -> None:
+    url = postgres.url()
+    opened(url).close()
+    schema = url.rpartition("%3D")[2]
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE stranger LOGIN")
+        connection.execute(f"GRANT USAGE ON SCHEMA {schema} TO stranger".encode())
+        with pytest.raises(LedgerUnavailable, match="SELECT and INSERT"):
+            Ledger(postgres.url("stranger", schema))
+        connection.execute(f"GRANT SELECT ON {schema}.sfumato_entries TO stranger".encode())
+        ledger = Ledger(postgres.url("stranger", schema))
+        assert verify(ledger).rows == 3
+        with pytest.raises(LedgerUnavailable, match="SELECT and INSERT"):
+            charge(ledger)
+        ledger.close()
+        connection.execute("DROP OWNED BY stranger")
+        connection.execute("DROP ROLE stranger")
+
+
+def test_names_cannot_become_statements(postgres) -> None:
+    schema = "x\"'; DROP TABLE y; {}"
+    with psycopg.connect(postgres.url(), autocommit=True) as connection:
+        connection.execute(('CREATE SCHEMA "' + schema.replace('"', '""') + '"').encode())
+    path = quote('-csearch_path="' + schema.replace('"', '""').replace(" ", "\\ ") + '"')
+    ledger = Ledger(re.sub(r"options=.*", f"options={path}", postgres.url()), create=True)
+    name = "p'); DROP TABLE sfumato_entries; --%s ?"
+    ledger.open_population(name, epsilon=1, delta=0, unit="person")
+    ledger.open_share(name, name, kind="sum", epsilon=1, delta=0)
+    ledger.reserve({"x": name}, PureDP("0.1"), population=name, share=name)
+    assert verify(ledger).rows == 4
+    ledger.close()
+
+
+@pytest.mark.parametrize("password", ["pa#ss", "pa?ss", "pa/ss", "pa@ss"])
+def test_a_password_that_splits_the_url_is_refused_and_not_shown(password: str) -> None:
+    """libpq takes the first two as they are, and a part of them was shown and stored."""
+    with pytest.raises(InvalidRequest, match="%23") as caught:
+        public_url(f"postgresql://me:{password}@db/x")
+    assert "pa" not in str(caught.value).replace("password", "")
+    for spelled in ("PASSWORD", "pass%77ord", "sslPassword"):
+        assert (
+            public_url(f"postgresql://db/x?{spelled}=pass&options=-ca+b") == "postgresql://db/x?options=-ca+b"
+        )

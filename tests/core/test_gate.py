@@ -29,7 +29,7 @@ from sfumato.core.event import Gaussian, NoEvent, PureDP, Repeated
 from sfumato.core.gate import Plan
 from sfumato.core.ledger import Ledger
 from sfumato.core.move import move, with_url
-from sfumato.core.project import Project, gate_here
+from sfumato.core.project import Project, _memory, gate_here
 from sfumato.core.receipt import Output, Receipt
 from sfumato.core.verify import verify
 
@@ -243,6 +243,7 @@ def test_a_kept_receipt_guards_the_book_where_the_anchor_is_lost(project: Projec
     (project.root / ".sfumato" / "ledger.db").write_bytes(old)
     anchor = Project(project.root).anchor(str(project.root / ".sfumato" / "ledger.db"))
     anchor.path.unlink()
+    _memory(project.root).unlink()  # that there was an anchor would show it too
     with pytest.raises(LedgerRolledBack):
         Project(project.root).gate()
 
@@ -263,6 +264,7 @@ def test_a_torn_or_stray_file_among_the_receipts_stops_nobody(project: Project) 
     (project.root / ".sfumato" / "ledger.db").write_bytes(old)
     where = str(project.root / ".sfumato" / "ledger.db")
     Project(project.root).anchor(where).path.unlink()
+    _memory(project.root).unlink()
     with pytest.raises(LedgerRolledBack):
         Project(project.root).gate()
 

@@ -183,6 +183,17 @@ def test_a_budget_raised_by_hand_is_found(sound) -> None:
         verify(opened(sound, anchored=False))
 
 
+def test_a_row_of_another_kind_ends_no_reservation(sound) -> None:
+    """Else one such row would keep a release from being settled."""
+    ledger = opened(sound)
+    row = ledger.reserve({}, PureDP("0.01"), population="p", share="all")
+    with ledger.book.writing():
+        ledger.book.append("refusal", "", None, {"at": ledger.time()})
+        ledger.book.append("roles", "", row.seq, {"at": ledger.time()})
+    with pytest.raises(LedgerTampered, match="row 16"):
+        verify(ledger)
+
+
 def test_loosened_thresholds_are_found(sound) -> None:
     def loosen(data: dict) -> None:
         data["terms"]["thresholds"] = [str(10**30) for _ in data["terms"]["thresholds"]]

@@ -143,3 +143,10 @@ def test_what_is_no_proof_is_said(data: dict) -> None:
     for kind in (Proof, GrowthProof):
         with pytest.raises(InvalidRequest, match="not a whole proof"):
             kind.from_data(data)
+
+
+def test_nothing_verifies_against_a_root_that_is_none() -> None:
+    """A proof of the wrong length leads nowhere, and nowhere is no root."""
+    for bad in (Proof("l", 1, 1, "x", ()), Proof("l", 1, 9, "a" * 64, ())):
+        assert refused(bad, "")
+    assert refused(GrowthProof("l", 3, 3, ()), "x", "x")

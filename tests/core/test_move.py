@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sqlite3
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -27,6 +32,16 @@ from sfumato.core.policy import Policy
 from sfumato.core.project import Project
 from sfumato.core.verify import verify
 
+#: Moves the ledger of a project, and says when it begins.
+KILLED = """
+import sys
+from pathlib import Path
+from sfumato.core.move import move
+from sfumato.core.project import Project
+book = Project(Path(sys.argv[1])).book()
+print("ready", flush=True)
+move(book, sys.argv[2])
+"""
 POLICY = """\
 # kept as it is
 [project]
@@ -250,3 +265,82 @@ def test_a_second_machine_shares_the_book_and_its_budget(project: Project, postg
         release(Project(second))
     with pytest.raises(BudgetSpent):
         release(Project(second))
+
+
+def test_a_closed_book_stays_closed_though_its_trigger_is_gone(project: Project, postgres) -> None:
+    anchor = project.anchor(project.where)
+    done = move(project.book(), postgres.url())
+    connection = sqlite3.connect(project.where)
+    connection.execute("DROP TRIGGER closed")
+    connection.commit()
+    connection.close()
+    with pytest.raises(LedgerMoved, match=done.to.partition("?")[0]):
+        Ledger(project.where, anchor).reserve({}, PureDP("0.1"), population="residents", share="all")
+
+
+def test_a_place_left_without_rows_is_no_ledger(project: Project, postgres) -> None:
+    """What a move leaves that stopped half-way, or a removal of all rows: never a fresh budget."""
+    url = postgres.url()
+    open_book(url, create=True).close()
+    with pytest.raises(IntegrityError, match="no rows"):
+        Ledger(url, FileAnchor(project.root / "fresh.heads"))
+    assert open_book(url).last() is None
+
+
+def test_only_an_owner_moves_the_ledger(project: Project, postgres, monkeypatch, capsys) -> None:
+    policy = project.root / "sfumato.toml"
+    policy.write_text(f'{POLICY}[roles]\nowner = ["nobody-here"]\n')
+    monkeypatch.chdir(project.root)
+    with pytest.raises(SystemExit) as stop:
+        main(["ledger", "move", "--to", postgres.url()])
+    assert stop.value.code == 3
+    assert "'move'" in capsys.readouterr().err
+
+
+def test_a_move_killed_at_any_moment_leaves_one_ledger(project: Project, postgres, tmp_path: Path) -> None:
+    """SIGKILL, sooner or later; then the move is asked for again and a charge follows."""
+    for number in range(6):
+        root, url = tmp_path / f"m{number}", postgres.url()
+        root.mkdir()
+        Project.init(root / "p").close()
+        (root / "p" / "sfumato.toml").write_text(POLICY)
+        release(Project(root / "p"))
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(root / "p"), url], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.012 * number)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        with contextlib.suppress(LedgerMoved):
+            move(Project(root / "p").book(), url)
+        with pytest.raises(LedgerMoved):
+            release(Project(root / "p"))
+        (root / "p" / "sfumato.toml").write_text(f'{POLICY}[ledger]\nurl = "{url}"\n')
+        release(Project(root / "p"))
+        assert verify(Project(root / "p").book()).releases == 2
+
+
+def test_a_charge_that_races_a_move_is_in_the_new_book_or_refused(project: Project, postgres) -> None:
+    url, made, stop = postgres.url(), [], threading.Event()
+
+    def charging() -> None:
+        ledger = Ledger(project.where, project.anchor(project.where))
+        while not stop.is_set():
+            try:
+                row = ledger.reserve({}, PureDP("0.000001"), population="residents", share="all")
+            except LedgerMoved:
+                return
+            made.append(row.head)
+        ledger.close()
+
+    thread = threading.Thread(target=charging)
+    thread.start()
+    while len(made) < 3:
+        time.sleep(0.005)
+    move(project.book(), url)
+    thread.join(20)
+    stop.set()
+    Ledger(url).compare(made)

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sfumato.core.anchor import FileAnchor, Head
-from sfumato.core.errors import IntegrityError, LedgerRolledBack, LedgerTampered, LedgerUnavailable
+from sfumato.core.errors import (
+    IntegrityError,
+    InvalidRequest,
+    LedgerRolledBack,
+    LedgerTampered,
+    LedgerUnavailable,
+)
 from sfumato.core.event import PureDP
 from sfumato.core.ledger import Ledger
 from sfumato.core.policy import Policy
@@ -170,8 +180,6 @@ def test_the_policy_may_go_on_without_it(tmp_path: Path, witness: Running, caplo
     ],
 )
 def test_another_answer_than_a_head_is_no_answer(answer: bytes) -> None:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:
@@ -188,6 +196,60 @@ def test_another_answer_than_a_head_is_no_answer(answer: bytes) -> None:
         thread.join()
 
 
+@pytest.mark.parametrize("where", ["the headers", "the body"])
+def test_a_witness_that_drips_is_cut_off(where: str) -> None:
+    """Each byte comes in time, and the book is locked meanwhile."""
+    stop = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            client, _ = listening.accept()
+            with client, contextlib.suppress(OSError):
+                client.recv(65536)
+                client.sendall(b"HTTP/1.0 200 x\r\n" + (b"" if where == "the headers" else b"\r\n"))
+                while not stop.wait(0.05):
+                    client.sendall(b"x")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        anchor = RemoteAnchor(f"http://127.0.0.1:{listening.getsockname()[1]}", NAME, timeout=0.3)
+        start = time.perf_counter()
+        with pytest.raises(LedgerUnavailable):
+            anchor.newest()
+        assert time.perf_counter() - start < 5
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("head", [Head(6, HASH), Head(7, "b" * 64)])
+def test_a_witness_that_kept_something_else_has_not_kept_it(
+    witness: Running, monkeypatch, head: Head
+) -> None:
+    answer = {"ledger": NAME, "seq": head.seq, "hash": head.hash}
+    monkeypatch.setattr(RemoteAnchor, "_ask", lambda *_: (200, answer))
+    with pytest.raises(LedgerUnavailable, match="told row 7"):
+        witness.anchor().advance(Head(7, HASH))
+
+
+@pytest.mark.parametrize(
+    "url", ["http://witness.example", "http://127.0.0.1.example", "ftp://127.0.0.1", "x"]
+)
+def test_a_word_never_goes_to_another_machine_in_the_clear(url: str) -> None:
+    with pytest.raises(InvalidRequest, match="https"):
+        RemoteAnchor(url, NAME)
+
+
+def test_a_full_disk_leaves_no_half_line_in_the_memory(tmp_path: Path, monkeypatch) -> None:
+    memory, real = Memory(tmp_path / "heads"), os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda handle, data: real(handle, data[:20]))
+        with pytest.raises(OSError, match="space"):
+            memory.keep(NAME, Head(1, HASH))
+    assert memory.newest(NAME) is None
+    assert memory.keep(NAME, Head(2, HASH))
+    assert Memory(tmp_path / "heads").newest(NAME) == Head(2, HASH)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status"),
     [
@@ -198,6 +260,7 @@ def test_another_answer_than_a_head_is_no_answer(answer: bytes) -> None:
         ("POST", f"/v1/heads/{NAME}", "[]", 400),
         ("POST", f"/v1/heads/{NAME}", '{"seq": -1, "hash": "x"}', 400),
         ("POST", f"/v1/heads/{NAME}", f'{{"seq": 1, "hash": "{HASH}\\n"}}', 400),
+        ("POST", f"/v1/heads/{NAME}", f'{{"seq": true, "hash": "{HASH}"}}', 400),
         ("POST", f"/v1/heads/{NAME}", "x" * 5000, 400),
     ],
 )

@@ -327,6 +327,7 @@ def move_command(url: str, as_json: bool) -> None:
     from sfumato.core.policy import FILE_NAME
 
     project = project_here()
+    project.actor.require("move")  # the owner's alone
     done = move(project.book(), url)
     path = project.root / FILE_NAME
     edited = with_url(path.read_text(encoding="utf-8"), done.to)

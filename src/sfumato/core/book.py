@@ -16,7 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.core.anchor import Head
-from sfumato.core.errors import IntegrityError, LedgerMoved, LedgerTampered, LedgerUnavailable
+from sfumato.core.errors import (
+    IntegrityError,
+    InvalidRequest,
+    LedgerMoved,
+    LedgerTampered,
+    LedgerUnavailable,
+)
 from sfumato.core.files import canonical
 
 BUSY_SECONDS = 120.0
@@ -128,10 +134,15 @@ class Book(abc.ABC):
     def append(self, kind: str, share: str, ref: int | None, body: dict[str, Any]) -> Entry:
         """Chain one row to the last; call it inside `writing`."""
         last = self.last()
+        if last is not None:
+            self.check_open(last)
         seq, prev = (last.seq + 1, last.hash) if last else (1, ROOT_HASH)
         entry = Entry(seq, kind, share, ref, body, prev, row_hash(seq, kind, share, ref, body, prev))
         self.put(entry)
         return entry
+
+    def check_open(self, last: Entry) -> None:  # noqa: B027  a book that cannot be closed has nothing to do
+        """Refuse a new row where the newest one closed the book."""
 
     def last(self, share: str | None = None) -> Entry | None:
         """Return the newest row, of one share or of all."""
@@ -231,7 +242,14 @@ class SQLiteBook(Book):
         """Name what SQLite complains of: a lock or a full disk is no damage."""
         try:
             yield
+        except sqlite3.ProgrammingError as error:
+            raise InvalidRequest(
+                f"the ledger {self.path} was used wrongly: {error}. Open it anew in every thread."
+            ) from error
         except sqlite3.OperationalError as error:
+            # A table or column that is gone, or bytes that are no text: somebody changed the file.
+            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) == sqlite3.SQLITE_ERROR:
+                raise LedgerTampered(f"the ledger {self.path} was changed: {error}") from error
             raise LedgerUnavailable(
                 f"the ledger {self.path} cannot be used now: {error}. Another process may hold it, the disk "
                 "may be full, or it may not be yours to write. Nothing was charged; try again."
@@ -250,6 +268,9 @@ class SQLiteBook(Book):
     def writing(self) -> Iterator[None]:
         """Hold the one write lock; commit at the end, or roll back on an exception."""
         with self._named():
+            busy = self.connection.in_transaction
+            if busy:
+                raise InvalidRequest(f"the ledger {self.path} is being written by this very object")
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -274,14 +295,18 @@ class SQLiteBook(Book):
                     entry.hash,
                 ),
             )
-        except sqlite3.IntegrityError as error:
-            last = self.last()
-            if last is not None and last.kind == "moved":
-                raise LedgerMoved(
-                    f"the ledger {self.path} was moved to {last.body['to']} and is closed. Put this line "
-                    f'under [ledger] in sfumato.toml: url = "{last.body["to"]}"'
-                ) from error
+        except sqlite3.IntegrityError:
+            if (last := self.last()) is not None:
+                self.check_open(last)
             raise
+
+    def check_open(self, last: Entry) -> None:
+        """Refuse a new row after the move, though somebody took the trigger away that refuses it too."""
+        if last.kind == "moved":
+            raise LedgerMoved(
+                f"the ledger {self.path} was moved to {last.body['to']} and is closed. Put this line "
+                f'under [ledger] in sfumato.toml: url = "{last.body["to"]}"'
+            )
 
     def seal(self, entry: Entry) -> None:
         """Add the closing row, after which the file itself refuses every other; inside `writing`."""
@@ -299,13 +324,13 @@ def _entry(row: tuple[Any, ...]) -> Entry:
         data = json.loads(body)
         if not isinstance(data, dict):
             raise ValueError(body[:40])
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise LedgerTampered(f"row {seq} of the ledger does not read: {error}") from error
     entry = Entry(seq, kind, share, ref, data, prev, digest)
     # Every row is checked when it is read: an edited total must not admit a release before anyone verifies.
     try:
         sound = entry.computed_hash() == digest
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         sound = False
     if not sound:
         raise LedgerTampered(

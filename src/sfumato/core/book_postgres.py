@@ -6,10 +6,12 @@ One ledger per schema. Use a role that may only SELECT and INSERT; only the firs
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from sfumato.core.book import BUSY_SECONDS, COLUMNS, Book, Entry
 from sfumato.core.errors import (
@@ -31,6 +33,13 @@ LOCK = 0x5F0A70
 CONNECT_SECONDS = 10
 #: A writer that froze in the middle of a charge is rolled back after this long, so that others go on.
 FROZEN_SECONDS = 60
+#: Said again in every transaction: a pooler may hand out another session than the one it was said to.
+GUARDS = (
+    f"SET LOCAL synchronous_commit = on; SET LOCAL lock_timeout = '{BUSY_SECONDS:.0f}s'; "
+    f"SET LOCAL idle_in_transaction_session_timeout = '{FROZEN_SECONDS}s'"
+)
+#: Hosts that are this machine; a socket's folder begins with a slash or (abstract) an at sign.
+LOCAL = re.compile(r"|localhost|127(\.\d+){3}|::1|[/@].*")
 #: What the server must be set to for a committed row to survive its power cut, and the ledger to mean it.
 DURABLE = {"fsync": ("on",), "full_page_writes": ("on",), "synchronous_commit": ("on", "remote_apply")}
 
@@ -61,7 +70,8 @@ class PostgresBook(Book):
 
     Durability: `synchronous_commit=on` is set and read back, and a server that runs without `fsync` is
     refused. One writer at a time: an advisory lock of the transaction. A connection that was lost is opened
-    again by the next call, never in the middle of a transaction.
+    again by the next call, never in the middle of a transaction. The object belongs to the thread that made
+    it. Another machine is spoken to by TLS, unless the URL (or PGSSLMODE) says what else will do.
 
     Args:
         url: postgresql://user@host:port/database; the password is better kept in ~/.pgpass or PGPASSWORD.
@@ -73,7 +83,7 @@ class PostgresBook(Book):
 
     def __init__(self, url: str, *, create: bool) -> None:
         self.path = public_url(url)
-        self._url, self._writing = url, False
+        self._url, self._writing, self._thread = url, False, threading.get_ident()
         self._driver = _driver()
         self._connection = self._connect()
         try:
@@ -86,19 +96,30 @@ class PostgresBook(Book):
         connection: psycopg.Connection[tuple[Any, ...]]
         try:
             with self._failures():
-                connection = self._driver.connect(self._url, autocommit=True, connect_timeout=CONNECT_SECONDS)
+                connection = self._driver.connect(
+                    self._url, autocommit=True, connect_timeout=CONNECT_SECONDS, client_encoding="utf8"
+                )
         except IntegrityError as error:
             raise InvalidRequest(f"the ledger's URL does not read: {error}") from None
         try:
             with self._failures():
-                connection.execute("SET synchronous_commit = on")
-                connection.execute(f"SET lock_timeout = '{BUSY_SECONDS:.0f}s'")
-                connection.execute(f"SET idle_in_transaction_session_timeout = '{FROZEN_SECONDS}s'")
+                self._check_private(connection)
+                connection.execute(GUARDS.replace("SET LOCAL", "SET").encode())
                 self._check_durable(connection)
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _check_private(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+        named = "PGSSLMODE" in os.environ or any(key == "sslmode" for key, _ in _pairs(_split(self._url)))
+        if named or connection.pgconn.ssl_in_use or LOCAL.fullmatch(connection.info.host or ""):
+            return
+        raise InvalidRequest(
+            f"the server of {self.path} is another machine and speaks without TLS: whoever is on the way "
+            "could read the ledger and make up answers. Turn TLS on and put sslmode=verify-full in the URL; "
+            "sslmode=disable says that the network is trusted."
+        )
 
     def _check_durable(self, connection: psycopg.Connection[tuple[Any, ...]]) -> None:
         for name, allowed in DURABLE.items():
@@ -157,15 +178,23 @@ class PostgresBook(Book):
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
         """Hold the one write lock; commit durably at the end, or roll back on an exception."""
+        if self._writing:
+            raise InvalidRequest(f"the ledger {self.path} is being written by this very object")
         connection = self._live()
         # Read committed: each statement sees what was committed before it, so also before the lock was had.
         with self._failures():
-            connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
             self._writing = True
             try:
+                begin = f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {GUARDS}"
+                connection.execute(begin.encode())
                 connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", self._lock)
                 yield
-                connection.execute("COMMIT")
+                # COMMIT of a transaction in which something failed rolls back, and is no error to the server.
+                if (said := connection.execute("COMMIT").statusmessage) != "COMMIT":
+                    raise LedgerUnavailable(
+                        f"the ledger at {self.path} did not take the row (the server answered {said} to "
+                        "COMMIT). Nothing was charged and nothing is released; try again."
+                    )
             except BaseException:
                 with contextlib.suppress(self._driver.Error):  # the server rolls back what it lost
                     connection.execute("ROLLBACK")
@@ -177,9 +206,14 @@ class PostgresBook(Book):
         """Add one row as it stands; call it inside `writing`."""
         values = (entry.seq, entry.kind, entry.share, entry.ref)
         with self._failures():
-            self._live().execute(
+            done = self._live().execute(
                 f"INSERT INTO {self._table} ({COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s)",
                 (*values, canonical(entry.body).decode(), entry.prev, entry.hash),
+            )
+        if done.rowcount != 1:
+            raise LedgerTampered(
+                f"the table of {self.path} swallows new rows: a rule or trigger was added to it. Nothing may "
+                "be released; take it away and compare with a backup."
             )
 
     def _rows(self, columns: str, clause: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
@@ -188,6 +222,10 @@ class PostgresBook(Book):
             return self._live().execute(query, values).fetchall()
 
     def _live(self) -> psycopg.Connection[tuple[Any, ...]]:
+        if threading.get_ident() != self._thread:  # two threads would share one transaction and its lock
+            raise InvalidRequest(
+                f"the ledger {self.path} belongs to the thread that opened it. Open it anew in every thread."
+            )
         if self._connection.closed and not self._writing:
             self._connection = self._connect()
         return self._connection
@@ -201,6 +239,16 @@ class PostgresBook(Book):
             problem: Exception = LedgerUnavailable(
                 f"the ledger at {self.path} cannot be reached: {self._clean(error)}. Nothing is released; "
                 "what was charged stands. Try again when the server is back."
+            )
+        except self._driver.errors.InsufficientPrivilege as error:
+            problem = LedgerUnavailable(
+                f"the ledger at {self.path} is not this role's to use: {self._clean(error)}. It needs USAGE "
+                "on the schema and SELECT and INSERT on the table; the first opening CREATE too."
+            )
+        except self._driver.errors.ReadOnlySqlTransaction as error:
+            problem = LedgerUnavailable(
+                f"the server of {self.path} takes no rows: {self._clean(error)}. It may be a standby: name "
+                "the primary, or add target_session_attrs=read-write to the URL."
             )
         except self._driver.Error as error:
             problem = IntegrityError(f"the ledger at {self.path} refuses: {self._clean(error)}")
@@ -226,8 +274,8 @@ def public_url(url: str) -> str:
     """
     parts = _split(url)
     user, at, host = parts.netloc.rpartition("@")
-    query = [(key, value) for key, value in parse_qsl(parts.query) if key not in ("password", "sslpassword")]
-    shown = urlencode(query, quote_via=quote, safe="/,")
+    pieces = [piece for piece in parts.query.split("&") if not _secret(unquote(piece.partition("=")[0]))]
+    shown = "&".join(pieces)
     return f"{parts.scheme}://{user.partition(':')[0]}{at}{host}{parts.path}" + (f"?{shown}" if shown else "")
 
 
@@ -245,17 +293,30 @@ def has_password(url: str) -> bool:
 def _passwords(url: str) -> list[str]:
     parts = _split(url)
     spelled = parts.netloc.rpartition("@")[0].partition(":")[2]
-    found = [spelled, unquote(spelled), *(v for k, v in parse_qsl(parts.query) if k.endswith("password"))]
+    found = [spelled, unquote(spelled), *(value for key, value in _pairs(parts) if _secret(key))]
     return sorted({secret for secret in found if secret}, key=len, reverse=True)
 
 
+def _secret(key: str) -> bool:
+    return key.lower().endswith("password")
+
+
+def _pairs(parts: SplitResult) -> list[tuple[str, str]]:
+    return parse_qsl(parts.query, keep_blank_values=True)
+
+
 def _split(url: str) -> SplitResult:
+    # libpq lets a password hold characters at which others split a URL, and would then show a part of it.
     try:
-        return urlsplit(url)
+        parts = urlsplit(url)
+        if "#" in url or url.count("@") > parts.netloc.count("@") or parts.netloc.count("@") > 1:
+            raise ValueError
     except ValueError:
         raise InvalidRequest(
-            "the ledger's URL does not read; it looks like postgresql://user@host:5432/database"
+            "the ledger's URL does not read; it looks like postgresql://user@host:5432/database, and within "
+            "a name or password @ is written %40, # %23, / %2F and ? %3F"
         ) from None
+    return parts
 
 
 def _driver() -> Any:

@@ -84,6 +84,11 @@ class Ledger:
         self._known: dict[int, str] = {}
         first = self.book.get(1)
         if first is None:
+            if not (create or str(path) == ":memory:"):
+                raise LedgerTampered(
+                    f"the ledger {self.book.path} has no rows: they were removed, or a move into it stopped "
+                    "half-way. Restore it from a backup, or ask for the move again."
+                )
             with self.book.writing():
                 first = self.book.get(1) or self.book.append(
                     "genesis", "", None, {"at": _now(), "format": FORMAT, "ledger": secrets.token_hex(16)}

@@ -46,7 +46,7 @@ class Proof:
         Raises:
             IntegrityError: the row is not in the tree with that root.
         """
-        if computed(self) != root:
+        if not HASH.fullmatch(root) or computed(self) != root:
             raise IntegrityError(
                 f"row {self.seq} ({self.row[:16]}) is not shown to be in the ledger of {self.size} rows with "
                 f"root {root[:16]}: the proof was changed, or belongs to another row, size or ledger"
@@ -170,14 +170,12 @@ def computed(proof: Proof) -> str:
 
 def _grew(proof: GrowthProof, root_before: str, root: str) -> bool:
     """RFC 9162, section 2.1.4.2."""
-    if not 1 <= proof.before <= proof.size or not all(HASH.fullmatch(step) for step in proof.path):
+    if not 1 <= proof.before <= proof.size or not all(map(HASH.fullmatch, (*proof.path, root_before, root))):
         return False
     if proof.before == proof.size:
         return not proof.path and root_before == root
     path = [bytes.fromhex(step) for step in proof.path]
     if not proof.before & (proof.before - 1):
-        if not HASH.fullmatch(root_before):
-            return False
         path.insert(0, bytes.fromhex(root_before))
     if not path:
         return False

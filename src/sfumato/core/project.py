@@ -8,7 +8,7 @@ from pathlib import Path
 import platformdirs
 
 from sfumato.core.anchor import Anchor, FileAnchor
-from sfumato.core.book import SCHEMES, open_book, public_place
+from sfumato.core.book import SCHEMES, Entry, open_book, public_place
 from sfumato.core.consent import Register
 from sfumato.core.entropy import SYSTEM, Entropy
 from sfumato.core.errors import InvalidRequest, LedgerRolledBack, LedgerTampered, PolicyError, PolicyRefused
@@ -277,12 +277,13 @@ class Project:
         """Return what remembers the newest head of the book there: a file, and the policy's witness."""
         settings = self._settings
         if settings.anchor is None or settings.witness is not None:
-            identity = _identity(where)
+            first = _first(where)
+            identity = _name(first)
         if settings.anchor is not None:
             file = FileAnchor(self.root / settings.anchor)
         else:
-            _remember(_memory(self.root), identity, where)
             file = FileAnchor(_state() / "anchors" / f"{identity}.heads")
+            _remember(_memory(self.root), first, where, file)
         if settings.witness is None:
             return file
         from sfumato.core.remote_anchor import Anchors, RemoteAnchor
@@ -312,26 +313,42 @@ def _consent_memory(root: Path) -> Path:
 
 def _identity(where: str) -> str:
     """Return the ledger's own name, from its first row."""
+    return _name(_first(where))
+
+
+def _name(first: Entry) -> str:
+    return str(first.body["ledger"])
+
+
+def _first(where: str) -> Entry:
     book = open_book(where)
     try:
         first = book.get(1)
     finally:
         book.close()
-    name = str(first.body.get("ledger", "")) if first else ""
-    if not is_id(name):
+    if first is None or not is_id(str(first.body.get("ledger", ""))):
         raise LedgerTampered(f"the first row of {public_place(where)} does not open a ledger")
-    return name
+    return first
 
 
-def _remember(memory: Path, identity: str, where: str) -> None:
-    """Notice a ledger that was replaced by a new one, which would start with a fresh budget."""
+def _remember(memory: Path, first: Entry, where: str, anchor: FileAnchor) -> None:
+    """Notice a ledger that was replaced by a new one, with a fresh budget, and an anchor that was removed."""
+    identity, anchored = _name(first), anchor.newest() is not None
     if not memory.exists():
+        if not anchored:
+            anchor.advance(first.head)  # before the memory: from then on an anchor without a head is odd
         write_whole(memory, identity)
     elif (known := memory.read_text().strip()) != identity:
         raise LedgerTampered(
             f"{public_place(where)} is ledger {identity}, and this folder had ledger {known} before: a new "
             "book was put in place of the old one, and what was charged would be forgotten. Restore the old "
             f"book; if this folder was started anew on purpose, remove {memory}."
+        )
+    elif not anchored:
+        raise LedgerTampered(
+            f"the anchor {anchor.path} is gone or empty, and this folder's ledger had one: nobody can "
+            "say whether an older copy of the book was put in place. Restore it from a backup; or compare "
+            f"the newest row with the newest receipts and, if none is missing, remove {memory}."
         )
 
 

@@ -130,11 +130,21 @@ class Receipt:
         Raises:
             ReceiptInvalid: says what does not match.
         """
+        for output in self.outputs:
+            if type(output.sha256) is not str or type(output.bytes) is not int:
+                raise ReceiptInvalid(f"{where} does not name an output by its hash and size: {output!r:.100}")
         if self.body.get("guarantee", {}).get("type") not in GUARANTEES:
             raise ReceiptInvalid(f"{where} names no guarantee type ({', '.join(GUARANTEES)})")
         if not self.rows:
+            if self.body.get("ledger") is not None:
+                raise ReceiptInvalid(
+                    f"{where} names the ledger that recorded it and carries none of its rows: they were "
+                    "taken out"
+                )
             return self
         for row in self.rows:
+            if type(row.seq) is not int or not 0 < row.seq < 1 << 63:
+                raise ReceiptInvalid(f"{where} names a ledger row that no ledger has: {str(row.seq)[:40]}")
             if row.computed_hash() != row.hash:
                 raise ReceiptInvalid(f"{where} carries ledger row {row.seq}, whose hash does not match it")
         kinds = [row.kind for row in self.rows]

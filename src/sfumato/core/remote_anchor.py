@@ -6,21 +6,26 @@ that they cannot write has seen a newer head. The server is `python -m sfumato.c
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import logging
 import os
 import re
+import socket
+import threading
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 from sfumato.core.anchor import FileAnchor, Head
-from sfumato.core.errors import LedgerTampered, LedgerUnavailable
+from sfumato.core.errors import InvalidRequest, LedgerTampered, LedgerUnavailable
 
 TIMEOUT_SECONDS = 5.0
 #: Environment variable with the word that the witness asks of its clients.
 TOKEN = "SFUMATO_WITNESS_TOKEN"
 ANSWER_BYTES = 4096
+LOCAL = ("localhost", "127.0.0.1", "::1")
 _LOG = logging.getLogger("sfumato")
 
 
@@ -40,6 +45,9 @@ class RemoteAnchor:
     def __init__(
         self, url: str, ledger: str, *, required: bool = True, timeout: float = TIMEOUT_SECONDS
     ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "https" and (parts.scheme, parts.hostname in LOCAL) != ("http", True):
+            raise InvalidRequest(f"a witness is asked by https, or by http on this machine; got {url!r}")
         self.url, self.ledger, self.required, self.timeout = url, ledger, required, timeout
 
     def newest(self) -> Head | None:
@@ -66,7 +74,8 @@ class RemoteAnchor:
                     "copies of the book went on separately. Nothing is released; restore the copy that the "
                     "receipts belong to."
                 )
-            _head(data)
+            if _head(data) != head:
+                raise _NoAnswer(f"it was told row {head.seq}, and answers {str(data)[:100]}")
         except _NoAnswer as error:
             self._give_up(error)
 
@@ -80,9 +89,11 @@ class RemoteAnchor:
         connection = None
         try:
             connection = kind(parts.hostname or "", parts.port, timeout=self.timeout)
-            connection.request(method, path, json.dumps(body) if body else None, headers)
-            answer = connection.getresponse()
-            content = answer.read(ANSWER_BYTES)
+            connection.connect()
+            with _cut_after(connection.sock, 2 * self.timeout):
+                connection.request(method, path, json.dumps(body) if body else None, headers)
+                answer = connection.getresponse()
+                content = answer.read(ANSWER_BYTES)
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise _NoAnswer(f"{type(error).__name__}: {error}") from error
         finally:
@@ -125,6 +136,23 @@ class Anchors:
         """Remember a head in the file first, then with the witness."""
         self.file.advance(head)
         self.witness.advance(head)
+
+
+@contextlib.contextmanager
+def _cut_after(connection: socket.socket, seconds: float) -> Iterator[None]:
+    """Cut a connection after a time, however steadily it drips: the book is locked meanwhile."""
+
+    def cut() -> None:
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class _NoAnswer(Exception):

@@ -13,7 +13,7 @@ from sfumato.core.book import ROOT_HASH, Entry
 from sfumato.core.changes import check_change
 from sfumato.core.errors import InvalidRequest, LedgerTampered, PolicyRefused
 from sfumato.core.event import Event, NoEvent
-from sfumato.core.ledger import Ledger
+from sfumato.core.ledger import ENDS, Ledger
 from sfumato.core.raising import fault
 
 ROUNDING = Fraction(1, 10**7)
@@ -92,6 +92,8 @@ def _link(state: _Reading, entry: Entry) -> None:
         raise _bad(entry, f"its kind {entry.kind!r} is not known")
     if (entry.kind == "genesis") != (entry.seq == 1):
         raise _bad(entry, "a ledger is opened by its first row only")
+    if (entry.ref is not None) != (entry.kind in ENDS):
+        raise _bad(entry, "it ends a reservation exactly when it is a settlement or a void")
     at = entry.body.get("at", "")
     if at < state.at:
         raise _bad(entry, "its time lies before that of the row before")

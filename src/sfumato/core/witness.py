@@ -12,6 +12,7 @@ put a web server with TLS in front of it. With SFUMATO_WITNESS_TOKEN set it asks
 from __future__ import annotations
 
 import argparse
+import errno
 import hmac
 import json
 import os
@@ -68,9 +69,14 @@ class Memory:
             if head.seq in heads:
                 return heads[head.seq] == head.hash
             handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            line, size = f"{ledger} {head.seq} {head.hash}\n".encode(), os.fstat(handle).st_size
             try:
-                os.write(handle, f"{ledger} {head.seq} {head.hash}\n".encode())
+                if os.write(handle, line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
                 os.fsync(handle)
+            except OSError:
+                os.ftruncate(handle, size)  # a half line would swallow the next one
+                raise
             finally:
                 os.close(handle)
             heads[head.seq] = head.hash
@@ -102,6 +108,8 @@ class Handler(BaseHTTPRequestHandler):
             if not 0 < size <= REQUEST_BYTES:
                 raise ValueError(size)
             data = json.loads(self.rfile.read(size))
+            if type(data["seq"]) is not int:
+                raise ValueError(data["seq"])
             line = f"{ledger} {data['seq']:d} {data['hash']}".encode()
             if LINE.fullmatch(line) is None:
                 raise ValueError(line)
