@@ -64,7 +64,7 @@ def restrict(
     if any(not item.subject for item in version.items):
         raise InvalidRequest(
             f"{version.spec} has items about many people, which no block can be cut from: add it with partition = "
-            f'"subject" under [datasets.{version.dataset}]'
+            f'partition = "subject" under [datasets.{version.dataset}]'
         )
     where = blocks_of(catalogue, ledger, population)
     items = [item for item in version.items if where.get(item.subject) in wanted]
