@@ -131,6 +131,7 @@ def add(
     inherited = {name for one in older for name in populations_of(catalogue, one)}
     populations = tuple(sorted(({seen.rules.population} | inherited) - {""}))
     _refuse_a_second_budget(catalogue, print_, populations)
+    _refuse_without_blocks(policy, request, seen, populations)
     if seen.pictures and strip is None:
         raise InvalidRequest("pictures need `strip`, which takes their metadata off; give one")
     with catalogue.claim(request.dataset) as label:
@@ -185,6 +186,21 @@ def _refuse_a_second_budget(catalogue: Catalogue, print_: str, populations: tupl
                 f"these bytes are in the catalogue as {version.spec}, of the population {theirs}; asked: "
                 f"{', '.join(populations) or 'none'}. A copy stays theirs: use "
                 f"--population {version.facts.populations[0]}."
+            )
+
+
+def _refuse_without_blocks(
+    policy: Policy, request: Request, seen: Look, populations: tuple[str, ...]
+) -> None:
+    """Refuse a table stored whole where blocks go by enrolment: nobody could say who is in which."""
+    if isinstance(seen.content, list) or seen.rules.partition == "subject":
+        return
+    for name in populations:
+        if name in policy.populations and policy.populations[name].blocks.startswith("enrolment"):
+            raise PolicyRefused(
+                f"the population {name!r} has blocks by enrolment, so that each person's rows must be stored on "
+                f'their own: write partition = "subject" under [datasets.{request.dataset}].',
+                rule=f"datasets.{request.dataset}.partition",
             )
 
 

@@ -21,7 +21,8 @@ def blocks_of(catalogue: Catalogue, ledger: Ledger, population: str) -> dict[str
         pseudonym: never from anybody else, and it never changes.
 
     Raises:
-        InvalidRequest: the population has no blocks.
+        InvalidRequest: the population has no blocks, or blocks by enrolment and a version that was stored
+            whole, whose people would seem to be new later on.
         IntegrityError: a version that the ledger knows is missing.
     """
     rule, found = _rule(ledger, population), dict[str, str]()
@@ -30,6 +31,11 @@ def blocks_of(catalogue: Catalogue, ledger: Ledger, population: str) -> dict[str
             continue
         block = rule.at(row.body["at"]) if rule.period else ""
         for item in catalogue.by_hash(row.body["hash"]).items:
+            if not item.subject and rule.period:
+                raise InvalidRequest(
+                    f"{row.body['dataset']}@{row.body['label']} holds items about many people, so nobody can "
+                    f"say since when each of them is in {population!r}: its blocks cannot be viewed alone"
+                )
             if item.subject:
                 found.setdefault(item.subject, block or rule.of(item.subject))
     return found
@@ -63,7 +69,7 @@ def restrict(
         )
     if any(not item.subject for item in version.items):
         raise InvalidRequest(
-            f"{version.spec} has items about many people, which no block can be cut from: add it with partition = "
+            f"{version.spec} has items about many people, which no block can be cut from: add it with "
             f'partition = "subject" under [datasets.{version.dataset}]'
         )
     where = blocks_of(catalogue, ledger, population)
