@@ -198,8 +198,8 @@ def _refuse_without_blocks(
     for name in populations:
         if name in policy.populations and policy.populations[name].blocks.startswith("enrolment"):
             raise PolicyRefused(
-                f"the population {name!r} has blocks by enrolment, so that each person's rows must be stored on "
-                f'their own: write partition = "subject" under [datasets.{request.dataset}].',
+                f"the population {name!r} has blocks by enrolment, so that each person's rows must be stored "
+                f'on their own: write partition = "subject" under [datasets.{request.dataset}].',
                 rule=f"datasets.{request.dataset}.partition",
             )
 
