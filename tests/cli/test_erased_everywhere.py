@@ -31,10 +31,12 @@ unit = "patient"
 epsilon = 1
 [datasets.clinic]
 keep = ["age", "diagnosis"]
+purposes = ["research"]
 unit = "patient"
 population = "patients"
 [datasets.photos]
 keep = ["path"]
+purposes = ["research"]
 unit = "folder"
 population = "patients"
 """

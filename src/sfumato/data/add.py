@@ -131,7 +131,6 @@ def add(
     """
     seen = _look(policy, request, catalogue.people, hide_paths=store.by_person)
     print_, content = _digests(catalogue, request, seen)
-    _refuse_erased(store, request.dataset, seen)
     older = catalogue.versions(request.dataset)[-1:] if request.dataset in catalogue.names() else ()
     inherited = {name for one in older for name in populations_of(catalogue, one)}
     populations = tuple(sorted(({seen.rules.population} | inherited) - {""}))
@@ -143,6 +142,7 @@ def add(
     facts = _facts(seen, populations, (print_, content))
     if older and _same(older[0], facts, _paths(seen, cut)):
         return Added(older[0], seen, False)
+    _refuse_erased(store, request.dataset, seen)
     with catalogue.claim(request.dataset) as label:
         failures: list[tuple[str, str]] = []
         if isinstance(seen.content, list):
