@@ -120,7 +120,9 @@ class Clinic:
     def project(self) -> Project:
         return Project(self.root)
 
-    def release(self, event, *, mechanism="counts", share="research", purpose="planning", delta=0, end="settle"):
+    def release(
+        self, event, *, mechanism="counts", share="research", purpose="planning", delta=0, end="settle"
+    ):
         project = self.project()
         self.act("eva")
         plan = Plan(

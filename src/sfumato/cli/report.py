@@ -47,8 +47,10 @@ def command(
 ) -> None:
     """Write a page that answers for what was done; verify one.
 
-    It holds data, purposes, releases, budgets, refusals and erasures, and helps for three laws. The page is one file that loads nothing. Every figure on it names the row of the ledger, the version or the
-    consent that it follows from; --verify computes each again and ends with exit code 5 where one differs.
+    It holds data, purposes, releases, budgets, refusals, erasures, and helps for three laws. The page is one
+    file that loads nothing. Every figure on it names the row of the ledger, the version or the consent that
+    it follows from; --verify computes each again and ends with exit code 5 where one differs.
+
     With --json, what the page says is printed, with every release, and no file is written unless -o is given.
 
     \b
@@ -135,8 +137,8 @@ def _verify(project: Project, file: Path, passphrase_fd: int | None, as_json: bo
         )
         return
     click.echo(
-        f"{file} holds: {checked.claims} values, each computed again from {checked.rows} rows of the ledger and "
-        "what goes with them, and the page shows what they say."
+        f"{file} holds: {checked.claims} values, each computed again from {checked.rows} rows of the ledger "
+        "and what goes with them, and the page shows what they say."
     )
     if checked.unchecked:
         note(f"Not read again, since their tables could not be opened: {', '.join(checked.unchecked)}.")

@@ -78,11 +78,14 @@ def releases(sources: Sources, found: Sequence[Release], *, full: int | None = F
     shown = made if full is None else made[len(made) - min(full, len(made)) :]
     terms = {row.share: Share.from_data(row.body["terms"]) for row in sources.entries if row.kind == "share"}
     speak = purpose_speaker(sources)
-    by_type = {kind: sum(r.plan.get("guarantee") == kind for r in made) for kind in GUARANTEES}
+    by_type = {kind: [r for r in made if r.plan.get("guarantee") == kind] for kind in GUARANTEES}
     states = {name: sum(r.state == name for r in made) for name in ("released", "taken back", "unfinished")}
     return {
         "count": len(made),
-        "by_guarantee": by_type,
+        "by_guarantee": {
+            kind: {"count": len(group), "from": _span([row for r in group for row in r.rows])}
+            for kind, group in by_type.items()
+        },
         "by_state": states,
         "from": _span([row for release in made for row in release.rows]),
         "months": _months(made, speak),

@@ -1,7 +1,7 @@
 """What a report says, as plain data in which every record names its source.
 
-A record is a dict with the key `from`: the ledger rows, versions, consent rows, receipts or policy keys that it
-follows from. Whatever lies inside a record, and has no `from` of its own, follows from the same.
+A record is a dict with the key `from`: the ledger rows, versions, consent rows, receipts or policy keys that
+it follows from. Whatever lies inside a record, and has no `from` of its own, follows from the same.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from sfumato.core.files import canonical
 
 FORMAT = "sfumato-report/1"
 SOURCE = "from"
@@ -54,7 +56,7 @@ def _walk(value: Any, path: str, source: Mapping[str, Any]) -> Iterator[Claim]:
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """Return the first claim in which two reports differ, with its source; nothing where there is none."""
-    if old == new:
+    if canonical(old) == canonical(new):
         return ""
     theirs = {claim.path: claim for claim in claims(old)}
     ours = {claim.path: claim for claim in claims(new)}

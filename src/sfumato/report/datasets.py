@@ -129,7 +129,9 @@ def purposes(sources: Sources) -> list[dict[str, Any]]:
 
 def retention(sources: Sources) -> dict[str, Any]:
     """Return what the policy says on how long, what is due by it, and what was ended."""
-    rule, due, coming = sources.policy.retention, [], []
+    rule = sources.policy.retention
+    due: list[dict[str, Any]] = []
+    coming: list[dict[str, Any]] = []
     for one in sources.versions:
         days = rule.days_of(one.dataset)
         if days is None or not one.created or sources.retired(one):

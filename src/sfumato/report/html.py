@@ -9,7 +9,8 @@ from typing import Any
 
 #: What a page must not hold at all: control characters and halves of surrogate pairs.
 BROKEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-VOID = ("meta", "br", "hr", "path", "rect", "line", "circle")
+VOID = ("meta", "br")
+SHAPES = ("path", "rect", "line", "circle")
 
 
 class Html(str):
@@ -42,6 +43,8 @@ def el(tag: str, *children: Child, **attributes: object) -> Html:
         if value is not None
     )
     inner = join(children)
+    if tag in SHAPES:
+        return Html(f"<{tag}{shown}/>")
     return Html(f"<{tag}{shown}>" if tag in VOID and not inner else f"<{tag}{shown}>{inner}</{tag}>")
 
 

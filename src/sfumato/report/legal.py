@@ -43,7 +43,7 @@ LETTERS: Mapping[str, str] = {
 #: GDPR, article 9(1).
 SPECIAL = ("health", "genetic", "biometric")
 
-#: 45 CFR 164.514(b)(2)(i): letter, identifier, what a column of it may be called, the rule that may satisfy it.
+#: 45 CFR 164.514(b)(2)(i): letter, identifier, what a column of it may be called, rules that may satisfy it.
 IDENTIFIERS: tuple[tuple[str, str, str, str], ...] = (
     ("A", "Names", r"name|surname|forename|vorname|nachname|initials", ""),
     (
@@ -169,7 +169,7 @@ def california(sources: Sources) -> dict[str, Any]:
 
 
 def hipaa(sources: Sources, data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the 18 identifiers of 45 CFR 164.514(b)(2)(i), and what became of columns that sound like each."""
+    """Return the 18 identifiers of 45 CFR 164.514(b)(2)(i), and what became of columns named like them."""
     units = {unit["unit"] for unit in data["populations"]} | {
         one.unit for one in sources.policy.populations.values()
     }
@@ -202,7 +202,7 @@ def _identifier(
     fields = [
         {"dataset": dataset, "field": name, "what": state, "rule": rule}
         for dataset, name, state, rule in columns
-        if sounds_like(name, hint)
+        if sounds_like(name, hint) or (letter == "R" and state == "pseudonym")
     ]
     states = {field["what"] for field in fields}
     handled = next(

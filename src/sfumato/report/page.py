@@ -14,6 +14,9 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 #: The claims stand between these; the block is data, and no browser runs it.
 OPEN, CLOSE = '<script type="application/json" id="claims">', "</script>"
 
+#: The cells of a table's row, the record that they show, and its path among the claims.
+Line = tuple[Sequence[Any], Mapping[str, Any], str]
+
 GUARANTEES = (
     ("proven", "a mathematical guarantee: this much privacy loss, and no more, under stated assumptions"),
     ("tested", "an attack or check was run and its result written down; nothing follows for other attacks"),
@@ -119,7 +122,7 @@ def _card(name: str, value: object, record: Mapping[str, Any], path: str) -> Htm
 
 def _glance(data: Mapping[str, Any]) -> Html:
     releases, refused, erased = data["releases"], data["refusals"], data["erasures"]
-    waiting = len(data["retention"]["due"])
+    types, waiting = releases["by_guarantee"], len(data["retention"]["due"])
     overdue = el(
         "p",
         f"{waiting} version{'s are' if waiting != 1 else ' is'} past the time that the policy allows: see ",
@@ -132,9 +135,7 @@ def _glance(data: Mapping[str, Any]) -> Html:
         _card("Refusals", refused["count"], refused, "refusals.count"),
         _card("Erasures", erased["count"], erased, "erasures.count"),
         *(
-            _card(
-                f"Releases: {kind}", releases["by_guarantee"][kind], releases, f"releases.by_guarantee.{kind}"
-            )
+            _card(f"Releases: {kind}", types[kind]["count"], types[kind], f"releases.by_guarantee.{kind}")
             for kind, _ in GUARANTEES
         ),
         _card("Datasets", len(data["datasets"]), {"from": {"policy": "datasets"}}, "datasets"),
@@ -222,8 +223,8 @@ def _integrity(data: Mapping[str, Any]) -> Html:
         "Integrity of the ledger",
         el(
             "p",
-            "When this report was made, every row was read again: the chain of hashes, every charge against its "
-            "event, every total and every limit. All of it held.",
+            "When this report was made, every row was read again: the chain of hashes, every charge against "
+            "its event, every total and every limit. All of it held.",
         ),
         facts_list(
             ("Ledger", el("code", facts["ledger"])),
@@ -247,7 +248,7 @@ def facts_list(*pairs: tuple[str, Any]) -> Html:
 
 def _appendix(data: Mapping[str, Any]) -> Html:
     extent = data["extent"]
-    rows = [
+    rows: list[Line] = [
         (
             (
                 el("span", f"row {row['row']}", id=f"row-{row['row']}"),
@@ -294,7 +295,7 @@ def _appendix(data: Mapping[str, Any]) -> Html:
     )
 
 
-def _rows_table(rows: Sequence[tuple[Sequence[Any], Mapping[str, Any], str]]) -> Html:
+def _rows_table(rows: Sequence[Line]) -> Html:
     head = ("Row", "Kind", "When (UTC)", "About", "Hash")
     body = [
         el(

@@ -20,7 +20,7 @@ def article_30(report: Mapping[str, Any]) -> Html:
     rows = [
         (
             (
-                join([word(one["purpose"]), el("br"), said(one["description"])]),
+                join([word(one["purpose"]), el("br"), el("span", said(one["description"]), class_="soft")]),
                 said(one["basis"]),
                 listed([said(x) for x in one["subjects"]]),
                 listed([said(x) for x in one["categories"]]),
@@ -45,9 +45,9 @@ def article_30(report: Mapping[str, Any]) -> Html:
         "gdpr",
         "GDPR: record of processing activities",
         law(
-            "A start for the record that Article 30(1) asks of a controller; letters are those of its list. What "
-            "is marked “to be completed” this project does not know. Joint controllers, representatives and "
-            "measures outside this software are to be added."
+            "A start for the record that Article 30(1) asks of a controller; letters are those of its list. "
+            "What is marked “to be completed” this project does not know. Joint controllers, representatives "
+            "and measures outside this software are to be added."
         ),
         el("dl", people, class_="facts"),
         table(
@@ -89,9 +89,9 @@ def california(report: Mapping[str, Any]) -> Html:
         "ccpa",
         "CCPA: categories of personal information",
         law(
-            "Which categories of California Civil Code 1798.140(v)(1) the declared categories of data fall under. "
-            "Whether the law applies to you is for you to find out. Health data under HIPAA are largely outside it "
-            "(1798.145(c))."
+            "Which categories of California Civil Code 1798.140(v)(1) the declared categories of data fall "
+            "under. Whether the law applies to you is for you to find out. Health data under HIPAA are "
+            "largely outside it (1798.145(c))."
         ),
         table("Categories", ("Category", "Datasets"), rows),
         el("p", "Sold: ", facts["sold"], ". Shared for advertising: ", facts["shared"], "."),
@@ -121,9 +121,9 @@ def hipaa(report: Mapping[str, Any]) -> Html:
         "hipaa",
         "HIPAA: the identifiers of Safe Harbor",
         law(
-            "The 18 identifiers of 45 CFR 164.514(b)(2)(i), and what became of the fields whose names sound like "
-            "each. A name is only a hint: what a field or a picture holds was not looked at. All 18 must be gone, "
-            "and nothing else known that points at the person, before Safe Harbor is met."
+            "The 18 identifiers of 45 CFR 164.514(b)(2)(i), and what became of the fields whose names sound "
+            "like each. A name is only a hint: what a field or a picture holds was not looked at. All 18 "
+            "must be gone, and nothing else known that points at the person, before Safe Harbor is met."
         ),
         el("p", f"Shown because {facts['why']}."),
         table("Identifiers", ("Identifier", "Handled", "Fields that sound like it", "Note"), rows),

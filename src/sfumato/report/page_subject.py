@@ -45,9 +45,7 @@ def _short(report: Mapping[str, Any]) -> Html:
             "Give it to the person it is about, and to nobody else.",
             class_="alert",
         ),
-        law(
-            "A start for the answer that Article 15 asks for. Check it, and add what lies outside this project."
-        ),
+        law("A start for the answer that Article 15 asks for. Check it, and add what lies elsewhere."),
         el(
             "p",
             f"Data of this person are in {len(held)} of {len(facts['versions'])} dataset versions"
@@ -180,7 +178,8 @@ def _uses(report: Mapping[str, Any]) -> Html:
         table("Erasures of this person", ("When (UTC)", "What was done", "Receipt"), erased),
         el(
             "p",
-            "Releases whose plan names no dataset, such as redacted copies of loose files, cannot be told by person.",
+            "Releases whose plan names no dataset, such as redacted copies of loose files, cannot be told by "
+            "person.",
             class_="soft",
         ),
     )

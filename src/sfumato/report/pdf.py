@@ -19,8 +19,9 @@ def to_pdf(page: str) -> bytes:
         raise MissingExtra("a report as PDF", ["weasyprint"], "report") from error
     except OSError as error:  # its C libraries are loaded at import
         raise InvalidRequest(
-            f"a report as PDF needs the library Pango ({error!s:.120}). On Debian: apt-get install libpango-1.0-0 "
-            "libpangoft2-1.0-0; on macOS: brew install pango. Or print the HTML page from a browser."
+            f"a report as PDF needs the library Pango ({error!s:.120}). On Debian: apt-get install "
+            "libpango-1.0-0 libpangoft2-1.0-0; on macOS: brew install pango. Or print the page from "
+            "a browser."
         ) from error
 
     def refuse(url: str, *args: Any, **options: Any) -> Any:

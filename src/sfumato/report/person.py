@@ -54,6 +54,7 @@ def _population(project: Project, population: str) -> str:
         return population
     if len(declared) > 1:
         raise InvalidRequest(
-            f"the policy declares several populations ({', '.join(sorted(declared))}): name one with --population"
+            f"the policy declares several populations ({', '.join(sorted(declared))}): name one "
+            "with --population"
         )
     return next(iter(declared), "")

@@ -1,8 +1,8 @@
 """What a report is made from, fixed: so many rows of the ledger, such versions, that policy.
 
 An old report must still verify when the project has gone on. So a report says how far each book went when it
-was made, and whoever verifies it reads exactly as far. Books only grow, versions never change, and a copy of the
-policy is kept under its hash.
+was made, and whoever verifies it reads exactly as far. Books only grow, versions never change, and a copy of
+the policy is kept under its hash.
 """
 
 from __future__ import annotations
@@ -138,8 +138,9 @@ class Sources:
             if path.is_file() and sha256_of(path) == digest:
                 return Policy.parse(path.read_text(encoding="utf-8"))
         raise IntegrityError(
-            f"the policy with SHA-256 {digest[:16]}, by which the report was made, is neither {FILE_NAME} nor "
-            f"kept under {FOLDER}/{POLICIES}: restore it, or the report names another policy than it was made by"
+            f"the policy with SHA-256 {digest[:16]}, by which the report was made, is neither {FILE_NAME} "
+            f"nor kept under {FOLDER}/{POLICIES}: restore it, or the report names a policy that it was not "
+            "made by"
         )
 
     @cached_property

@@ -98,8 +98,8 @@ def _compare_rows(project: Project, data: Mapping[str, Any], extent: Extent) -> 
             last = entry.seq
             if entry.seq in named and named[entry.seq].get("hash") != entry.hash:
                 raise IntegrityError(
-                    f"row {entry.seq} of the ledger ({entry.kind}) is not the one that the report names: it was "
-                    f"changed in the ledger or in the report. On it rest: {_resting(data, entry.seq)}"
+                    f"row {entry.seq} of the ledger ({entry.kind}) is not the one that the report names: it "
+                    f"was changed in the ledger or in the report. On it rest: {_resting(data, entry.seq)}"
                 )
     except LedgerTampered as error:
         raise LedgerTampered(f"{error} On it rest, in the report: {_resting(data, last + 1)}") from error
@@ -107,8 +107,8 @@ def _compare_rows(project: Project, data: Mapping[str, Any], extent: Extent) -> 
         ledger.close()
     if last < extent.rows:
         raise IntegrityError(
-            f"the report was made from {extent.rows} rows, and the ledger ends at row {last}: rows were cut off, "
-            "or an older copy was put back"
+            f"the report was made from {extent.rows} rows, and the ledger ends at row {last}: rows were cut "
+            "off, or an older copy was put back"
         )
 
 
@@ -134,8 +134,9 @@ def _check_time(sources: Sources) -> None:
     before = str(rows[-1].body.get("at", ""))
     if at < before or (after is not None and at > str(after.body.get("at", ""))):
         raise IntegrityError(
-            f"extent.at says that the report was made {at[:40]}, and row {rows[-1].seq}, the newest it was made "
-            f"from, is of {before}" + (f", the next of {after.body.get('at')}" if after is not None else "")
+            f"extent.at says that the report was made {at[:40]}, and row {rows[-1].seq}, the newest it was "
+            f"made from, is of {before}"
+            + (f", the next of {after.body.get('at')}" if after is not None else "")
         )
 
 
