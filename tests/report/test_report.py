@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sfumato.core.errors import IntegrityError, InvalidRequest, UnknownName
+from sfumato.core.errors import IntegrityError
 from sfumato.core.event import Gaussian
 from sfumato.core.numbers import brief
 from sfumato.core.policy import Policy, PolicyError
@@ -21,7 +21,6 @@ from sfumato.core.project import Project
 from sfumato.report.claims import claims, difference
 from sfumato.report.collect import collect
 from sfumato.report.page import embed, render
-from sfumato.report.person import find
 from sfumato.report.sources import Sources
 from sfumato.report.verify import check, read
 
@@ -368,11 +367,11 @@ def test_an_answer_that_leaves_a_version_out_is_found(clinic, answer) -> None:
     assert clinic.run("report", "--verify", path.name) == 5
 
 
-def test_whose_people_has_to_be_said(clinic) -> None:
-    with pytest.raises(InvalidRequest, match="patients, staff"):
-        find(clinic.project(), "007")
-    with pytest.raises(UnknownName):
-        find(clinic.project(), "007", "patient")
+def test_whose_people_has_to_be_said(clinic, capsys) -> None:
+    assert clinic.run("report", "--subject", "007") == 2
+    assert "patients, staff" in capsys.readouterr().err
+    assert clinic.run("report", "--subject", "007", "--population", "patient") == 2
+    assert clinic.run("report", "--population", "patients") == 2
 
 
 # Around it

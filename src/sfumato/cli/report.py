@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sfumato.cli.access import access_from, passphrase_option, population_from, population_option
 from sfumato.cli.output import emit, json_option, note, project_here
-from sfumato.cli.vault import passphrase_option
 from sfumato.core.errors import InvalidRequest
 from sfumato.core.files import write_whole
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     metavar="ID",
     help="Answer one person instead (GDPR Art. 15); - reads the id from standard input.",
 )
-@click.option("--population", metavar="P", default="", help="Whose people the subject is one of.")
+@population_option
 @click.option(
     "--verify",
     "file",
@@ -40,7 +40,7 @@ def command(
     output: Path | None,
     pdf: bool,
     subject: str | None,
-    population: str,
+    population: str | None,
     file: Path | None,
     passphrase_fd: int | None,
     as_json: bool,
@@ -68,7 +68,7 @@ def command(
             raise InvalidRequest("--verify checks a file and writes none: leave the other options out")
         _verify(project, file, passphrase_fd, as_json)
         return
-    if population and subject is None:
+    if population is not None and subject is None:
         raise InvalidRequest("--population says whose people the --subject is one of: name a subject too")
     _write(project, output, pdf, subject, population, passphrase_fd, as_json)
 
@@ -78,11 +78,10 @@ def _write(
     output: Path | None,
     pdf: bool,
     id: str | None,
-    population: str,
+    population: str | None,
     passphrase_fd: int | None,
     as_json: bool,
 ) -> None:
-    from sfumato.cli.vault import _access
     from sfumato.report.collect import collect
     from sfumato.report.page import render
     from sfumato.report.person import find
@@ -92,7 +91,7 @@ def _write(
     if id is not None:
         project.actor.require("consent")  # who may record what a person says may also answer them
         id = sys.stdin.readline().rstrip("\r\n") if id == "-" else id
-        person = find(project, id, population, _access(passphrase_fd, ()))
+        person = find(project, id, population_from(project.policy, population), access_from(passphrase_fd))
     sources = Sources.now(project)
     try:
         data = collect(sources, subject=person)
@@ -121,11 +120,10 @@ def _write(
 
 
 def _verify(project: Project, file: Path, passphrase_fd: int | None, as_json: bool) -> None:
-    from sfumato.cli.vault import _access
     from sfumato.report.person import store_of
     from sfumato.report.verify import check
 
-    checked = check(project, file, store=store_of(project, _access(passphrase_fd, ())))
+    checked = check(project, file, store=store_of(project, access_from(passphrase_fd)))
     if as_json:
         emit(
             {

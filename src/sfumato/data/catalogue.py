@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
 import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sfumato.core.errors import IntegrityError, InvalidRequest, PolicyRefused, UnknownName
 from sfumato.core.files import write_whole
-from sfumato.data.pseudonym import Pseudonyms
+from sfumato.data.lock import held, locked, take
+from sfumato.data.people import People, people_beside, people_of
 from sfumato.data.version import Facts, Item, Version
 
 if TYPE_CHECKING:
@@ -23,10 +24,14 @@ if TYPE_CHECKING:
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 FOLDER = "catalogue"
 OBJECTS = "objects"
+LOCK = "lock"
 
 
 class Catalogue:
     """The versions of a project's datasets, under one folder.
+
+    A version's hash covers keyed pseudonyms and a keyed hash of its source: whoever lacks the project's
+    pseudonym key cannot test a guess at its contents by it, where the store is a vault.
 
     Safe under concurrent adds: a label is claimed by creating a file that must not exist, and a version
     appears whole. A crash leaves at most an unused label.
@@ -38,20 +43,20 @@ class Catalogue:
     ...     version = catalogue.write(Version("clinic", label, (), facts))
     >>> catalogue.find("clinic@1").hash == version.hash
     True
+
+    Args:
+        root: the folder of the versions.
+        people: who names people; None: by the key beside the folder.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, people: People | None = None) -> None:
         self.root = root
+        self.people = people or people_beside(root.parent)
 
     @classmethod
     def of(cls, project: Project) -> Catalogue:
-        """Return a project's catalogue."""
-        return cls(project.root / ".sfumato" / FOLDER)
-
-    @cached_property
-    def pseudonyms(self) -> Pseudonyms:
-        """The project's pseudonyms; their key lies beside the versions."""
-        return Pseudonyms.open(self.root / "key")
+        """Return a project's catalogue to look at; `sfumato.data.opening` opens it with the store."""
+        return cls(project.root / ".sfumato" / FOLDER, people_of(project))
 
     def names(self) -> tuple[str, ...]:
         """Return the datasets that have a version, sorted."""
@@ -131,6 +136,23 @@ class Catalogue:
         """Return a context that holds a label nobody else will get."""
         return Claim(self.root / _checked(dataset))
 
+    @contextlib.contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Hold off everybody who would add or derive a version.
+
+        Raises:
+            InvalidRequest: somebody is at it.
+        """
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with locked(self.root / LOCK):
+            for path in sorted(self.root.glob("*/*.claim")):
+                if held(path):
+                    raise InvalidRequest(
+                        f"a version of {path.parent.name} is being added now: wait until it is there"
+                    )
+                path.unlink(missing_ok=True)  # whoever claimed it was killed
+            yield
+
     def write(self, version: Version) -> Version:
         """Write a version for good.
 
@@ -202,25 +224,33 @@ class Claim:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._path: Path | None = None
+        self._handle = -1
 
     def __enter__(self) -> str:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with locked(self._folder.parent / LOCK):
+            return self._take()
+
+    def _take(self) -> str:
         label = 1 + max((int(p.stem) for p in self._folder.iterdir() if p.stem.isdecimal()), default=0)
         while True:
             path = self._folder / f"{label}.claim"
             try:
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+                handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
             except FileExistsError:
                 label += 1
                 continue
             if not (self._folder / f"{label}.json").exists():
-                self._path = path
+                take(handle)  # as long as it is held, somebody is at work
+                self._path, self._handle = path, handle
                 return str(label)
+            os.close(handle)
             path.unlink()  # the version was written, and its claim freed, between the look and the claim
             label += 1
 
     def __exit__(self, *error: object) -> None:
         if self._path is not None:
+            os.close(self._handle)
             self._path.unlink(missing_ok=True)
         if error[0] is not None and not any(self._folder.iterdir()):
             self._folder.rmdir()

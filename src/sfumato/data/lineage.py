@@ -137,4 +137,5 @@ def _facts(parents: Sequence[Version], items: Sequence[Item], how: str, made_by:
         tested=first.tested if whole else {},
         made_by=made_by,
         fingerprint=first.fingerprint if whole else "",
+        content=first.content if whole else "",
     )

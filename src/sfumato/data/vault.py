@@ -13,8 +13,9 @@ from sfumato.core.entropy import SYSTEM
 from sfumato.core.errors import IntegrityError, InvalidRequest
 from sfumato.core.files import canonical, sync_folder
 from sfumato.core.project import FOLDER
-from sfumato.data.keyfiles import owner_of
+from sfumato.data.keyfiles import KEYS, holds_vault, owner_of
 from sfumato.data.keys import Keys, checked_pseudonym, subject_or_dataset
+from sfumato.data.people import People, forget_plain_key, plain_key
 from sfumato.data.sealing import read_header, seal, unseal
 from sfumato.data.store import Place, PlainStore
 from sfumato.data.wrapping import Access
@@ -63,9 +64,12 @@ class Vault:
         keys: the keys that open them.
     """
 
+    by_person = True
+
     def __init__(self, root: Path, keys: Keys) -> None:
         self.root, self.keys = root, keys
         self._files = PlainStore(root)
+        self._people = People(keys.pseudonym_key)
 
     @classmethod
     def init(cls, project: Path, wrapping: str = "passphrase", access: Access | None = None) -> Vault:
@@ -76,7 +80,11 @@ class Vault:
             VaultLocked: the wrapping's key is not to be had.
         """
         access = _inside(project, access)
-        return cls(project / FOLDER / "vault", Keys.init(project / FOLDER / "keys", wrapping, access))
+        folder = project / FOLDER
+        pseudonym = plain_key(folder) if not holds_vault(folder) else None
+        keys = Keys.init(folder / KEYS, wrapping, access, pseudonym=pseudonym)
+        forget_plain_key(folder)
+        return cls(folder / "vault", keys)
 
     @classmethod
     def of(cls, project: Path, access: Access | None = None) -> Vault:
@@ -85,11 +93,13 @@ class Vault:
         Raises:
             VaultLocked: it has none. The master key is asked for later, when it is first needed.
         """
-        return cls(project / FOLDER / "vault", Keys(project / FOLDER / "keys", _inside(project, access)))
+        vault = cls(project / FOLDER / "vault", Keys(project / FOLDER / KEYS, _inside(project, access)))
+        forget_plain_key(project / FOLDER)
+        return vault
 
-    def pseudonym(self, subject_id: str) -> str:
-        """Return the pseudonym under which a person's items are stored."""
-        return self.keys.pseudonym(subject_id)
+    def pseudonym(self, subject_id: str, population: str = "") -> str:
+        """Return the pseudonym under which a person's items are stored; see `sfumato.data.people`."""
+        return self._people.subject(subject_id, population)
 
     def put(self, data: bytes, place: Place) -> str:
         """Encrypt and store bytes durably; return their name."""
@@ -101,6 +111,21 @@ class Vault:
         Raises:
             Erased: the subject was erased.
         """
+        name = self._write(source, place)
+        self._sync([name])
+        return name
+
+    def put_many(self, pieces: Iterable[tuple[bytes, Place]]) -> list[str]:
+        """Encrypt and store many things; they are durable when this returns.
+
+        Raises:
+            Erased: a subject was erased.
+        """
+        names = [self._write((data,), place) for data, place in pieces]
+        self._sync(names)
+        return names
+
+    def _write(self, source: Iterable[bytes], place: Place) -> str:
         owner = subject_or_dataset(place)
         number, key = self.keys.newest(owner)
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -112,19 +137,32 @@ class Vault:
                 for piece in seal(key, source, _context(place), number=number):
                     digest.update(piece)
                     file.write(piece)
-                file.flush()
-                os.fsync(file.fileno())
             name = digest.hexdigest()
             folder = self.root / name[:2]
             if not folder.exists():
                 folder.mkdir(mode=0o700, exist_ok=True)
                 sync_folder(self.root)
             aside.replace(folder / name[2:])
-            sync_folder(folder)
         finally:
             aside.unlink(missing_ok=True)
         self.keys.refuse_erased(owner)  # erased meanwhile: what was written can be read by nobody
         return name
+
+    def _sync(self, names: list[str]) -> None:
+        """Make what was written survive a power cut: all at the end, so that the disk can order it."""
+        for name in names:
+            with (self.root / name[:2] / name[2:]).open("rb+") as file:
+                os.fsync(file.fileno())
+        for folder in sorted({name[:2] for name in names}):
+            sync_folder(self.root / folder)
+
+    def erased(self, place: Place) -> bool:
+        """Return whether the person was erased whose item it is; needs no key."""
+        return bool(place.subject) and self.keys.files.erased(subject_or_dataset(place)) is not None
+
+    def remove(self, name: str) -> None:
+        """Remove something that no version refers to."""
+        (self.root / name[:2] / name[2:]).unlink(missing_ok=True)
 
     def get(self, name: str, place: Place) -> bytes:
         """Return stored bytes, decrypted and checked.

@@ -72,6 +72,7 @@ class Facts:
         tested: results of the disclosure checks.
         made_by: digest of the release's receipt, where a release made it.
         fingerprint: keyed hash of the source's bytes.
+        content: keyed hash of what entered: whose, under which name, with what kept about it.
     """
 
     reader: str
@@ -88,6 +89,7 @@ class Facts:
     tested: dict[str, Any] = field(default_factory=dict)
     made_by: str = ""
     fingerprint: str = ""
+    content: str = ""
 
     def to_data(self) -> dict[str, Any]:
         """Return plain data for JSON."""
