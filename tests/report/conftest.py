@@ -162,8 +162,23 @@ class Clinic:
         assert self.run("data", "add", "rota", "rota.csv") == 0
         assert self.run("data", "retire", "visits@1", "--reason", "Ann Example asked") == 0
         for person, purpose in (("007", "research"), ("008", "research"), ("009", "care")):
-            assert self.run("consent", "give", person, "--purpose", purpose, "--source", "form Ann") == 0
-        assert self.run("consent", "withdraw", "008", "--purpose", "research") == 0
+            assert (
+                self.run(
+                    "consent",
+                    "give",
+                    person,
+                    "--purpose",
+                    purpose,
+                    "--source",
+                    "form Ann",
+                    "--population",
+                    "patients",
+                )
+                == 0
+            )
+        assert (
+            self.run("consent", "withdraw", "008", "--purpose", "research", "--population", "patients") == 0
+        )
         for times in range(4):
             self.release(Gaussian(20 + times))
         self.release(Laplace(20), mechanism="median")

@@ -221,7 +221,7 @@ def test_later_rows_and_another_policy_change_nothing(clinic) -> None:
     clinic.act("maria")
     policy = clinic.root / "sfumato.toml"
     policy.write_text(policy.read_text() + "\n[redact]\nhide = ['face']\n")
-    assert clinic.run("consent", "withdraw", "007", "--purpose", "research") == 0
+    assert clinic.run("consent", "withdraw", "007", "--purpose", "research", "--population", "patients") == 0
     assert clinic.run("data", "retire", "visits", "--reason", "over") == 0
     check(clinic.project(), clinic.root / "page.html")
 

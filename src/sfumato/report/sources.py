@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -42,6 +42,7 @@ class Extent:
         policy: SHA-256 of sfumato.toml.
         register, consents, consent_head: the same of the consent register; empty where there is none.
         versions: hash of every version by dataset@label.
+        retired: those of them that were retired in the second of `at`: notes of that have no finer time.
         vault: whether stored data were encrypted.
     """
 
@@ -54,12 +55,13 @@ class Extent:
     consents: int = 0
     consent_head: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    retired: tuple[str, ...] = ()
     vault: bool = False
 
     def to_data(self) -> dict[str, Any]:
         """Return plain data for JSON."""
         data = {name: getattr(self, name) for name in self.__slots__}
-        return data | {"versions": dict(self.versions)}
+        return data | {"versions": dict(self.versions), "retired": list(self.retired)}
 
     @classmethod
     def from_data(cls, data: Any) -> Extent:
@@ -69,7 +71,7 @@ class Extent:
             IntegrityError: it is not whole.
         """
         try:
-            extent = cls(**{name: data[name] for name in cls.__slots__})
+            extent = cls(**{name: data[name] for name in cls.__slots__} | {"retired": tuple(data["retired"])})
             datetime.fromisoformat(extent.at)
             whole = type(extent.rows) is int and type(extent.consents) is int and extent.rows > 0
             hashes = (extent.head, extent.policy)
@@ -120,7 +122,10 @@ class Sources:
             versions={one.spec: one.hash for one in Catalogue.of(project).all()},
             vault=(project.root / FOLDER / "keys").is_dir(),
         )
-        return cls(project, ledger, extent)
+        sources = cls(project, ledger, extent)
+        second = extent.at[:19]
+        newly = tuple(one.spec for one in sources.versions if sources.noted(one)[:19] == second)
+        return cls(project, ledger, replace(extent, retired=newly))
 
     def close(self) -> None:
         """Close the ledger."""
@@ -201,12 +206,23 @@ class Sources:
 
     def retired(self, version: Version) -> str:
         """Return when a version was retired, as far as the report goes; empty where it was not."""
+        at = self.noted(version)
+        if at[:19] == self.extent.at[:19]:
+            return at if version.spec in self.extent.retired else ""
+        return at if at < self.extent.at else ""
+
+    def noted(self, version: Version) -> str:
+        """Return when a version was retired, whenever that was; empty where it was not.
+
+        Raises:
+            IntegrityError: the note does not read.
+        """
         path = Catalogue.of(self.project).root / version.dataset / f"{version.label}.retired"
         if not path.exists():
             return ""
         try:
-            at = str(json.loads(path.read_text(encoding="utf-8"))["at"])
-            return at if datetime.fromisoformat(at) <= self.at else ""
+            at = datetime.fromisoformat(json.loads(path.read_text(encoding="utf-8"))["at"])
+            return at.astimezone(UTC).isoformat(timespec="seconds")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise IntegrityError(f"{path} does not say when {version.spec} was retired") from error
 
