@@ -244,7 +244,7 @@ def test_raw_bytes_changed_in_the_file_are_named(clinic) -> None:
     raw = path.read_bytes()
     assert raw.count(b'"mechanism":"median"') == 1
     path.write_bytes(raw.replace(b'"mechanism":"median"', b'"mechanism":"medium"'))
-    with pytest.raises(IntegrityError, match=r"row 16 of the ledger.*releases"):
+    with pytest.raises(IntegrityError, match=r"row \d+ of the ledger.*releases"):
         check(clinic.project(), clinic.root / "page.html")
 
 
@@ -254,12 +254,13 @@ def test_a_row_with_a_chain_forged_after_it_is_named(clinic) -> None:
     path = clinic.root / ".sfumato" / "ledger.db"
     book = sqlite3.connect(path)
     book.execute("DROP TRIGGER no_update")
-    prev = ""
+    prev, forged = "", 0
     for seq, kind, share, ref, body, old in book.execute(
         "SELECT seq, kind, share, ref, body, prev FROM entries ORDER BY seq"
     ).fetchall():
         body = json.loads(body)
-        if seq == 25:
+        if kind == "refusal" and not forged:
+            forged = seq
             body["rule"] = "purposes.other"
         own = row_hash(seq, kind, share, ref, body, prev or old)
         spelled = json.dumps(body, sort_keys=True, separators=(",", ":"))
@@ -269,7 +270,7 @@ def test_a_row_with_a_chain_forged_after_it_is_named(clinic) -> None:
         prev = own
     book.commit()
     book.close()
-    with pytest.raises(IntegrityError, match="row 25 of the ledger"):
+    with pytest.raises(IntegrityError, match=f"row {forged} of the ledger"):
         check(clinic.project(), clinic.root / "page.html")
 
 
@@ -286,7 +287,7 @@ def test_a_number_changed_on_the_page_is_found(clinic) -> None:
 def test_a_claim_changed_with_its_page_is_found(clinic, data: dict) -> None:
     path = clinic.root / "page.html"
     for change, named in (
-        (lambda d: d["refusals"].update(count=1), "refusals.count says 1, and 2 follows from rows 25, 26"),
+        (lambda d: d["refusals"].update(count=1), "refusals.count says 1, and 2 follows from rows"),
         (lambda d: d["shares"][0].update(left_epsilon="1.9"), "shares.0.left_epsilon"),
         (lambda d: d["purposes"][0].update(lawful_basis="contract"), "purposes.research in the policy"),
         (lambda d: d["consent"][0].update(given=9), "consent register"),
@@ -296,7 +297,7 @@ def test_a_claim_changed_with_its_page_is_found(clinic, data: dict) -> None:
         (lambda d: d["releases"]["newest"].pop(), "is missing"),
         (lambda d: d["extent"].update(at="2020-01-01T00:00:00.000000+00:00"), "extent.at"),
         (lambda d: d["extent"].update(policy="0" * 64), "policy with SHA-256"),
-        (lambda d: d["extent"].update(rows=33), "row 33"),
+        (lambda d: d["extent"].update(rows=d["extent"]["rows"] - 1), "of the ledger is not the one"),
     ):
         forged = json.loads(json.dumps(data))
         change(forged)

@@ -97,6 +97,8 @@ def add_command(
             click.echo(f"Added {version.spec}: {_size(version)}, hash {version.hash[:16]}.")
         else:
             click.echo(f"{version.spec} holds the same already; nothing was added.")
+        if store.by_person and added.look.rows and added.look.rules.partition == "whole":
+            note("Every person's rows are stored on their own, so that the vault can forget them one by one.")
         if not version.facts.populations:
             note("No population: nothing that needs a privacy budget can be released from it.")
     added.check()
@@ -212,6 +214,8 @@ def diff_command(old: str, new: str, key: str, passphrase_fd: int | None, as_jso
     for what, change in (("items", result.items), (f"rows, by {result.key}", result.rows)):
         for line in _change(what, change):
             click.echo(line)
+    if result.gone:
+        note(f"{result.gone} pieces are of people who were erased, and are not compared.")
     if result.empty:
         click.echo("nothing differs")
 
@@ -229,9 +233,11 @@ def verify_command(names: tuple[str, ...], as_json: bool) -> None:
       sfumato data verify
     """
     from sfumato.data.check import verify
+    from sfumato.data.recording import recorded
 
-    catalogue, store = _opened(project_here())
-    result = verify(catalogue, store, names)
+    project = project_here()
+    known = recorded(project)  # before the opening, which records what the ledger does not know
+    result = verify(*_opened(project), names, ledger=known)
     if as_json:
         counts = {"versions": result.versions, "items": result.items, "bytes": result.bytes}
         emit({"verified": True, **counts, "loose": list(result.loose)})
@@ -332,7 +338,7 @@ def retire_command(version: str, reason: str, as_json: bool) -> None:
     Example:
       sfumato data retire clinic@1 --reason "wrong export"
     """
-    catalogue = _looked()
+    catalogue, _ = _opened(project_here())
     found = catalogue.find(version)
     catalogue.retire(found, reason)
     if as_json:

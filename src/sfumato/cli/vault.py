@@ -47,18 +47,30 @@ def command() -> None:
 @passphrase_option
 @json_option
 def init(wrapping: str, settings: tuple[str, ...], passphrase_fd: int | None, as_json: bool) -> None:
-    """Make the keys of a vault for this project."""
-    from sfumato.data.vault import Vault
+    """Make the keys of a vault for this project, and move its data into it.
+
+    Every dataset gets a next version, encrypted; the versions before are retired and their data destroyed.
+    If it is stopped, do it again: it goes on.
+    """
+    from sfumato.data.opening import make_vault
 
     project = project_here()
-    vault = Vault.init(project.root, wrapping, access_from(passphrase_fd, settings))
+    project.actor.require("curate")
+    vault, taken = make_vault(project, wrapping, access_from(passphrase_fd, settings))
     if as_json:
-        emit(vault.status().to_data())
+        emit(vault.status().to_data() | {"moved": list(taken.versions), "retired": taken.retired})
         return
     click.echo(f"Made a vault: its master key is opened by {wrapping!r}.")
     click.echo(
         "Whoever loses what opens it loses the data. Keep a second copy of that, away from this machine."
     )
+    if taken.removed:
+        click.echo(f"Moved into it: {', '.join(taken.versions) or 'nothing that is usable'}.")
+        note(
+            f"{taken.retired} versions from before are retired, and {taken.removed} plain items destroyed; "
+            "backups of them are yours to destroy. Old versions still name their items by hashes of what was "
+            "in them, and files by name where the policy kept paths."
+        )
 
 
 @command.command("status")

@@ -20,11 +20,14 @@ from sfumato.data.version import Facts, Item, Version
 
 if TYPE_CHECKING:
     from sfumato.core.project import Project
+    from sfumato.data.recording import Recorder
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 FOLDER = "catalogue"
 OBJECTS = "objects"
 LOCK = "lock"
+#: Why the versions of before a vault are retired; what they held lies in a later version.
+TAKEN_OVER = "moved into the vault"
 
 
 class Catalogue:
@@ -47,10 +50,11 @@ class Catalogue:
     Args:
         root: the folder of the versions.
         people: who names people; None: by the key beside the folder.
+        recorder: writes versions into the ledger; None: they are recorded when the data is next opened.
     """
 
-    def __init__(self, root: Path, people: People | None = None) -> None:
-        self.root = root
+    def __init__(self, root: Path, people: People | None = None, recorder: Recorder | None = None) -> None:
+        self.root, self._recorder = root, recorder
         self.people = people or people_beside(root.parent)
 
     @classmethod
@@ -74,6 +78,15 @@ class Catalogue:
         if not labels:
             raise UnknownName("dataset", dataset, self.names())
         return tuple(self._read(folder / f"{label}.json") for label in labels)
+
+    def at(self, dataset: str, label: str) -> Version | None:
+        """Return one version; None where there is none.
+
+        Raises:
+            IntegrityError: it was changed.
+        """
+        path = self.root / _checked(dataset) / f"{label}.json"
+        return self._read(path) if path.exists() else None
 
     def all(self) -> Iterator[Version]:
         """Iterate over every version of every dataset."""
@@ -167,6 +180,8 @@ class Catalogue:
             raise InvalidRequest(f"{version.spec} exists, and versions never change: claim a new label")
         check_populations(self, version)
         write_whole(path, json.dumps(version.to_data(), allow_nan=False) + "\n", mode=0o600)
+        if self._recorder is not None and self._recorder.allowed:
+            self._recorder.version(version)
         return version
 
     def add(
@@ -193,6 +208,8 @@ class Catalogue:
             raise InvalidRequest(f"{version.spec} was retired before: {self.retired(version)}")
         note = {"hash": version.hash, "reason": reason, "at": datetime.now(UTC).isoformat(timespec="seconds")}
         write_whole(self._note(version), json.dumps(note) + "\n", mode=0o600)
+        if self._recorder is not None and self._recorder.allowed:
+            self._recorder.retired(version, reason)
 
     def retired(self, version: Version) -> str | None:
         """Return why a version was retired; None where it was not."""

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from sfumato.core.errors import IntegrityError
-from sfumato.data.catalogue import Catalogue
+from sfumato.data.catalogue import TAKEN_OVER, Catalogue
 from sfumato.data.lineage import check_populations
+from sfumato.data.recording import Known, compare
 from sfumato.data.store import Store
 from sfumato.data.version import Version
 
@@ -29,11 +30,18 @@ class Verified:
     loose: tuple[str, ...]
 
 
-def verify(catalogue: Catalogue, store: Store, datasets: Iterable[str] = ()) -> Verified:
+def verify(
+    catalogue: Catalogue,
+    store: Store,
+    datasets: Iterable[str] = (),
+    *,
+    ledger: tuple[Known, Known] = ({}, {}),
+) -> Verified:
     """Hash every version and every item again, and follow every lineage.
 
     Args:
         datasets: names to look at; default: all.
+        ledger: what the ledger knows of versions; see `sfumato.data.recording.recorded`.
 
     Raises:
         IntegrityError: names everything that does not verify.
@@ -50,10 +58,13 @@ def verify(catalogue: Catalogue, store: Store, datasets: Iterable[str] = ()) -> 
     for version in versions:
         _try(wrong, partial(check_populations, catalogue, version))
         _try(wrong, partial(catalogue.retired, version))
+        if _taken_over(catalogue, version):
+            continue
         for item in version.items:
             names.setdefault(item.name, f"{version.spec} {item.path}")
     for name, where in names.items():
         _try(wrong, partial(store.check, name), where)
+    wrong += compare(catalogue, *ledger, chosen)
     if wrong:
         shown = "; ".join(wrong[:10]) + (f"; and {len(wrong) - 10} more" if len(wrong) > 10 else "")
         raise IntegrityError(
@@ -63,6 +74,14 @@ def verify(catalogue: Catalogue, store: Store, datasets: Iterable[str] = ()) -> 
     loose = () if chosen else tuple(name for name in store.names() if name not in names)
     count = sum(len(version.items) for version in versions)
     return Verified(len(versions), count, sum(i.bytes for v in versions for i in v.items), loose)
+
+
+def _taken_over(catalogue: Catalogue, version: Version) -> bool:
+    """Return whether a version's items were destroyed, because a vault holds them in a later one."""
+    try:
+        return catalogue.retired(version) == TAKEN_OVER
+    except IntegrityError:
+        return False
 
 
 def _collect(catalogue: Catalogue, dataset: str, found: list[Version]) -> None:

@@ -9,11 +9,14 @@ from sfumato.core.project import FOLDER
 from sfumato.data.catalogue import FOLDER as CATALOGUE
 from sfumato.data.catalogue import OBJECTS, Catalogue
 from sfumato.data.keyfiles import holds_vault
-from sfumato.data.people import people_of
+from sfumato.data.people import People, people_of
+from sfumato.data.recording import Recorder
 from sfumato.data.store import PlainStore, Store
 
 if TYPE_CHECKING:
     from sfumato.core.project import Project
+    from sfumato.data.takeover import Taken
+    from sfumato.data.vault import Vault
     from sfumato.data.wrapping import Access
 
 
@@ -25,6 +28,8 @@ def open_catalogue(project: Project, access: Access | None = None) -> Catalogue:
 def open_data(project: Project, access: Access | None = None) -> tuple[Catalogue, Store]:
     """Return a project's catalogue and store: the vault where there is one, plain files otherwise.
 
+    Versions that a stopped process left out of the ledger are recorded, where a curator opens the data.
+
     No key is asked for before something has to be read, written or named.
 
     Args:
@@ -34,7 +39,9 @@ def open_data(project: Project, access: Access | None = None) -> tuple[Catalogue
         InvalidRequest: the data was not moved into the vault wholly.
     """
     folder = project.root / FOLDER
-    catalogue = open_catalogue(project, access)
+    recorder = Recorder(project)
+    catalogue = Catalogue(folder / CATALOGUE, people_of(project, access), recorder)
+    recorder.catch_up(catalogue)
     plain = PlainStore(folder / OBJECTS)
     if not holds_vault(folder):
         return catalogue, plain
@@ -46,3 +53,26 @@ def open_data(project: Project, access: Access | None = None) -> tuple[Catalogue
     from sfumato.data.vault import Vault
 
     return catalogue, Vault.of(project.root, access)
+
+
+def make_vault(
+    project: Project, wrapping: str = "passphrase", access: Access | None = None
+) -> tuple[Vault, Taken]:
+    """Make a project's vault and take its data over; where that was stopped, go on with it.
+
+    Raises:
+        InvalidRequest: it has a vault, and all its data is in there.
+    """
+    from sfumato.data.takeover import take_over
+    from sfumato.data.vault import Vault
+
+    folder = project.root / FOLDER
+    plain = PlainStore(folder / OBJECTS)
+    if holds_vault(folder) and any(True for _ in plain.names()):
+        vault = Vault.of(project.root, access)
+    else:
+        vault = Vault.init(project.root, wrapping, access)
+    recorder = Recorder(project)
+    catalogue = Catalogue(folder / CATALOGUE, People(vault.keys.pseudonym_key), recorder)
+    recorder.catch_up(catalogue)
+    return vault, take_over(catalogue, plain, vault)

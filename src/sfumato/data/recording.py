@@ -1,0 +1,115 @@
+"""Versions in the ledger: the catalogue's files come first, their rows second, and none is forgotten."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from sfumato.core.errors import IntegrityError
+from sfumato.core.roles import may
+from sfumato.core.versions import versions as rows_of
+from sfumato.data.version import Version
+
+if TYPE_CHECKING:
+    from sfumato.core.project import Project
+    from sfumato.data.catalogue import Catalogue
+
+#: dataset, label -> hash
+Known = dict[tuple[str, str], str]
+
+
+class Recorder:
+    """Writes a project's versions into its ledger, through the gate."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+
+    @property
+    def allowed(self) -> bool:
+        """Whether who runs this may record: else the next curator's opening does."""
+        return may(self._project.actor.role, "curate")
+
+    def version(self, version: Version) -> None:
+        """Record a version, once."""
+        self._project.gate().record_version(
+            dataset=version.dataset,
+            label=version.label,
+            hash=version.hash,
+            how=version.facts.reader,
+            parents=version.parents,
+            populations=dict.fromkeys(version.facts.populations, ()),
+        )
+
+    def retired(self, version: Version, reason: str) -> None:
+        """Record that a version was retired, once."""
+        why = "retention" if reason.startswith("retention") else "by hand"
+        self._project.gate().record_retired(
+            dataset=version.dataset, label=version.label, hash=version.hash, why=why
+        )
+
+    def catch_up(self, catalogue: Catalogue) -> int:
+        """Record what is not yet, parents first; return how many versions that were."""
+        if not self.allowed or not catalogue.names():
+            return 0
+        known, gone = recorded(self._project)
+        every: list[Version] = []
+        for name in catalogue.names():
+            with contextlib.suppress(IntegrityError):  # `verify` names what is damaged
+                every += catalogue.versions(name)
+        missing = [one for one in every if (one.dataset, one.label) not in known]
+        for one in _parents_first(missing):
+            self.version(one)
+        for one in every:
+            if (one.dataset, one.label) not in gone and (reason := catalogue.retired(one)) is not None:
+                self.retired(one, reason)
+        return len(missing)
+
+
+def recorded(project: Project) -> tuple[Known, Known]:
+    """Return the versions that the ledger knows, and those that it knows to be retired."""
+    known = {(row.body["dataset"], row.body["label"]): row.body["hash"] for row in rows_of(project.ledger)}
+    gone = {
+        (row.body["dataset"], row.body["label"]): row.body["hash"]
+        for row in project.ledger.book.all(kind="retired")
+    }
+    return known, gone
+
+
+def compare(catalogue: Catalogue, known: Known, gone: Known, datasets: Iterable[str] = ()) -> list[str]:
+    """Return what the ledger knows and the catalogue lacks, or holds otherwise."""
+    wrong, chosen = [], set(datasets)
+    for (dataset, label), digest in known.items():
+        if chosen and dataset not in chosen:
+            continue
+        try:
+            version = catalogue.at(dataset, label)
+        except IntegrityError as error:
+            wrong.append(str(error))
+            continue
+        if version is None:
+            wrong.append(f"{dataset}@{label}, which the ledger knows, is missing")
+        elif version.hash != digest:
+            wrong.append(
+                f"{dataset}@{label} has hash {version.hash[:16]}, and the ledger knows {digest[:16]}"
+            )
+        elif (dataset, label) in gone and catalogue.retired(version) is None:
+            wrong.append(f"{dataset}@{label} is retired in the ledger, and not in the catalogue")
+    return wrong
+
+
+def _parents_first(versions: list[Version]) -> list[Version]:
+    by_hash = {one.hash: one for one in versions}  # two names of one content have the same parents
+    placed, result = set[str](), list[Version]()
+    for start in versions:
+        waiting = [start]
+        while waiting:
+            one = waiting[-1]
+            if ahead := [by_hash[p] for p in one.parents if p in by_hash and p not in placed]:
+                waiting += ahead
+                continue
+            waiting.pop()
+            placed.add(one.hash)
+            if one not in result:
+                result.append(one)
+    return result
