@@ -54,6 +54,8 @@ def test_the_import_contract_holds(copy: Path) -> None:
         ("data/catalogue.py", "import sfumato.redaction.settings"),
         ("data/catalogue.py", "import sfumato.vision.boxes"),
         ("redaction/settings.py", "import sfumato.cli.main"),
+        ("redaction/settings.py", "import sfumato.report.claims"),
+        ("report/claims.py", "import sfumato.cli.main"),
         ("core/gate.py", "import cv2"),
         ("redaction/settings.py", "import ultralytics"),
     ],

@@ -26,6 +26,7 @@ COMMANDS = {
     "consent": ("sfumato.cli.consent", "Record who agrees to which purpose, and who took it back."),
     "token": ("sfumato.cli.token", "Make, list and revoke the tokens that servers ask with."),
     "vault": ("sfumato.cli.vault", "Encrypt the project's data at rest, and erase a person from it."),
+    "report": ("sfumato.cli.report", "Write a page that answers for what was done; verify one."),
     "receipt": ("sfumato.cli.receipt", "Verify the receipt that came with a release."),
 }
 

@@ -10,6 +10,22 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 DatasetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+#: Kinds of personal data, for the legal records of the report.
+Category = Literal[
+    "identifiers",
+    "contact",
+    "demographics",
+    "health",
+    "genetic",
+    "biometric",
+    "pictures",
+    "location",
+    "financial",
+    "internet activity",
+    "employment",
+    "education",
+    "inferences",
+]
 RuleKind = Literal["month", "year", "prefix", "band", "grid", "round"]
 
 #: rule -> (what its number is, what it does); month and year take none.
@@ -79,6 +95,7 @@ class DatasetSection(BaseModel):
         quasi_identifiers: kept columns that together could point at somebody.
         sensitive: kept columns whose values nobody should learn; for l-diversity and t-closeness.
         partition: "subject" stores every person's rows on their own, so that they can be erased on their own.
+        categories: kinds of personal data in it; source: where it was obtained. Both for the report.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -91,6 +108,8 @@ class DatasetSection(BaseModel):
     quasi_identifiers: tuple[str, ...] = ()
     sensitive: tuple[str, ...] = ()
     partition: Literal["whole", "subject"] = "whole"
+    categories: tuple[Category, ...] = ()
+    source: Annotated[str, Field(pattern=r"^[^\x00-\x1f]{0,300}$")] = ""
 
     @model_validator(mode="after")
     def _on_the_list(self) -> DatasetSection:

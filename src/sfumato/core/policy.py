@@ -128,6 +128,7 @@ User = Annotated[
     str, Field(pattern=r"^[^/\s\x00-\x1f]{1,100}$"), AfterValidator(_readable), AfterValidator(_user)
 ]
 Name = Annotated[str, Field(pattern=r"^[^/\x00-\x1f]{1,100}$"), AfterValidator(_readable)]
+Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f]{0,300}$")]
 #: A # parts a population from one of its blocks in the ledger.
 PopulationName = Annotated[str, Field(pattern=r"^[^/#\x00-\x1f]{1,100}$"), AfterValidator(_readable)]
 Relation = Literal["add-or-remove-one", "replace-one"]
@@ -139,10 +140,18 @@ class _Section(BaseModel):
 
 
 class ProjectSection(_Section):
-    """[project]: what this is about."""
+    """[project]: what this is about, and who answers for it.
+
+    Args:
+        controller, contact: who decides on the data, and how to reach them (GDPR Art. 30(1)(a)).
+        dpo: the data protection officer.
+    """
 
     name: Name
     description: str = ""
+    controller: Line = ""
+    contact: Line = ""
+    dpo: Line = ""
 
 
 class Purpose(_Section):
@@ -153,6 +162,7 @@ class Purpose(_Section):
         expires: the last day of use (UTC).
         roles: who may use it, among those who have the right to the action; empty: all of them.
         compatible_with: purposes whose data may be used for this one too; explicit, never passed on.
+        recipients: who receives what is released; transfers: to which countries, and by which safeguard.
     """
 
     description: str = ""
@@ -161,6 +171,8 @@ class Purpose(_Section):
     expires: Day | None = None
     roles: tuple[Role, ...] = ()
     compatible_with: tuple[Name, ...] = ()
+    recipients: tuple[Line, ...] = ()
+    transfers: Line = ""
 
     @field_validator("lawful_basis")
     @classmethod

@@ -1,0 +1,1 @@
+"""Answering for what was done: one page, every figure of which names where it came from."""
