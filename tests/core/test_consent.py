@@ -46,6 +46,10 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path / "p")
 
 
+def named(project: Project) -> Register:
+    return project.consent.named(PSEUDONYMS.subject)
+
+
 def plan(**changes: object) -> Plan:
     values: dict = {
         "action": "query",
@@ -81,9 +85,9 @@ def test_consent_stood_on_the_days_it_stood() -> None:
 
 def test_rows_leave_and_the_receipt_counts_them(project: Project) -> None:
     for name in ("Ann", "Bob", "Eve"):
-        project.consent.give(name, "research")
-    project.consent.withdraw("Bob", "research")
-    decision = project.consent.decide(["Ann", "Bob", "Eve", "Dan"], "research")
+        named(project).give(name, "research")
+    named(project).withdraw("Bob", "research")
+    decision = named(project).decide(["Ann", "Bob", "Eve", "Dan"], "research")
     assert decision.allowed == ("Ann", "Eve")
     assert decision.withdrawn == ("Bob", "Dan")
     with project.gate().open(plan(consent=decision.evidence)) as permit:
@@ -99,31 +103,31 @@ def test_rows_leave_and_the_receipt_counts_them(project: Project) -> None:
 
 @pytest.mark.parametrize("action", ["query", "train", "export"])
 def test_a_withdrawal_refuses_every_plan_made_before_it(project: Project, action: str) -> None:
-    project.consent.give("Ann", "research")
-    made = plan(action=action, consent=project.consent.require(["Ann"], "research"))
+    named(project).give("Ann", "research")
+    made = plan(action=action, consent=named(project).require(["Ann"], "research"))
     project.gate().check(made)
-    Project(project.root).consent.withdraw("Ann", "research")  # another process, say
+    named(Project(project.root)).withdraw("Ann", "research")  # another process, say
     with pytest.raises(PolicyRefused, match="withdrawn after this plan was made") as caught:
         project.gate().open(made)
     assert caught.value.rule == "purposes.research.lawful_basis"
     with pytest.raises(PolicyRefused, match="not everyone in this data agrees"):
-        project.consent.require(["Ann"], "research")
-    assert project.consent.decide(["Ann"], "research").allowed == ()
+        named(project).require(["Ann"], "research")
+    assert named(project).decide(["Ann"], "research").allowed == ()
 
 
 def test_new_consent_leaves_plans_alone(project: Project) -> None:
-    project.consent.give("Ann", "research")
-    made = plan(consent=project.consent.require(["Ann"], "research"))
-    project.consent.give("Bob", "research")
-    project.consent.give("Bob", "care")
-    project.consent.withdraw("Bob", "care")
+    named(project).give("Ann", "research")
+    made = plan(consent=named(project).require(["Ann"], "research"))
+    named(project).give("Bob", "research")
+    named(project).give("Bob", "care")
+    named(project).withdraw("Bob", "care")
     project.gate().check(made)
 
 
 @pytest.mark.parametrize("action", ["query", "train", "export"])
 def test_a_purpose_that_rests_on_consent_needs_it_asked(project: Project, action: str) -> None:
     elsewhere = register().decide([], "research").evidence
-    other = project.consent.decide([], "care").evidence
+    other = named(project).decide([], "care").evidence
     for evidence in (None, elsewhere, other):
         with pytest.raises(PolicyRefused, match="without asking the consent register"):
             project.gate().check(plan(action=action, consent=evidence))
@@ -273,15 +277,15 @@ def test_an_edited_register_is_refused(tmp_path: Path) -> None:
 
 def test_an_older_register_is_refused_and_a_lost_one_withholds(project: Project) -> None:
     path = project.root / ".sfumato" / "consent.db"
-    project.consent.give("Ann", "research")
+    named(project).give("Ann", "research")
     old = path.read_bytes()
-    project.consent.withdraw("Ann", "research")
+    named(project).withdraw("Ann", "research")
     project.consent.close()
     path.write_bytes(old)
     with pytest.raises(LedgerRolledBack, match="Withdrawals may be missing"):
         Project(project.root).consent  # noqa: B018
     path.unlink()
-    assert Project(project.root).consent.allowed(["Ann"], "research") == ((), ("Ann",))
+    assert named(Project(project.root)).allowed(["Ann"], "research") == ((), ("Ann",))
 
 
 def test_what_another_user_wrote_is_remembered_once_seen(tmp_path: Path) -> None:

@@ -92,12 +92,12 @@ def test_the_ledger_gets_a_keyed_hash(tmp_path: Path, monkeypatch: pytest.Monkey
     assert actor.label() == again.label() == {"role": "owner", "who": actor.who}
     (tmp_path / "other").mkdir()
     assert local_actor(policy('owner = ["jan"]'), tmp_path / "other").who != actor.who
-    key = tmp_path / identity.KEY_NAME
+    key = tmp_path / identity.ACTORS_KEY
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
-    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [identity.KEY_NAME]
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [identity.ACTORS_KEY]
     key.write_bytes(b"short")
     with pytest.raises(InvalidRequest, match="32 bytes, this one 5"):
-        Pseudonyms.of(tmp_path)
+        Pseudonyms.of(tmp_path, identity.ACTORS_KEY)
 
 
 def test_the_key_is_made_once(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def test_only_what_the_policy_keeps_reaches_the_store(room, visits) -> None:
     assert rows["age"].to_pylist() == ["40-49", "40-49", "40-49", "70-79"]
     assert rows["born"].to_pylist() == ["1984", "1984", "1984", "1950"]
     who = rows["patient"].to_pylist()
-    assert who[0] == who[2] == room.catalogue.pseudonyms.of("patients", "007")
+    assert who[0] == who[2] == room.catalogue.people.subject("007", "patients")
     assert len(set(who)) == 3
     assert version.facts.subjects == 3
     assert version.facts.populations == ("patients",)
@@ -197,7 +197,7 @@ def test_a_version_without_somebody(room, visits, partition) -> None:
     section = room.policy.datasets["clinic"].model_copy(update={"partition": partition})
     room.policy = room.policy.model_copy(update={"datasets": {"clinic": section}})
     version = room.add("clinic", visits).version
-    ann = room.catalogue.pseudonyms.of("patients", "007")
+    ann = room.catalogue.people.subject("007", "patients")
     left = without(room.catalogue, room.store, version, [ann], why="withdrawn")
     assert left.facts.reader == "withdrawn"
     assert left.parents == (version.hash,)

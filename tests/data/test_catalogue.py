@@ -99,20 +99,6 @@ def test_concurrent_adds_get_labels_of_their_own(tmp_path) -> None:
     assert len(catalogue.versions("clinic")) == 32
 
 
-def test_one_key_under_concurrency(tmp_path) -> None:
-    seen = []
-    threads = [
-        threading.Thread(target=lambda: seen.append(Catalogue(tmp_path).pseudonyms.of("p", "7")))
-        for _ in range(8)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(set(seen)) == 1
-    assert len(list(tmp_path.iterdir())) == 1
-
-
 def test_a_failed_add_leaves_no_label_and_no_folder(tmp_path) -> None:
     catalogue = Catalogue(tmp_path)
     with pytest.raises(RuntimeError), catalogue.claim("clinic"):
@@ -155,9 +141,3 @@ def test_a_retired_version_is_not_usable_and_stays(tmp_path) -> None:
     catalogue.retire(first, "all")
     with pytest.raises(PolicyRefused):
         catalogue.usable("clinic")
-
-
-def test_a_damaged_key_is_found(tmp_path) -> None:
-    (tmp_path / "key").write_bytes(b"short")
-    with pytest.raises(IntegrityError, match="32"):
-        Catalogue(tmp_path).pseudonyms  # noqa: B018

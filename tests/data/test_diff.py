@@ -17,11 +17,14 @@ def test_rows_by_the_unit(room, visits) -> None:
     visits.write_text(text + "007,Ann Example,1984-05-17,01234,40,flu\n")
     new = room.add("clinic", visits).version
     result = diff(room.store, old, new)
-    names = room.catalogue.pseudonyms
+    names = room.catalogue.people
     assert (result.rows.added, result.rows.removed, result.rows.changed) == (2, 1, 1)
-    assert result.rows.which_removed == (names.of("patients", "008"),)
-    assert result.rows.which_changed == (names.of("patients", "009"),)
-    assert set(result.rows.which_added) == {names.of("patients", "007"), names.of("patients", "018")}
+    assert result.rows.which_removed == (names.subject("008", "patients"),)
+    assert result.rows.which_changed == (names.subject("009", "patients"),)
+    assert set(result.rows.which_added) == {
+        names.subject("007", "patients"),
+        names.subject("018", "patients"),
+    }
     assert not result.empty
     assert diff(room.store, new, new).empty
 

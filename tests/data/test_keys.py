@@ -11,6 +11,8 @@ import pytest
 from sfumato.core.errors import Erased, IntegrityError, InvalidRequest, MissingExtra
 from sfumato.core.project import Project
 from sfumato.data.keyfiles import owner_of
+from sfumato.data.opening import open_data
+from sfumato.data.people import people_of
 from sfumato.data.rotation import rotate
 from sfumato.data.store import Place
 from sfumato.data.vault import Vault
@@ -75,17 +77,24 @@ def test_init_never_starts_over_keys_that_lost_their_head(
     head = key_folder(project) / "vault.json"
     kept = head.read_bytes()
     head.unlink()
-    with pytest.raises(InvalidRequest, match="restore it"):
+    with pytest.raises(IntegrityError, match="Restore its newest copy"):
         Vault.init(project.root, "file", outside)
+    with pytest.raises(IntegrityError, match="Restore its newest copy"):
+        open_data(project)  # nothing is ever stored in clear beside what a vault left
     head.write_bytes(kept)
     assert Vault.of(project.root).get(name, two[0]) == b"a"
 
 
 def test_a_stopped_init_can_be_done_again(project: Project, vault: Vault, outside: Access) -> None:
+    known, key = vault.pseudonym("Ada"), vault.keys.pseudonym_key()
+    (project.root / ".sfumato" / "pseudonym.key").write_bytes(key)  # it goes when vault.json is there
     (key_folder(project) / "vault.json").unlink()
+    assert people_of(project).subject("Ada") == known
     again = Vault.init(project.root, "file", outside)
     place = Place("scans", "1", "scan")
     assert again.get(again.put(b"a", place), place) == b"a"
+    assert again.pseudonym("Ada") == known
+    assert not (project.root / ".sfumato" / "pseudonym.key").exists()
 
 
 def test_an_older_head_put_back_is_found_and_nothing_is_destroyed(

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from datetime import date, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from sfumato.cli.access import access_from, passphrase_option, population_from, population_option
 from sfumato.cli.output import emit, json_option, project_here, table
 from sfumato.core.errors import UnknownName
 from sfumato.core.project import Project
+
+if TYPE_CHECKING:
+    from sfumato.core.consent import Register
 
 _on = click.option(
     "--on", type=click.DateTime(["%Y-%m-%d"]), help="The day (UTC), as 2030-12-31; default: today."
@@ -41,12 +46,14 @@ def command() -> None:
 @_purpose
 @_on
 @_source
+@population_option
+@passphrase_option
 @json_option
-def give(subject: str, purpose: str, on: datetime | None, source: str, as_json: bool) -> None:
+def give(subject: str, purpose: str, on: datetime | None, source: str, as_json: bool, **whose: Any) -> None:
     """Record that SUBJECT agrees to a purpose."""
-    project = _project(purpose)
-    project.consent.give(subject, purpose, on=_day(on), source=source)
-    _say(project, subject, purpose, as_json)
+    register = _register(_project(purpose), **whose)
+    register.give(subject, purpose, on=_day(on), source=source)
+    _say(register, subject, purpose, as_json)
 
 
 @command.command("withdraw")
@@ -54,12 +61,16 @@ def give(subject: str, purpose: str, on: datetime | None, source: str, as_json: 
 @_purpose
 @_on
 @_source
+@population_option
+@passphrase_option
 @json_option
-def withdraw(subject: str, purpose: str, on: datetime | None, source: str, as_json: bool) -> None:
+def withdraw(
+    subject: str, purpose: str, on: datetime | None, source: str, as_json: bool, **whose: Any
+) -> None:
     """Record that SUBJECT took consent back; from the next plan on, their rows stay out."""
-    project = _project(purpose)
-    project.consent.withdraw(subject, purpose, on=_day(on), source=source)
-    _say(project, subject, purpose, as_json)
+    register = _register(_project(purpose), **whose)
+    register.withdraw(subject, purpose, on=_day(on), source=source)
+    _say(register, subject, purpose, as_json)
 
 
 @command.command("import")
@@ -67,14 +78,16 @@ def withdraw(subject: str, purpose: str, on: datetime | None, source: str, as_js
 @click.option(
     "--source", default="import", show_default=True, help="Where it is filed, without naming anyone."
 )
+@population_option
+@passphrase_option
 @json_option
-def import_command(file: Path, source: str, as_json: bool) -> None:
+def import_command(file: Path, source: str, as_json: bool, **whose: Any) -> None:
     """Import a CSV FILE with the columns subject, purpose, given, withdrawn.
 
     All of it is recorded, or nothing. What was imported before is not recorded again.
     """
     project = project_here()
-    new = project.consent.load(file, source=source, purposes=project.policy.purposes)
+    new = _register(project, **whose).load(file, source=source, purposes=project.policy.purposes)
     if as_json:
         emit({"new": new})
     else:
@@ -83,13 +96,15 @@ def import_command(file: Path, source: str, as_json: bool) -> None:
 
 @command.command("show")
 @click.argument("subject", required=False)
+@population_option
+@passphrase_option
 @json_option
-def show(subject: str | None, as_json: bool) -> None:
+def show(subject: str | None, as_json: bool, **whose: Any) -> None:
     """Show how many people agree to each purpose, or everything recorded about one SUBJECT."""
     project = project_here()
     project.actor.require("read")
     if subject is not None:
-        history = project.consent.history(subject)
+        history = _register(project, **whose).history(subject)
         if as_json:
             emit({"entries": history})
         elif not history:
@@ -123,8 +138,19 @@ def _day(on: datetime | None) -> date | None:
     return on.date() if on is not None else None
 
 
-def _say(project: Project, subject: str, purpose: str, as_json: bool) -> None:
-    stands = project.consent.given(subject, purpose)
+def _register(project: Project, population: str | None, passphrase_fd: int | None) -> Register:
+    """Return the register, which takes ids of one population's people."""
+    from sfumato.data.people import people_of
+
+    people, scope = (
+        people_of(project, access_from(passphrase_fd)),
+        population_from(project.policy, population),
+    )
+    return project.consent.named(lambda subject: people.subject(subject, scope))
+
+
+def _say(register: Register, subject: str, purpose: str, as_json: bool) -> None:
+    stands = register.given(subject, purpose)
     if as_json:
         emit({"purpose": purpose, "consent": stands})
     else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sfumato.cli.access import access_from, passphrase_option
 from sfumato.cli.output import emit, json_option, note, project_here, table
 
 if TYPE_CHECKING:
@@ -55,8 +56,11 @@ def command() -> None:
 )  # fmt: skip
 @click.option("--reader", metavar="NAME", default="", help="coco, csv, image-folder, parquet, yolo.  [default: told by the path]")  # fmt: skip  # noqa: E501
 @click.option("--explain", is_flag=True, help="Show what would enter, what would be dropped and why; write nothing.")  # fmt: skip  # noqa: E501
+@passphrase_option
 @json_option
-def add_command(name: str, path: Path, explain: bool, as_json: bool, **options: Any) -> None:
+def add_command(
+    name: str, path: Path, explain: bool, passphrase_fd: int | None, as_json: bool, **options: Any
+) -> None:
     """Add a folder of pictures, a table or an annotated dataset as the next version of NAME.
 
     The source is never changed. Rows or pictures without a privacy unit are refused. Metadata inside picture
@@ -80,7 +84,7 @@ def add_command(name: str, path: Path, explain: bool, as_json: bool, **options: 
         return
     from sfumato.redaction.images.strip import stripped
 
-    catalogue, store = _opened(project)
+    catalogue, store = _opened(project, passphrase_fd)
     added = add(catalogue, store, project.policy, request, strip=stripped)
     version = added.version
     if as_json:
@@ -107,7 +111,7 @@ def list_command(as_json: bool) -> None:
     Example:
       sfumato data list --json
     """
-    catalogue, _ = _opened(project_here())
+    catalogue = _looked()
     newest = [catalogue.versions(name)[-1] for name in catalogue.names()]
     if as_json:
         emit({"datasets": [_data(catalogue, version) for version in newest]})
@@ -131,7 +135,7 @@ def versions_command(name: str, as_json: bool) -> None:
     Example:
       sfumato data versions clinic
     """
-    catalogue, _ = _opened(project_here())
+    catalogue = _looked()
     found = catalogue.versions(name)
     if as_json:
         emit({"versions": [_data(catalogue, version) for version in found]})
@@ -154,7 +158,7 @@ def show_command(version: str, as_json: bool) -> None:
     Example:
       sfumato data show clinic@1
     """
-    catalogue, _ = _opened(project_here())
+    catalogue = _looked()
     found = catalogue.find(version)
     if as_json:
         items = [{"path": i.path, "name": i.name, "bytes": i.bytes, "rows": i.rows} for i in found.items]
@@ -181,8 +185,9 @@ def show_command(version: str, as_json: bool) -> None:
 @click.argument("old")
 @click.argument("new")
 @click.option("--key", metavar="COLUMN", default="", help="Match rows by this column.  [default: the unit]")
+@passphrase_option
 @json_option
-def diff_command(old: str, new: str, key: str, as_json: bool) -> None:
+def diff_command(old: str, new: str, key: str, passphrase_fd: int | None, as_json: bool) -> None:
     """Show which pictures and rows were added, removed and changed between versions.
 
     Pictures are matched by path, rows by the key: a row lost and a row gained are, where their key is the
@@ -194,7 +199,7 @@ def diff_command(old: str, new: str, key: str, as_json: bool) -> None:
     """
     from sfumato.data.diff import diff
 
-    catalogue, store = _opened(project_here())
+    catalogue, store = _opened(project_here(), passphrase_fd)
     before, after = catalogue.find(old), catalogue.find(new)
     result = diff(store, before, after, key=key)
     if as_json:
@@ -254,8 +259,11 @@ def verify_command(names: tuple[str, ...], as_json: bool) -> None:
     help="How a table is written.",
 )  # fmt: skip
 @click.option("--license", "licence", metavar="URL", help="Under which licence; goes into the description.")
+@passphrase_option
 @json_option
-def export_command(version: str, target: Path, as_json: bool, **options: Any) -> None:
+def export_command(
+    version: str, target: Path, passphrase_fd: int | None, as_json: bool, **options: Any
+) -> None:
     """Write a version and its Croissant description into a new folder, with a receipt.
 
     An export is a release: the policy must allow the action "export" for the purpose, and the ledger records
@@ -270,7 +278,7 @@ def export_command(version: str, target: Path, as_json: bool, **options: Any) ->
     from sfumato.data.export import Wish, export
 
     project = project_here()
-    catalogue, store = _opened(project)
+    catalogue, store = _opened(project, passphrase_fd)
     found = catalogue.usable(version)
     licence = options["licence"]
     wish = Wish(
@@ -299,7 +307,7 @@ def retire_command(version: str, reason: str, as_json: bool) -> None:
     Example:
       sfumato data retire clinic@1 --reason "wrong export"
     """
-    catalogue, _ = _opened(project_here())
+    catalogue = _looked()
     found = catalogue.find(version)
     catalogue.retire(found, reason)
     if as_json:
@@ -308,11 +316,17 @@ def retire_command(version: str, reason: str, as_json: bool) -> None:
     click.echo(f"{found.spec} is retired. Its data and its history stay.")
 
 
-def _opened(project: Project) -> tuple[Catalogue, Store]:
-    from sfumato.data.catalogue import OBJECTS, Catalogue
-    from sfumato.data.store import PlainStore
+def _looked() -> Catalogue:
+    """Return the catalogue to look at; needs no key."""
+    from sfumato.data.opening import open_catalogue
 
-    return Catalogue.of(project), PlainStore(project.root / ".sfumato" / OBJECTS)
+    return open_catalogue(project_here())
+
+
+def _opened(project: Project, passphrase_fd: int | None = None) -> tuple[Catalogue, Store]:
+    from sfumato.data.opening import open_data
+
+    return open_data(project, access_from(passphrase_fd))
 
 
 def _data(catalogue: Catalogue, version: Version) -> dict[str, Any]:

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from sfumato.cli.access import access_from, passphrase_option, population_from, population_option
 from sfumato.cli.output import emit, json_option, note, project_here
 from sfumato.core.errors import InvalidRequest
 
-if TYPE_CHECKING:
-    from sfumato.data.wrapping import Access
-
 NEW_PASSPHRASE = "SFUMATO_NEW_PASSPHRASE"
 
-passphrase_option: Callable[..., Any] = click.option(
-    "--passphrase-fd",
-    type=click.IntRange(0),
-    help="Read the passphrase, one line, from this open file descriptor. Default: the variable "
-    "SFUMATO_PASSPHRASE, or a prompt.",
-)
 set_option: Callable[..., Any] = click.option(
     "--set",
     "settings",
@@ -60,7 +51,7 @@ def init(wrapping: str, settings: tuple[str, ...], passphrase_fd: int | None, as
     from sfumato.data.vault import Vault
 
     project = project_here()
-    vault = Vault.init(project.root, wrapping, _access(passphrase_fd, settings))
+    vault = Vault.init(project.root, wrapping, access_from(passphrase_fd, settings))
     if as_json:
         emit(vault.status().to_data())
         return
@@ -120,8 +111,8 @@ def rotate(
     from sfumato.data.vault import Vault
 
     project = project_here()
-    old = _access(passphrase_fd, ())
-    new = replace(_access(new_passphrase_fd, settings, NEW_PASSPHRASE), project=project.root)
+    old = access_from(passphrase_fd, ())
+    new = replace(access_from(new_passphrase_fd, settings, NEW_PASSPHRASE), project=project.root)
     if new.passphrase is None:
         new = replace(new, passphrase=old.passphrase)
     done = turn(Vault.of(project.root, old).keys, wrapping=wrapping, access=new, data_keys=data_keys)
@@ -138,9 +129,12 @@ def rotate(
 @click.argument("subject")
 @click.option("--pseudonym", is_flag=True, help="SUBJECT is a pseudonym already; then no key is needed.")
 @click.option("--yes", is_flag=True, help="Do not ask: erase.")
+@population_option
 @passphrase_option
 @json_option
-def erase_command(subject: str, pseudonym: bool, yes: bool, passphrase_fd: int | None, as_json: bool) -> None:
+def erase_command(
+    subject: str, pseudonym: bool, yes: bool, population: str | None, passphrase_fd: int | None, as_json: bool
+) -> None:
     """Erase a person: destroy their keys, so that no version's copy of them can be read again.
 
     SUBJECT is the person's id as it was when the data came in, or "-" to read it from standard input, where
@@ -150,10 +144,10 @@ def erase_command(subject: str, pseudonym: bool, yes: bool, passphrase_fd: int |
     from sfumato.data.vault import Vault
 
     project = project_here()
-    vault = Vault.of(project.root, _access(passphrase_fd, ()))
+    vault = Vault.of(project.root, access_from(passphrase_fd, ()))
     if subject == "-":
         subject = sys.stdin.readline().rstrip("\r\n")
-    known = subject if pseudonym else vault.pseudonym(subject)
+    known = subject if pseudonym else vault.pseudonym(subject, population_from(project.policy, population))
     vault.refuse_unknown(known)
     if not yes:
         if not sys.stdin.isatty():
@@ -167,19 +161,3 @@ def erase_command(subject: str, pseudonym: bool, yes: bool, passphrase_fd: int |
         return
     click.echo(f"Erased {known}; recorded in row {receipt.rows[-1].seq} of the ledger.")
     note(f"Not covered: {'; '.join(LIMITS)}.")
-
-
-def _access(descriptor: int | None, settings: tuple[str, ...], variable: str = "") -> Access:
-    """Return what the command line gives a wrapping."""
-    from sfumato.data.wrapping import Access, read_descriptor
-
-    passphrase = os.environ.get(variable) if variable else None
-    if descriptor is not None:
-        passphrase = read_descriptor(descriptor)
-    options = {}
-    for setting in settings:
-        key, sign, value = setting.partition("=")
-        if not sign or not key:
-            raise InvalidRequest(f"a setting is KEY=VALUE, got {setting!r}")
-        options[key] = value
-    return Access(passphrase=passphrase, options=options)

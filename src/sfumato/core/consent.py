@@ -107,6 +107,15 @@ class Register:
         if self._anchor is not None and self._anchor.newest() != self._head:
             self._anchor.advance(self._head)  # what another user wrote is remembered from now on
 
+    def named(self, pseudonym: Callable[[str], str]) -> Register:
+        """Take subjects by name from now on, and return the register.
+
+        Args:
+            pseudonym: subject -> keyed hash.
+        """
+        self._pseudonym = pseudonym
+        return self
+
     # Reading
 
     @property
@@ -287,7 +296,7 @@ class Register:
         if len(name) not in (32, 64) or not set(name) <= set("0123456789abcdef"):
             raise InvalidRequest(
                 "a subject must be a keyed hash of 32 or 64 hex digits, so that no name enters the register; "
-                "give the register a `pseudonym` to make one"
+                "make one with `sfumato.data.people.people_of(project).subject(id, population)`"
             )
         return name
 

@@ -24,7 +24,10 @@ from sfumato.core.roles import Role, require
 if TYPE_CHECKING:
     from sfumato.core.policy import Policy
 
+#: People whose data it is; a vault takes this key over.
 KEY_NAME = "pseudonym.key"
+#: Who acts; needed at every release, so it has no passphrase.
+ACTORS_KEY = "actors.key"
 KEY_BYTES = 32
 
 
@@ -124,7 +127,7 @@ def local_actor(policy: Policy, folder: Path) -> Actor:
             f"{', '.join(sorted(roles))}: a user has one role",
             rule="roles",
         )
-    who = Pseudonyms.of(folder)("actor", names[0])
+    who = Pseudonyms.of(folder, ACTORS_KEY)("actor", names[0])
     return Actor(names[0], next(iter(roles), None), who)
 
 
@@ -146,9 +149,9 @@ class Pseudonyms:
         self._key = key
 
     @classmethod
-    def of(cls, folder: Path) -> Pseudonyms:
+    def of(cls, folder: Path, name: str = KEY_NAME) -> Pseudonyms:
         """Return those of a project; the key is made on first use, for its owner's eyes only."""
-        path = folder / KEY_NAME
+        path = folder / name
         if not path.exists():
             _make_once(path, SYSTEM.bytes(KEY_BYTES))
         return cls(path.read_bytes())

@@ -14,7 +14,7 @@ from sfumato.core.entropy import SYSTEM, Entropy
 from sfumato.core.errors import InvalidRequest, LedgerTampered, PolicyError
 from sfumato.core.files import digest_of, write_whole
 from sfumato.core.gate import Gate
-from sfumato.core.identity import Actor, Pseudonyms, local_actor
+from sfumato.core.identity import Actor, local_actor
 from sfumato.core.ledger import Ledger, is_id
 from sfumato.core.policy import FILE_NAME, LedgerSection, Policy
 from sfumato.core.raising import declare_roles
@@ -192,7 +192,7 @@ class Project:
 
     @cached_property
     def consent(self) -> Register:
-        """The consent register; it makes keyed hashes of the subjects' names.
+        """The consent register, by pseudonyms of `sfumato.data.people`; it needs no key.
 
         Raises:
             IntegrityError: it was edited, or is older than its anchor.
@@ -200,7 +200,6 @@ class Project:
         folder = self.root / FOLDER
         return Register(
             folder / "consent.db",
-            pseudonym=Pseudonyms.of(folder).subject,
             anchor=lambda identity: FileAnchor(_state() / "anchors" / f"consent-{identity}.heads"),
             actor=self.actor,
         )

@@ -14,6 +14,7 @@ from sfumato.core.policy import Policy
 from sfumato.data.catalogue import Catalogue
 from sfumato.data.door import Minimised, Request, minimise, rules_of
 from sfumato.data.lineage import populations_of
+from sfumato.data.people import People
 from sfumato.data.pictures import (
     PIXELS,
     RECORDS,
@@ -24,7 +25,6 @@ from sfumato.data.pictures import (
     pixels_of,
     subjects_of,
 )
-from sfumato.data.pseudonym import Pseudonyms
 from sfumato.data.readers import TableSource, choose
 from sfumato.data.store import Place, Store
 from sfumato.data.version import Facts, Item, Version
@@ -87,25 +87,27 @@ def look(policy: Policy, request: Request) -> Look:
     Raises:
         InvalidRequest, UnknownName, PolicyRefused: it could not be added.
     """
-    return _look(policy, request, Pseudonyms(SYSTEM.bytes(32)))
+    key = SYSTEM.bytes(32)
+    return _look(policy, request, People(lambda: key))
 
 
-def _look(policy: Policy, request: Request, names: Pseudonyms) -> Look:
+def _look(policy: Policy, request: Request, people: People) -> Look:
     rules = rules_of(policy, request)
     reader, opened = choose(request.path, request.reader)
     source = opened.open(request.path)
-    scope = scope_of(rules.population, request.dataset)
     if isinstance(source, TableSource):
         from sfumato.data.tables import read_minimised, tested
 
         minimised = minimise(source.fields, rules, request.dataset, pictures=False)
-        table = read_minimised(source, rules, minimised.kept, lambda value: names.of(scope, value))
+        table = read_minimised(
+            source, rules, minimised.kept, lambda value: people.subject(value, rules.population)
+        )
         result = tested(table, rules)
-        people = len(table[rules.unit].unique())
+        count = len(table[rules.unit].unique())
         checks = result.to_data() if result is not None else {}
-        return Look(reader, rules, minimised, len(table), 0, people, checks, source.left_out, table)
+        return Look(reader, rules, minimised, len(table), 0, count, checks, source.left_out, table)
     minimised = minimise(source.fields, rules, request.dataset, pictures=True)
-    found = entering(source, rules, minimised.kept, scope, names)
+    found = entering(source, rules, minimised.kept, people)
     return Look(reader, rules, minimised, 0, len(found), subjects_of(found), {}, source.left_out, found)
 
 
@@ -125,7 +127,7 @@ def add(
         InvalidRequest, UnknownName, PolicyRefused: nothing was added.
         BatchFailed: no picture could enter. Where only some could not, they are in the result's failures.
     """
-    seen = _look(policy, request, catalogue.pseudonyms)
+    seen = _look(policy, request, catalogue.people)
     print_ = _fingerprint(catalogue, request, seen)
     older = catalogue.versions(request.dataset)[-1:] if request.dataset in catalogue.names() else ()
     inherited = {name for one in older for name in populations_of(catalogue, one)}
@@ -172,8 +174,8 @@ def _facts(seen: Look, items: Sequence[Item], populations: tuple[str, ...], prin
 
 def _fingerprint(catalogue: Catalogue, request: Request, seen: Look) -> str:
     if isinstance(seen.content, list):
-        return catalogue.pseudonyms.fingerprint(fingerprint(seen.content))
-    return catalogue.pseudonyms.fingerprint(sha256_of(request.path))
+        return catalogue.people.fingerprint(fingerprint(seen.content))
+    return catalogue.people.fingerprint(sha256_of(request.path))
 
 
 def _refuse_a_second_budget(catalogue: Catalogue, print_: str, populations: tuple[str, ...]) -> None:
@@ -226,11 +228,6 @@ def _store_pictures(
     if not items:
         raise BatchFailed(f"no picture could enter; the first: {failures[0][0]}: {failures[0][1]}", failures)
     return items, failures
-
-
-def scope_of(population: str, dataset: str) -> str:
-    """Return whose pseudonyms a dataset uses: one person of a population has one in all its datasets."""
-    return population or f"dataset {dataset}"
 
 
 def put(store: Store, place: Place, data: bytes, *, rows: int = 0) -> Item:

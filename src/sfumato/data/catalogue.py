@@ -8,13 +8,12 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sfumato.core.errors import IntegrityError, InvalidRequest, PolicyRefused, UnknownName
 from sfumato.core.files import write_whole
-from sfumato.data.pseudonym import Pseudonyms
+from sfumato.data.people import People, people_beside, people_of
 from sfumato.data.version import Facts, Item, Version
 
 if TYPE_CHECKING:
@@ -28,6 +27,9 @@ OBJECTS = "objects"
 class Catalogue:
     """The versions of a project's datasets, under one folder.
 
+    A version's hash covers keyed pseudonyms and a keyed hash of its source: whoever lacks the project's
+    pseudonym key cannot test a guess at its contents by it, where the store is a vault.
+
     Safe under concurrent adds: a label is claimed by creating a file that must not exist, and a version
     appears whole. A crash leaves at most an unused label.
 
@@ -38,20 +40,20 @@ class Catalogue:
     ...     version = catalogue.write(Version("clinic", label, (), facts))
     >>> catalogue.find("clinic@1").hash == version.hash
     True
+
+    Args:
+        root: the folder of the versions.
+        people: who names people; None: by the key beside the folder.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, people: People | None = None) -> None:
         self.root = root
+        self.people = people or people_beside(root.parent)
 
     @classmethod
     def of(cls, project: Project) -> Catalogue:
-        """Return a project's catalogue."""
-        return cls(project.root / ".sfumato" / FOLDER)
-
-    @cached_property
-    def pseudonyms(self) -> Pseudonyms:
-        """The project's pseudonyms; their key lies beside the versions."""
-        return Pseudonyms.open(self.root / "key")
+        """Return a project's catalogue to look at; `sfumato.data.opening` opens it with the store."""
+        return cls(project.root / ".sfumato" / FOLDER, people_of(project))
 
     def names(self) -> tuple[str, ...]:
         """Return the datasets that have a version, sorted."""

@@ -75,7 +75,7 @@ def without(
     """Write the next version of a dataset, which some people have left.
 
     Args:
-        subjects: their pseudonyms; see `Catalogue.pseudonyms`.
+        subjects: their pseudonyms; see `Catalogue.people`.
         why: one word for the lineage, such as "withdrawn".
 
     Raises:

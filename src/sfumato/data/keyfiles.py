@@ -30,9 +30,12 @@ from typing import Any
 from sfumato.core.entropy import SYSTEM
 from sfumato.core.errors import IntegrityError, VaultLocked
 from sfumato.core.files import canonical, sync_folder, write_whole
+from sfumato.core.identity import KEY_NAME
 from sfumato.data.lock import locked
 
 FORMAT = "sfumato-vault/1"
+#: Where the keys lie, in a project's .sfumato.
+KEYS = "keys"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,25 @@ class Head:
 def owner_of(kind: str, name: str) -> str:
     """Return the hash that keys and tombstones of a subject or dataset are filed under."""
     return hashlib.sha256(f"sfumato {kind}\x00{name}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def holds_vault(folder: Path) -> bool:
+    """Return whether a project's folder .sfumato holds a vault.
+
+    Raises:
+        IntegrityError: it holds what a vault left, and not the vault: nothing may take its place.
+    """
+    if (folder / KEYS / "vault.json").exists():
+        return True
+    # A vault that was being made, and is not yet, leaves the plain key where it is.
+    left = any((folder / KEYS).glob("g-*/??/*")) or any((folder / "vault").glob("??/*"))
+    taken = any((folder / KEYS).glob("g-*")) and not (folder / KEY_NAME).exists()
+    if left or taken:
+        raise IntegrityError(
+            f"{folder} has had a vault, and its {KEYS}/vault.json is gone: without it nothing opens. Restore "
+            "its newest copy."
+        )
+    return False
 
 
 class KeyFolder:

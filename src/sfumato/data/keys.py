@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hmac
 import os
-import unicodedata
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -25,8 +23,8 @@ class Keys:
     >>> import tempfile
     >>> outside = Access(options={"path": tempfile.mkdtemp() + "/master.key"})
     >>> keys = Keys.init(Path(tempfile.mkdtemp()) / "keys", "file", outside)
-    >>> keys.pseudonym("Ada Lovelace") == keys.pseudonym("Ada Lovelace")
-    True
+    >>> len(keys.pseudonym_key())
+    32
 
     Args:
         root: the folder of the key files.
@@ -47,8 +45,18 @@ class Keys:
                 self.files.tidy()
 
     @classmethod
-    def init(cls, root: Path, wrapping: str = "passphrase", access: Access | None = None) -> Keys:
+    def init(
+        cls,
+        root: Path,
+        wrapping: str = "passphrase",
+        access: Access | None = None,
+        *,
+        pseudonym: bytes | None = None,
+    ) -> Keys:
         """Make a vault's keys.
+
+        Args:
+            pseudonym: the key of pseudonyms to take over; None: a new one.
 
         Raises:
             InvalidRequest: there is a vault already, or keys of one whose vault.json is gone.
@@ -67,7 +75,7 @@ class Keys:
             master = SYSTEM.bytes(KEY_BYTES)
             draft = Head(SYSTEM.bytes(16).hex(), 1, wrapping, {})
             head = Head(draft.vault, 1, wrapping, plugin.wrap(master, draft.context("master")))
-            sealed = seal_bytes(master, SYSTEM.bytes(KEY_BYTES), head.context("pseudonym"))
+            sealed = seal_bytes(master, pseudonym or SYSTEM.bytes(KEY_BYTES), head.context("pseudonym"))
             files.write_key(files.pseudonym_key(1), sealed)
             files.write_head(head)
         return cls(root, access)
@@ -98,18 +106,9 @@ class Keys:
         """Go on with the master key of a rotation that was just done."""
         self._master, self._seen, self.access = (head, master), None, access
 
-    def pseudonym(self, subject_id: str) -> str:
-        """Return the pseudonym of a person: the same for the same id, and not to be guessed without the key.
-
-        Args:
-            subject_id: a name, number or anything else that tells people apart; stored nowhere.
-        """
-        if not subject_id:
-            raise InvalidRequest("a subject needs an id, got an empty one")
-        key = self._stored("pseudonym", 0)
-        # NFC: the same name typed on two systems is the same person.
-        text = unicodedata.normalize("NFC", subject_id).encode("utf-8", "surrogatepass")
-        return hmac.digest(key, text, "sha256").hex()[:PSEUDONYM_DIGITS]
+    def pseudonym_key(self) -> bytes:
+        """Return the key of pseudonyms; `sfumato.data.people` makes them."""
+        return self._stored("pseudonym", 0)
 
     def newest(self, owner: str) -> tuple[int, bytes]:
         """Return the number and bytes of the key for an owner's new items; the first is made now.
@@ -206,7 +205,7 @@ def checked_pseudonym(subject: str) -> str:
     if len(subject) != PSEUDONYM_DIGITS or set(subject) - set("0123456789abcdef"):
         raise InvalidRequest(
             f"a subject is named by a pseudonym of {PSEUDONYM_DIGITS} hex digits, got {len(subject)} "
-            "characters that are none: call pseudonym(subject_id) first"
+            "characters that are none: call sfumato.data.people.People.subject(id, population) first"
         )
     return subject
 

@@ -12,7 +12,7 @@ from sfumato.core.dataset_policy import DatasetSection
 from sfumato.core.errors import MediaError
 from sfumato.core.files import digest_of, sha256_of
 from sfumato.data.generalise import generalised_fields
-from sfumato.data.pseudonym import Pseudonyms
+from sfumato.data.people import People
 from sfumato.data.readers import Picture, PictureSource
 from sfumato.data.unit import UnitRule, refuse_without
 
@@ -43,7 +43,7 @@ class Entering:
 
 
 def entering(
-    source: PictureSource, rules: DatasetSection, kept: tuple[str, ...], scope: str, names: Pseudonyms
+    source: PictureSource, rules: DatasetSection, kept: tuple[str, ...], people: People
 ) -> list[Entering]:
     """Decide for every picture whose it is and what is kept about it; no pixel is read.
 
@@ -56,9 +56,9 @@ def entering(
         if value is None:
             without.append(picture.path)
             continue
-        subject = names.of(scope, value)
+        subject = people.subject(value, rules.population)
         suffix = PurePosixPath(picture.path).suffix.lower()
-        name = picture.path if "path" in kept else f"{subject}/{names.path(subject, picture.path)}{suffix}"
+        name = picture.path if "path" in kept else f"{subject}/{people.path(subject, picture.path)}{suffix}"
         result.append(Entering(picture, subject, name, _record(picture, rules, kept)))
     refuse_without(len(without), len(result) + len(without), without, rules.unit, "pictures")
     return result

@@ -13,8 +13,9 @@ from sfumato.core.entropy import SYSTEM
 from sfumato.core.errors import IntegrityError, InvalidRequest
 from sfumato.core.files import canonical, sync_folder
 from sfumato.core.project import FOLDER
-from sfumato.data.keyfiles import owner_of
+from sfumato.data.keyfiles import KEYS, holds_vault, owner_of
 from sfumato.data.keys import Keys, checked_pseudonym, subject_or_dataset
+from sfumato.data.people import People, forget_plain_key, plain_key
 from sfumato.data.sealing import read_header, seal, unseal
 from sfumato.data.store import Place, PlainStore
 from sfumato.data.wrapping import Access
@@ -66,6 +67,7 @@ class Vault:
     def __init__(self, root: Path, keys: Keys) -> None:
         self.root, self.keys = root, keys
         self._files = PlainStore(root)
+        self._people = People(keys.pseudonym_key)
 
     @classmethod
     def init(cls, project: Path, wrapping: str = "passphrase", access: Access | None = None) -> Vault:
@@ -76,7 +78,11 @@ class Vault:
             VaultLocked: the wrapping's key is not to be had.
         """
         access = _inside(project, access)
-        return cls(project / FOLDER / "vault", Keys.init(project / FOLDER / "keys", wrapping, access))
+        folder = project / FOLDER
+        pseudonym = plain_key(folder) if not holds_vault(folder) else None
+        keys = Keys.init(folder / KEYS, wrapping, access, pseudonym=pseudonym)
+        forget_plain_key(folder)
+        return cls(folder / "vault", keys)
 
     @classmethod
     def of(cls, project: Path, access: Access | None = None) -> Vault:
@@ -85,11 +91,13 @@ class Vault:
         Raises:
             VaultLocked: it has none. The master key is asked for later, when it is first needed.
         """
-        return cls(project / FOLDER / "vault", Keys(project / FOLDER / "keys", _inside(project, access)))
+        vault = cls(project / FOLDER / "vault", Keys(project / FOLDER / KEYS, _inside(project, access)))
+        forget_plain_key(project / FOLDER)
+        return vault
 
-    def pseudonym(self, subject_id: str) -> str:
-        """Return the pseudonym under which a person's items are stored."""
-        return self.keys.pseudonym(subject_id)
+    def pseudonym(self, subject_id: str, population: str = "") -> str:
+        """Return the pseudonym under which a person's items are stored; see `sfumato.data.people`."""
+        return self._people.subject(subject_id, population)
 
     def put(self, data: bytes, place: Place) -> str:
         """Encrypt and store bytes durably; return their name."""
