@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from sfumato.core.consent import Decision
 from sfumato.core.errors import SfumatoError
 from sfumato.core.event import Event
 from sfumato.core.gate import Gate, Permit, Plan
@@ -22,13 +21,12 @@ from sfumato.core.project import Project
 from sfumato.core.raising import raise_alone
 from sfumato.core.verify import verify
 from sfumato.data import check
-from sfumato.data.add import add, scope_of
-from sfumato.data.catalogue import Catalogue
+from sfumato.data.add import add
 from sfumato.data.contents import without
 from sfumato.data.door import Request
 from sfumato.data.erasure import erase
 from sfumato.data.lineage import copy, merge, populations_of, view
-from sfumato.data.store import PlainStore
+from sfumato.data.opening import open_data
 from sfumato.data.vault import Vault
 from sfumato.data.version import Version
 from sfumato.data.wrapping import Access
@@ -112,10 +110,7 @@ class World:
         """Open everything anew, as the next process would."""
         self.project = Project(self.root)
         self.gate: Gate = self.project.gate()
-        self.catalogue = Catalogue.of(self.project)
-        self.store: Any = (
-            Vault.of(self.root) if self.sealed else PlainStore(self.root / ".sfumato" / "objects")
-        )
+        self.catalogue, self.store = open_data(self.project)
 
     def reopen(self) -> None:
         self.project.close()
@@ -162,19 +157,19 @@ class World:
 
     def consent(self, population: str, one: str, *, give: bool) -> None:
         """Record that a person agreed to research, or took that back."""
-        who = self.person(one)
-        if who is not None:
+        for subject in self.subjects([(population, one)]):
             act = self.project.consent.give if give else self.project.consent.withdraw
-            act(who, "research")
+            act(subject, "research")
 
     def erase(self, population: str, one: str) -> None:
         (subject,) = self.subjects([(population, one)])
+        assert isinstance(self.store, Vault)
         erase(self.store, subject, self.gate)
 
     def subjects(self, people: Sequence[tuple[str, str]]) -> set[str]:
         """Return the pseudonyms of people of populations."""
         return {
-            self.catalogue.pseudonyms.of(population, who)
+            self.catalogue.people.subject(who, population)
             for population, one in people
             if (who := self.person(one)) is not None
         }

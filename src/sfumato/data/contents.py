@@ -50,9 +50,20 @@ def table(store: Store, version: Version) -> pa.Table:
     from sfumato.data.tables import from_bytes
 
     parts = [from_bytes(store.get(item.name, item.home)) for item in version.items if is_rows(item)]
-    if not parts:
+    if not parts and not version.facts.columns:
         raise InvalidRequest(f"{version.spec} holds no table")
+    if not parts:  # everybody left
+        return pa.table({name: pa.array([], _type(kind)) for name, kind in version.facts.columns})
     return pa.concat_tables(parts, promote_options="permissive")
+
+
+def _type(kind: str) -> pa.DataType:
+    import pyarrow as pa
+
+    try:
+        return pa.type_for_alias(kind)
+    except ValueError:  # one with arguments, such as a time zone
+        return pa.null()
 
 
 def pictures(store: Store, version: Version) -> Iterator[Stored]:
@@ -72,14 +83,11 @@ def pictures(store: Store, version: Version) -> Iterator[Stored]:
 def without(
     catalogue: Catalogue, store: Store, version: Version, subjects: Collection[str], *, why: str = "without"
 ) -> Version:
-    """Write the next version of a dataset, which some people have left.
+    """Write the next version of a dataset, which some people have left; it may hold nobody then.
 
     Args:
         subjects: their pseudonyms; see `Catalogue.people`.
         why: one word for the lineage, such as "withdrawn".
-
-    Raises:
-        InvalidRequest: nobody would be left.
     """
     leaving = set(subjects)
     stay = [item for item in version.items if item.subject not in leaving]
@@ -89,10 +97,8 @@ def without(
             item if item.subject or not is_rows(item) else _cut(store, version, item, label, leaving)
             for item in stay
         ]
-        left = [item for item in items if item is not None]
-        if not left:
-            raise InvalidRequest(f"nobody would be left in {version.spec}: retire it instead")
-        return left
+        # Perhaps nobody: a refusal here would tell that nobody else was in it.
+        return [item for item in items if item is not None]
 
     return derive(catalogue, version.dataset, [version], build, how=why)
 
