@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from sfumato.core.accounting import Share
+from sfumato.core.blocks import MARK
 from sfumato.core.errors import InvalidRequest, PolicyRefused
 from sfumato.core.numbers import text
 
@@ -15,10 +16,23 @@ def check_name(name: str) -> None:
         raise InvalidRequest(f"a name must be 1 to 100 printable characters without '/', got {name!r}")
 
 
+def check_population(name: str) -> None:
+    """Refuse a name that a population cannot have; a # parts it from a block in the book."""
+    check_name(name)
+    if MARK in name:
+        raise InvalidRequest(f"a population's name has no {MARK!r}, which names its blocks; got {name!r}")
+
+
 def check_change(
     name: str, old: dict[str, str], new: dict[str, str], held: tuple[Fraction, Fraction], reason: str
 ) -> None:
     """Refuse a change of a population that is no lowering and no raise with a reason."""
+    if (was_cut := old.get("blocks", "")) != (cut := new.get("blocks", "")):
+        raise PolicyRefused(
+            f"population {name!r} has the blocks {was_cut or 'none'!r} in the ledger, and {cut or 'none'!r} "
+            "was asked for. How people are cut into blocks is fixed for ever, or old people would get fresh "
+            "budget: put it back, or declare a new population for new people."
+        )
     for key in ("unit", "relation"):
         if old[key] != new[key]:
             raise PolicyRefused(

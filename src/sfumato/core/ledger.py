@@ -21,27 +21,28 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
-from sfumato.core import merkle, raising
+from sfumato.core import charging, merkle, raising
 from sfumato.core.accounting import Kind, Share, Totals
 from sfumato.core.anchor import Anchor, Head
+from sfumato.core.blocks import check_rule, split
 from sfumato.core.book import Entry, open_book
-from sfumato.core.changes import check_change, check_name, check_same
+from sfumato.core.changes import check_change, check_name, check_population, check_same
+from sfumato.core.charging import Request
 from sfumato.core.errors import (
-    BudgetSpent,
     InvalidRequest,
     LedgerRolledBack,
     LedgerTampered,
     LedgerUnavailable,
     PolicyRefused,
 )
-from sfumato.core.event import Event, NoEvent, probability
+from sfumato.core.event import Event, probability
 from sfumato.core.losses import ADD_OR_REMOVE
-from sfumato.core.numbers import Amount, brief, rational, text
+from sfumato.core.numbers import Amount, rational, text
 
 FORMAT = "sfumato-ledger/1"
 #: Rows that only lower a charge: their release is over, so an unreachable witness hears with the next charge.
 ENDS = ("settle", "void")
-Note = Literal["roles", "proposal", "refusal"]
+Note = Literal["roles", "proposal", "refusal", "version", "retired"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,8 @@ class Ledger:
             InvalidRequest: no such share has been opened.
         """
         row = self.book.find("share", f"{population}/{share}")
+        if row is None:  # a block that was not charged yet has the terms of its population's share
+            row = self.book.find("share", f"{split(population)[0]}/{share}")
         if row is None:
             known = [entry.share for entry in self.book.all(kind="share")]
             raise InvalidRequest(
@@ -145,13 +148,16 @@ class Ledger:
         return Totals.from_data(last.body["after"])
 
     def balances(self) -> list[Balance]:
-        """Return every share with what has been spent of it."""
+        """Return every account with what has been spent of it: shares, and of blocked populations P#BLOCK."""
         result = []
         for row in self.book.all(kind="share"):
             population, _, name = row.share.partition("/")
+            if split(population)[1]:
+                continue
             terms = Share.from_data(row.body["terms"])
-            epsilon, delta = terms.spent(self.totals(population, name))
-            result.append(Balance(population, name, terms.kind, terms.epsilon, terms.delta, epsilon, delta))
+            for account in charging.balances(self, population, name):
+                epsilon, delta = terms.spent(self.totals(account, name))
+                result.append(Balance(account, name, terms.kind, terms.epsilon, terms.delta, epsilon, delta))
         return result
 
     # Opening budgets
@@ -164,13 +170,15 @@ class Ledger:
         delta: Amount,
         unit: str,
         relation: str = ADD_OR_REMOVE,
+        blocks: str = "",
         reason: str = "",
         approval: Mapping[str, Any] | None = None,
     ) -> bool:
         """Declare a population's whole budget; declaring the same again changes nothing and returns False.
 
         A budget may be lowered to what its shares already hold, and raised only with a reason, which stays
-        in the book, and where roles were declared with two owners' `approval` (core/raising.py).
+        in the book, and where roles were declared with two owners' `approval` (core/raising.py). Its `blocks`
+        (core/blocks.py) are fixed for ever.
 
         Raises:
             PolicyRefused: raised without a reason or an approval, lowered below its shares, or another unit.
@@ -180,18 +188,22 @@ class Ledger:
             "delta": text(probability(delta, "delta")),
             "unit": unit,
             "relation": relation,
-        }
-        check_name(name)
+        } | ({"blocks": blocks} if blocks else {})
+        check_population(name)
+        check_rule(blocks, relation)
         with self._charging():
             row = self.book.find("population", name)
             if row is not None:
-                old = {key: row.body[key] for key in wanted}
+                old = {key: row.body[key] for key in (*wanted, "blocks") if key in row.body}
                 if old == wanted:
                     return False
                 check_change(name, old, wanted, self._held(name), reason)
                 if any(Fraction(wanted[key]) > Fraction(old[key]) for key in ("epsilon", "delta")):
                     raising.check(self.book, name, wanted, approval)
-            body = {"at": self.time(), **wanted, "reason": reason}
+            at = self.time()
+            body = {"at": at, **wanted, "reason": reason}
+            if blocks:  # enrolment blocks begin with the population, whenever its budget is raised
+                body["opened"] = row.body["opened"] if row is not None else at
             entry = self.book.append(
                 "population", name, None, body | ({"approval": dict(approval)} if approval else {})
             )
@@ -213,6 +225,7 @@ class Ledger:
                 proved for), or the shares would add up to more than the population's budget.
         """
         check_name(name)
+        check_population(population)
         with self._charging():
             owner = self.book.find("population", population)
             if owner is None:
@@ -245,14 +258,21 @@ class Ledger:
         population: str = "",
         share: str = "",
         delta: Amount = 0,
+        blocks: tuple[str, ...] = (),
+        also: tuple[tuple[str, str], ...] = (),
     ) -> Entry:
-        """Charge a release before it happens; durable when this returns.
+        """Charge a release before it happens, to all its accounts or to none; durable when this returns.
 
         Args:
             plan: what the book keeps about the release, as plain data without personal data.
             event: what the release will do; NoEvent needs no population.
             population, share: whose budget, and which part of it.
             delta: for a share of kind `sum`, the part of its delta that this release takes.
+            blocks: of the population; empty: all that exist by now.
+            also: further (population, share) that pay for the same event.
+
+        Returns:
+            The release's row; where it charges several accounts the first of them (see `rows_of`).
 
         Raises:
             BudgetSpent: it does not fit; says what was asked, what is left and what would fit.
@@ -260,35 +280,9 @@ class Ledger:
         """
         if Event.from_data(event.to_data()) != event:
             raise InvalidRequest("the event cannot be written down exactly: use simpler numbers")
-        name = f"{population}/{share}" if population else ""
-        if not name:
-            return self._record(plan, event)
-        # A share's terms are fixed, so the price is worked out before the lock is taken: it can take a while.
-        terms, part = self.share(population, share), probability(delta, "delta")
-        price = terms.charge(event, part)
-        with self._charging():
-            before = self.totals(population, share)
-            after = before.plus(price)
-            fits = terms.fits(after)
-            if fits:
-                body = {"at": self.time(), "plan": dict(plan), "event": event.to_data(), "delta": text(part)}
-                body |= {"charge": after.minus(before).to_data(), "after": after.to_data()}
-                entry = self.book.append("reserve", name, None, body)
-        if not fits:
-            raise _refusal(name, terms, before, price, event, part)
-        self._advance(entry)
-        return entry
-
-    def _record(self, plan: Mapping[str, Any], event: Event) -> Entry:
-        if not isinstance(event, NoEvent):
-            raise InvalidRequest(
-                f"a release with an event of kind {event.kind!r} must name the population it charges"
-            )
-        with self._charging():
-            body = {"at": self.time(), "plan": dict(plan), "event": event.to_data()}
-            entry = self.book.append("reserve", "", None, body)
-        self._advance(entry)
-        return entry
+        return charging.charge(
+            self, plan, event, Request(population, share, tuple(blocks), tuple(also), delta)
+        )
 
     def settle(self, seq: int, *, receipt: str, event: Event | None = None) -> Entry:
         """End a reservation that was released; with `event`, lower it to what took place.
@@ -296,20 +290,7 @@ class Ledger:
         Raises:
             InvalidRequest: no such reservation, already ended, or `event` costs more than was reserved.
         """
-        row = self._open_reservation(seq)
-        actual = self._settlement(row, event)
-        with self._charging():
-            self._open_reservation(seq)
-            body: dict[str, Any] = {"at": self.time(), "receipt": receipt}
-            if row.share:
-                totals = self.totals(*row.share.split("/"))
-                if actual is not None and event is not None:
-                    totals = totals.minus(Totals.from_data(row.body["charge"])).plus(actual)
-                    body |= {"event": event.to_data(), "charge": actual.to_data()}
-                body["after"] = totals.to_data()
-            entry = self.book.append("settle", row.share, seq, body)
-        self._advance(entry)
-        return entry
+        return charging.end(self, seq, "settle", {"receipt": receipt}, event)
 
     def void(self, seq: int, *, reason: str) -> Entry:
         """Take back a reservation whose permit drew no noise and released nothing.
@@ -317,15 +298,11 @@ class Ledger:
         Raises:
             InvalidRequest: no such reservation, or already ended.
         """
-        with self._charging():
-            row = self._open_reservation(seq)
-            body: dict[str, Any] = {"at": self.time(), "reason": reason}
-            if row.share:
-                totals = self.totals(*row.share.split("/"))
-                body["after"] = totals.minus(Totals.from_data(row.body["charge"])).to_data()
-            entry = self.book.append("void", row.share, seq, body)
-        self._advance(entry)
-        return entry
+        return charging.end(self, seq, "void", {"reason": reason})
+
+    def rows_of(self, entry: Entry) -> tuple[Entry, ...]:
+        """Return all rows of a release, given the first of its reservations or of its ends."""
+        return charging.members(self, entry)
 
     # Integrity
 
@@ -414,28 +391,6 @@ class Ledger:
         zero = Fraction(0)
         return sum((share.epsilon for share in shares), zero), sum((share.delta for share in shares), zero)
 
-    def _open_reservation(self, seq: int) -> Entry:
-        row = self.book.get(seq)
-        if row is None or row.kind != "reserve":
-            raise InvalidRequest(f"row {seq} of the ledger is not a reservation")
-        if (end := self.book.end_of(seq)) is not None:
-            raise InvalidRequest(f"reservation {seq} was already ended by row {end.seq} ({end.kind})")
-        return row
-
-    def _settlement(self, row: Entry, event: Event | None) -> Totals | None:
-        """Return what a reservation settles to; None: to what was reserved."""
-        if event is None:
-            return None
-        if not row.share:
-            if isinstance(event, NoEvent):
-                return None
-            raise InvalidRequest(f"reservation {row.seq} charged no population; it cannot settle to a charge")
-        reserved = Event.from_data(row.body["event"])
-        actual = self.share(*row.share.split("/")).settlement(reserved, event, Fraction(row.body["delta"]))
-        charge = Totals.from_data(row.body["charge"])
-        # The price is worked out anew, and may come out above the recorded one by what another build rounds.
-        return actual if actual.within(charge) else None
-
 
 class _Checked:
     """The write lock, taken, and the book checked against what is known, before anything is added."""
@@ -454,22 +409,6 @@ class _Checked:
 
     def __exit__(self, *problem: Any) -> None:
         self.lock.__exit__(*problem)
-
-
-def _refusal(
-    name: str, terms: Share, before: Totals, charge: Totals, event: Event, delta: Fraction
-) -> BudgetSpent:
-    spent_epsilon, spent_delta = terms.spent(before)
-    asked_epsilon, asked_delta = terms.spent(charge)
-    left = max(terms.epsilon - spent_epsilon, Fraction(0))
-    asked = f"epsilon {brief(asked_epsilon)}" + (f", delta {brief(asked_delta)}" if asked_delta else "")
-    return BudgetSpent(
-        f"the budget of {name} has no room for this release. Asked (on its own): {asked}. "
-        f"Budget: epsilon {brief(terms.epsilon)}, delta {brief(terms.delta)}. "
-        f"Left: epsilon {brief(left, up=False)}"
-        + (f", delta {brief(terms.delta - spent_delta, up=False)}" if terms.kind == "sum" else "")
-        + f". Largest that would fit: {terms.largest(event, before, delta)}."
-    )
 
 
 def is_id(name: str) -> bool:

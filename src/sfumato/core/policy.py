@@ -49,8 +49,9 @@ from pydantic import (
 )
 
 from sfumato.core.accounting import Kind
+from sfumato.core.blocks import check_rule
 from sfumato.core.dataset_policy import DatasetName, DatasetSection
-from sfumato.core.errors import PolicyError, SfumatoError, nearest
+from sfumato.core.errors import InvalidRequest, PolicyError, SfumatoError, nearest
 from sfumato.core.losses import ADD_OR_REMOVE
 from sfumato.core.numbers import rational, text
 from sfumato.core.roles import Role
@@ -95,6 +96,8 @@ Day = Annotated[date, BeforeValidator(_day)]
 Exact = Annotated[Fraction, BeforeValidator(_exact), PlainSerializer(_spell)]
 User = Annotated[str, Field(pattern=r"^[^/\s\x00-\x1f]{1,100}$")]
 Name = Annotated[str, Field(pattern=r"^[^/\x00-\x1f]{1,100}$")]
+#: A # parts a population from one of its blocks in the ledger.
+PopulationName = Annotated[str, Field(pattern=r"^[^/#\x00-\x1f]{1,100}$")]
 Relation = Literal["add-or-remove-one", "replace-one"]
 Unit = Literal["person", "patient", "vehicle", "household", "image"]
 
@@ -174,12 +177,17 @@ class ShareSection(_Section):
 
 
 class Population(_Section):
-    """[populations.NAME]: people, and the most privacy loss that they may ever suffer here."""
+    """[populations.NAME]: people, and the most privacy loss that they may ever suffer here.
+
+    Args:
+        blocks: "enrolment month|quarter|year" or "hash N": parts that share nobody, each with this budget.
+    """
 
     unit: Unit
     relation: Relation = ADD_OR_REMOVE
     epsilon: Exact
     delta: Exact = Fraction(0)
+    blocks: str = ""
     shares: dict[Name, ShareSection] = {}
 
     @model_validator(mode="after")
@@ -193,6 +201,10 @@ class Population(_Section):
                 )
         if self.delta > 1:
             raise ValueError(f"delta is a probability and must lie in 0..1, got {text(self.delta)}")
+        try:
+            check_rule(self.blocks, self.relation)
+        except InvalidRequest as error:
+            raise ValueError(str(error)) from error
         return self
 
     def opened_shares(self) -> dict[str, ShareSection]:
@@ -251,7 +263,7 @@ class Policy(_Section):
 
     project: ProjectSection
     purposes: dict[Name, Purpose] = {}
-    populations: dict[Name, Population] = {}
+    populations: dict[PopulationName, Population] = {}
     datasets: dict[DatasetName, DatasetSection] = {}
     roles: RolesSection | None = None
     redact: Redact = Redact()

@@ -156,6 +156,7 @@ class Project:
                 delta=population.delta,
                 unit=population.unit,
                 relation=population.relation,
+                blocks=population.blocks,
             )
             if not population.shares and ledger.shares(name):
                 continue  # the share "all" was opened with the budget of its day, and is fixed since

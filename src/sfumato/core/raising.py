@@ -50,7 +50,7 @@ def raise_alone(project: Project, population: str, *, reason: str) -> bool:
     wanted = _wanted(project, population)
     ledger = _book(project)
     try:
-        return ledger.open_population(population, **wanted, reason=reason)
+        return ledger.open_population(population, **wanted, blocks=_cut(project, population), reason=reason)
     finally:
         ledger.close()
 
@@ -106,7 +106,9 @@ def approve(project: Project, population: str, *, actor: Actor | None = None) ->
             "hash": proposal.hash,
             "by": {"role": actor.role, "key": actor.key},
         }
-        ledger.open_population(population, **wanted, reason=proposal.body["reason"], approval=approval)
+        cut = _cut(project, population)
+        reason = proposal.body["reason"]
+        ledger.open_population(population, **wanted, blocks=cut, reason=reason, approval=approval)
         return proposal
     finally:
         ledger.close()
@@ -168,6 +170,11 @@ def _wanted(project: Project, population: str) -> Budget:
         unit=section.unit,
         relation=section.relation,
     )
+
+
+def _cut(project: Project, population: str) -> str:
+    """Return how the policy cuts a population into blocks, which a raise cannot change."""
+    return project.policy.populations[population].blocks
 
 
 def _book(project: Project) -> Ledger:
