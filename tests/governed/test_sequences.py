@@ -46,6 +46,7 @@ events = st.one_of(
     st.builds(Repeated, st.sampled_from([Gaussian(20), Laplace(30), PureDP("1/20")]), st.integers(1, 6)),
 )
 ends = st.sampled_from(["settle", "settle", "settle", "void", "late", "kill"])
+shares = st.sampled_from(["care", "runs"])
 datasets, populations = st.sampled_from(DATASETS), st.sampled_from(POPULATIONS)
 others = st.sampled_from(OTHERS)
 crowds = st.sets(others, min_size=1, max_size=3).map(sorted)
@@ -133,11 +134,17 @@ class Reference:
     people: dict[Person, list[Charge]] = field(default_factory=dict)
     promised: dict[str, Fraction] = field(default_factory=dict)
 
+    def enter(self, spec: str, people: frozenset[Person], populations: frozenset[str]) -> None:
+        """A version is also that of those who were in the dataset before it."""
+        dataset = spec.partition("@")[0]
+        older = [held.populations for name, held in self.versions.items() if name.startswith(f"{dataset}@")]
+        self.versions[spec] = Held(people, populations.union(*older))
+
     def derive(self, spec: str, parents: list[str], people: frozenset[Person] | None = None) -> None:
         held = [self.versions[parent] for parent in parents]
         everybody = frozenset().union(*(one.people for one in held))
         owed = frozenset().union(*(one.populations for one in held))
-        self.versions[spec] = Held(everybody if people is None else everybody & people, owed)
+        self.enter(spec, everybody if people is None else everybody & people, owed)
 
     def charged(self, spec: str, accounts: dict[str, Charge]) -> None:
         """Note a release that was admitted, with the accounts that the ledger says have paid.
@@ -185,7 +192,6 @@ class Sequences(RuleBasedStateMachine):
     """The same sequence in two neighbouring worlds."""
 
     versions = Bundle("versions")
-    sources = Bundle("sources")
     counts: Counter[str] = Counter()
 
     def __init__(self, world: type, memory: Path, clock: type) -> None:
@@ -199,8 +205,8 @@ class Sequences(RuleBasedStateMachine):
         self.backup = False
         self.erased: set[Person] = set()
 
-    @initialize(replaced=st.booleans(), sealed=st.booleans())
-    def begin(self, replaced: bool, sealed: bool) -> None:
+    @initialize(target=versions, replaced=st.booleans(), sealed=st.booleans())
+    def begin(self, replaced: bool, sealed: bool):
         def neighbour(name: str) -> str | None:
             return ("zoe" if replaced else None) if name == VICTIM else name
 
@@ -210,6 +216,8 @@ class Sequences(RuleBasedStateMachine):
             for side, person in (("a", lambda name: name), ("b", neighbour))
         ]
         self.new_rows()
+        patients = self.add_source("d1", [VICTIM, "bob", "cyd"], "patients")
+        return multiple(patients, self.add_source("d2", [VICTIM, "dan"], "staff"))
 
     def teardown(self) -> None:
         for world in getattr(self, "worlds", []):
@@ -247,19 +255,18 @@ class Sequences(RuleBasedStateMachine):
         if not ok:
             return multiple()
         spec, new = value
-        names = frozenset((population, name) for name, _ in rows)
-        people |= names
+        people |= {(population, name) for name, _ in rows}  # who was here as other people's goes on to be so
         if new:
-            older = [held for at, held in self.reference.versions.items() if at.startswith(f"{dataset}@")]
-            owed = older[-1].populations if older else frozenset()
-            self.reference.versions[spec] = Held(frozenset(people), owed | {population})
+            self.reference.enter(spec, frozenset(people), frozenset({population}))
         return spec
 
     @rule(target=versions, dataset=datasets, names=crowds, victim=st.booleans(), population=populations)
     def add_new(self, dataset: str, names: list[str], victim: bool, population: str):
         """A source that was never seen: people who join, and people who are here already."""
+        return self.add_source(dataset, [VICTIM, *names] if victim else names, population)
+
+    def add_source(self, dataset: str, crowd: list[str], population: str):
         source = f"source{len(self.rows)}"
-        crowd = [VICTIM, *names] if victim else names
         # Ages differ from source to source, so that no two are alike in one world and not in the other.
         rows = [(name, 1000 * len(self.rows) + at) for at, name in enumerate(crowd)]
         self.rows[source] = rows, set()
@@ -320,11 +327,15 @@ class Sequences(RuleBasedStateMachine):
 
     # Releases
 
-    @rule(spec=versions, event=events, staff=st.sampled_from(["care", "runs"]), end=ends, part=st.none())
-    def release(self, spec: str, event: Event, staff: str, end: str, part: None) -> None:
+    @rule(spec=versions, event=events, staff=shares, end=ends)
+    def release(self, spec: str, event: Event, staff: str, end: str) -> None:
         self._release(spec, event, staff, end)
 
-    @rule(spec=versions, times=st.integers(2, 6), took=st.integers(1, 6), staff=st.sampled_from(["care", "runs"]))
+    @rule(spec=versions, event=events, staff=shares)
+    def release_and_settle(self, spec: str, event: Event, staff: str) -> None:
+        self._release(spec, event, staff, "settle")
+
+    @rule(spec=versions, times=st.integers(2, 6), took=st.integers(1, 6), staff=shares)
     def stop_early(self, spec: str, times: int, took: int, staff: str) -> None:
         """A release that used less than it reserved settles down."""
         step = PureDP("1/20")
