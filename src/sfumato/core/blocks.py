@@ -1,15 +1,15 @@
 """Blocks: a population in parts that share nobody, each with the whole budget of its own.
 
 A person is in exactly one block for ever: by the period in which the ledger first knew of them ("enrolment
-quarter"), or by their pseudonym ("hash 16"). In the book a block's account is called `P#BLOCK/SHARE`; its terms
-are those of `P/SHARE`, which is their template and is never charged itself. Why charging every block that
-a release touches is enough: docs/guarantees/composition.md.
+quarter"), or by their pseudonym ("hash 16"). In the book a block's account is called `P#BLOCK/SHARE`; its
+terms are those of `P/SHARE`, their template, which is never charged itself. Why charging every block that a
+release touches is enough: docs/guarantees/composition.md.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,8 +140,3 @@ def chosen(population: str, body: dict[str, Any], blocks: Sequence[str], at: str
         if block not in existing:
             raise UnknownName(f"block of {population!r}", block, existing[-24:])
     return tuple(block for block in existing if block in blocks) if blocks else existing
-
-
-def missing(needed: Iterable[str], charged: Iterable[str]) -> tuple[str, ...]:
-    """Return the blocks that are needed and not charged, in order."""
-    return tuple(sorted(set(needed) - set(charged)))

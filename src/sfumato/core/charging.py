@@ -143,7 +143,7 @@ def _write(
             ledger.book.append("share", one.name, None, body)
     rows: list[Entry] = []
     for one in found:
-        body = {"at": at, "event": event.to_data(), "delta": text(one.part)}
+        body: dict[str, Any] = {"at": at, "event": event.to_data(), "delta": text(one.part)}
         body |= {"of": rows[0].seq} if rows else {"plan": dict(plan)}
         if not rows and len(found) > 1:
             body["with"] = [other.name for other in found[1:]]

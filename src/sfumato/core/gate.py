@@ -12,7 +12,7 @@ ends by an exception before any noise was drawn and before anything was released
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any
 
 from sfumato._version import __version__
-from sfumato.core import purposes
+from sfumato.core import purposes, versions
 from sfumato.core.anchor import Head
 from sfumato.core.book import Entry
 from sfumato.core.consent import Evidence, Register
@@ -57,6 +57,8 @@ class Plan:
         delta: for a share of kind `sum`, the part of its delta that this release takes.
         datasets: the datasets that are read, as (name, version).
         consent: what the consent register answered, for a purpose that rests on consent.
+        blocks: of the population, where it has any (core/blocks.py); empty: all that exist by now.
+        also: further (population, share) that pay for the same event, with all their blocks.
     """
 
     action: str
@@ -72,6 +74,8 @@ class Plan:
     delta: Amount = 0
     datasets: tuple[tuple[str, str], ...] = ()
     consent: Evidence | None = None
+    blocks: tuple[str, ...] = ()
+    also: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if self.guarantee not in GUARANTEES:
@@ -98,6 +102,10 @@ class Plan:
         }
         if self.population:
             data |= {"population": self.population, "share": self.share}
+        if self.blocks:
+            data["blocks"] = list(self.blocks)
+        if self.also:
+            data["also"] = [list(pair) for pair in self.also]
         if self.datasets:
             # A version is a hash of content: beside a noisy answer, it would let guesses be tested.
             proven = self.guarantee == "proven"
@@ -161,7 +169,7 @@ class Permit:
             return Receipt(body).verify()
         settled = self._gate._end(self._reservation.seq, digest_of(body), event)
         self._ended = True
-        receipt = Receipt(body, (self._reservation, settled)).verify()
+        receipt = Receipt(body, self._gate._rows(self._reservation, settled)).verify()
         self._gate._keep(receipt)
         return receipt
 
@@ -253,6 +261,8 @@ class Gate:
         try:
             purposes.check(self.policy, plan, self.actor, purposes.clock(self.ledger))
             self._check_consent(plan, self.policy)
+            if self.ledger is not None and not isinstance(plan.event, NoEvent):
+                versions.check(self.ledger, plan)
         except PolicyRefused as refusal:
             self._note(plan, refusal, self.policy)
             raise
@@ -302,8 +312,53 @@ class Gate:
             population=plan.population,
             share=plan.share,
             delta=plan.delta,
+            blocks=plan.blocks,
+            also=plan.also,
         )
         return Permit(self, plan, entry)
+
+    def record_version(
+        self,
+        *,
+        dataset: str,
+        label: str,
+        hash: str,
+        how: str,
+        parents: Sequence[str],
+        populations: Mapping[str, Sequence[str]],
+    ) -> Entry:
+        """Write a version of a dataset into the ledger, once: only then can a private release use it.
+
+        Args:
+            how: the reader's name for what came in at the door; "blocks" for a view of some blocks alone.
+            parents: hashes of the versions that it was made from.
+            populations: population -> blocks that it touches; none named: all that exist by now.
+
+        Raises:
+            PolicyRefused: not a curator's right, or it leaves out what its parents touch.
+            IntegrityError: the label stands there with another hash.
+        """
+        body = {"dataset": dataset, "label": label, "hash": hash, "how": how, "parents": list(parents)}
+        return versions.record(self._curated(), body, populations, self._by())
+
+    def record_retired(self, *, dataset: str, label: str, hash: str, why: str) -> Entry:
+        """Write into the ledger, once, that a version was retired: by "retention" or "by hand".
+
+        Raises:
+            PolicyRefused: not a curator's right; InvalidRequest: no such version or reason.
+        """
+        body = {"dataset": dataset, "label": label, "hash": hash, "why": why}
+        return versions.retire(self._curated(), body, self._by())
+
+    def _curated(self) -> Ledger:
+        self.actor.require("curate")
+        if self.ledger is None:
+            raise InvalidRequest("there is no project here, and so no ledger: run `sfumato init`")
+        return self.ledger
+
+    def _rows(self, *entries: Entry) -> tuple[Entry, ...]:
+        assert self.ledger is not None
+        return tuple(row for entry in entries for row in self.ledger.rows_of(entry))
 
     def _end(self, seq: int, receipt: str, event: Event | None) -> Entry:
         assert self.ledger is not None

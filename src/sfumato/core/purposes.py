@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from sfumato.core.blocks import MARK
 from sfumato.core.errors import PolicyRefused, nearest
 from sfumato.core.identity import Actor
 from sfumato.core.policy import ACTIONS, FILE_NAME, RIGHTS, Policy, Purpose
@@ -91,10 +92,11 @@ def _given(policy: Policy, plan: Plan, name: str) -> None:
             f"knowledge: [{key}] purposes = [...] in {FILE_NAME}.",
             rule="datasets",
         )
-    if plan.population and section.population and plan.population != section.population:
+    charged = {name.partition(MARK)[0] for name in (plan.population, *(one for one, _ in plan.also)) if name}
+    if charged and section.population and section.population not in charged:
         raise PolicyRefused(
             f"the dataset {name!r} is about the population {section.population!r}, and the plan charges "
-            f"{plan.population!r}. The rule: {key}.population in {FILE_NAME}.",
+            f"{', '.join(sorted(charged))}. The rule: {key}.population in {FILE_NAME}.",
             rule=f"{key}.population",
         )
     reusable = policy.purposes[plan.purpose].compatible_with

@@ -7,6 +7,7 @@ this release was charged. It is not signed: without the ledger it does not prove
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -49,7 +50,8 @@ class Receipt:
 
     Args:
         body: plain data: plan, guarantee, outputs, facts; no personal data.
-        rows: the ledger's rows of this release (reservation, settlement); empty when nothing was recorded.
+        rows: the ledger's rows of this release: a reservation and then a settlement for each account that
+            it charged; empty when nothing was recorded.
     """
 
     body: dict[str, Any]
@@ -136,9 +138,11 @@ class Receipt:
             if row.computed_hash() != row.hash:
                 raise ReceiptInvalid(f"{where} carries ledger row {row.seq}, whose hash does not match it")
         kinds = [row.kind for row in self.rows]
-        if kinds != ["reserve", "settle"]:
+        accounts = len(kinds) // 2
+        if kinds != ["reserve"] * accounts + ["settle"] * accounts:
             raise ReceiptInvalid(f"{where} must carry a reservation and its settlement, and carries {kinds}")
-        reserve, settle = self.rows
+        reserve, settle = self.rows[0], self.rows[accounts]
+        _check_group(self.rows[:accounts], self.rows[accounts:], where)
         if settle.ref != reserve.seq or settle.body.get("receipt") != self.digest:
             raise ReceiptInvalid(f"{where} carries a settlement that belongs to another receipt")
         if reserve.body.get("plan", {}).get("digest") != self.body.get("plan_digest"):
@@ -183,3 +187,19 @@ class Receipt:
             ledger.compare(self.heads)
         except OverflowError as error:
             raise ReceiptInvalid("this receipt names a ledger row that no ledger has") from error
+
+
+def _check_group(reserved: tuple[Entry, ...], ended: tuple[Entry, ...], where: str) -> None:
+    """Check that a release's rows are all there and belong together."""
+    names = [row.share for row in reserved[1:]]
+    if reserved[0].body.get("with", []) != names:
+        raise ReceiptInvalid(
+            f"{where} does not carry a reservation for each account that the first one names"
+        )
+    for rows in (reserved, ended):
+        for before, row in itertools.pairwise(rows):
+            if row.prev != before.hash or row.seq != before.seq + 1 or row.body.get("of") != rows[0].seq:
+                raise ReceiptInvalid(f"{where} carries row {row.seq}, which is not of the same release")
+    for row, end in zip(reserved, ended, strict=True):
+        if end.ref != row.seq or end.share != row.share:
+            raise ReceiptInvalid(f"{where} carries row {end.seq}, which does not end row {row.seq}")

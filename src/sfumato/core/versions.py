@@ -1,0 +1,178 @@
+"""Versions of datasets in the ledger: which there are, whose budget they are, and which blocks they touch.
+
+What a version touches follows from time and lineage, never from which people are in it. A version's hash
+covers keyed pseudonyms, so that nobody without the project's key can guess at its content; it stays in the
+ledger and goes into no receipt of a proven release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sfumato.core.blocks import chosen, split
+from sfumato.core.book import Entry
+from sfumato.core.charging import Request, accounts
+from sfumato.core.errors import IntegrityError, InvalidRequest, PolicyRefused, UnknownName
+
+if TYPE_CHECKING:
+    from sfumato.core.gate import Plan
+    from sfumato.core.ledger import Ledger
+
+#: How a version is called that holds only the people of some blocks, by construction (data/blocks.py).
+RESTRICTED = "blocks"
+REASONS = ("retention", "by hand")
+Touched = dict[str, tuple[str, ...]]
+
+
+def versions(ledger: Ledger) -> tuple[Entry, ...]:
+    """Return the rows of all recorded versions, oldest first."""
+    return tuple(ledger.book.all(kind="version"))
+
+
+def touched(ledger: Ledger, hashes: Sequence[str], dataset: str = "") -> Touched:
+    """Return what the recorded versions of these hashes touch together: population -> blocks.
+
+    Args:
+        dataset: count only its versions; empty: every one with such a hash.
+    """
+    found: dict[str, set[str]] = {}
+    for row in versions(ledger):
+        if row.body["hash"] in hashes and dataset in ("", row.body["dataset"]):
+            for population, blocks in row.body["populations"].items():
+                found.setdefault(population, set()).update(blocks)
+    return {population: tuple(sorted(blocks)) for population, blocks in sorted(found.items())}
+
+
+def record(
+    ledger: Ledger,
+    body: Mapping[str, Any],
+    populations: Mapping[str, Sequence[str]],
+    by: Mapping[str, Any],
+) -> Entry:
+    """Write a version into the ledger, once; the same again returns its row.
+
+    Args:
+        body: dataset, label, hash, how, parents.
+        populations: whose it is; without blocks: all that exist by now.
+
+    Raises:
+        IntegrityError: the label stands in the ledger with another hash.
+        PolicyRefused: it would leave out a population or a block of its parents.
+    """
+    with ledger._charging():
+        for row in versions(ledger):
+            if all(row.body[key] == body[key] for key in ("dataset", "label")):
+                if row.body["hash"] == body["hash"]:
+                    return row
+                raise IntegrityError(
+                    f"{body['dataset']}@{body['label']} is in the ledger (row {row.seq}) with hash "
+                    f"{row.body['hash'][:16]}, and has {body['hash'][:16]} now: its file "
+                    "was changed. Restore it."
+                )
+        at = ledger.time()
+        whose = {
+            name: list(_blocks(ledger, name, blocks, at)) for name, blocks in sorted(populations.items())
+        }
+        _inherits(ledger, body, whose)
+        entry = ledger.book.append("version", "", None, {"at": at, **body, "populations": whose, **by})
+    ledger._advance(entry)
+    return entry
+
+
+def _blocks(ledger: Ledger, population: str, blocks: Sequence[str], at: str) -> tuple[str, ...]:
+    row = ledger.book.find("population", population)
+    if row is None:
+        raise UnknownName("population in the ledger", population, ledger.populations())
+    return tuple(sorted(chosen(population, row.body, tuple(blocks), at)))
+
+
+def _inherits(ledger: Ledger, body: Mapping[str, Any], whose: Mapping[str, Sequence[str]]) -> None:
+    problem = fault(body["how"], whose, touched(ledger, body["parents"]))
+    if problem:
+        raise PolicyRefused(
+            f"{body['dataset']}@{body['label']} is not recorded: {problem}. A version has "
+            "all the populations "
+            "and blocks of its parents.",
+            rule="populations",
+        )
+
+
+def fault(how: str, whose: Mapping[str, Sequence[str]], parents: Mapping[str, Sequence[str]]) -> str:
+    """Return what a version leaves out of its parents, or nothing; the same for the "
+    "ledger and for `verify`."""
+    for population, blocks in parents.items():
+        if population not in whose:
+            return f"it leaves out the population {population!r} of its parents"
+        mine = set(whose[population])
+        if how != RESTRICTED and (left := set(blocks) - mine):
+            return f"it leaves out the block {min(left)} of {population!r}, which its parents touch"
+        if how == RESTRICTED and (more := mine - set(blocks)):
+            return f"it holds the block {min(more)} of {population!r}, which its parents do not touch"
+    return "a restricted version needs parents" if how == RESTRICTED and not parents else ""
+
+
+def retire(ledger: Ledger, body: Mapping[str, Any], by: Mapping[str, Any]) -> Entry:
+    """Write into the ledger, once, that a version is retired.
+
+    Raises:
+        InvalidRequest: no such version, or no such reason.
+    """
+    if body["why"] not in REASONS:
+        raise InvalidRequest(f"a version is retired for {' or '.join(REASONS)}, got {body['why']!r}")
+    keys = ("dataset", "label", "hash")
+    with ledger._charging():
+        for row in ledger.book.all(kind="retired"):
+            if all(row.body[key] == body[key] for key in keys):
+                return row
+        if not any(all(row.body[key] == body[key] for key in keys) for row in versions(ledger)):
+            raise InvalidRequest(f"{body['dataset']}@{body['label']} is not in the ledger: record it first")
+        entry = ledger.book.append("retired", "", None, {"at": ledger.time(), **body, **by})
+    ledger._advance(entry)
+    return entry
+
+
+def check(ledger: Ledger, plan: Plan) -> None:
+    """Refuse a plan with a privacy event that does not charge everybody whom its datasets hold.
+
+    The answer follows from the plan and the ledger alone.
+
+    Raises:
+        PolicyRefused: an unrecorded version, or a population or block that is not charged; says which.
+    """
+    charged = charges(ledger, plan)
+    for dataset, digest in plan.datasets:
+        if not any((row.body["dataset"], row.body["hash"]) == (dataset, digest) for row in versions(ledger)):
+            raise PolicyRefused(
+                f"the version {digest[:16]} of {dataset!r} is not in the ledger, so "
+                "nobody knows whose budget it "
+                "is. Opening the catalogue records it: sfumato data verify",
+                rule="datasets",
+            )
+        for population, blocks in touched(ledger, (digest,), dataset).items():
+            if population not in charged:
+                raise PolicyRefused(
+                    f"{dataset!r} holds people of the population {population!r}, whom "
+                    "this plan does not charge; "
+                    f"it charges: {', '.join(sorted(charged)) or 'none'}. Charge them too: population, or also.",
+                    rule=f"populations.{population}",
+                )
+            if left := sorted(set(blocks) - charged[population]):
+                raise PolicyRefused(
+                    f"{dataset!r} touches {len(left)} blocks of {population!r} that this "
+                    "plan does not charge: "
+                    f"{', '.join(left[:12])}. Charge them too, or use a view of the charged blocks alone.",
+                    rule=f"populations.{population}.blocks",
+                )
+
+
+def charges(ledger: Ledger, plan: Plan) -> dict[str, set[str]]:
+    """Return whom a plan charges: population -> blocks (none where it has none)."""
+    if not plan.population:
+        return {}
+    request = Request(plan.population, plan.share, plan.blocks, plan.also, plan.delta)
+    found: dict[str, set[str]] = {}
+    for account in accounts(ledger, request, ledger.time()):
+        population, block = split(account.partition("/")[0])
+        found.setdefault(population, set()).update({block} - {""})
+    return found
