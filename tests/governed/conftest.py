@@ -20,6 +20,7 @@ from sfumato.core.gate import Gate, Permit, Plan
 from sfumato.core.project import Project
 from sfumato.core.raising import raise_alone
 from sfumato.core.verify import verify
+from sfumato.core.versions import touched
 from sfumato.data import check
 from sfumato.data.add import add
 from sfumato.data.contents import without
@@ -129,23 +130,39 @@ class World:
             path.write_text("who,age\n" + "".join(lines))
         request = Request(dataset=dataset, path=path, population=population)
         added = add(self.catalogue, self.store, self.project.policy, request)
-        return added.version.spec, added.new
+        return self.recorded(added.version), added.new
+
+    def recorded(self, version: Version) -> str:
+        """Write a version into the ledger, and return how it is called."""
+        blocks = touched(self.project.ledger, version.parents)
+        door = version.facts.population
+        self.gate.record_version(
+            dataset=version.dataset,
+            label=version.label,
+            hash=version.hash,
+            how=version.facts.reader,
+            parents=version.parents,
+            populations={
+                name: () if name == door else blocks.get(name, ()) for name in version.facts.populations
+            },
+        )
+        return version.spec
 
     def copy(self, spec: str, name: str) -> str:
-        return copy(self.catalogue, self.catalogue.find(spec), name).spec
+        return self.recorded(copy(self.catalogue, self.catalogue.find(spec), name))
 
     def view(self, spec: str, name: str, people: Sequence[tuple[str, str]]) -> str:
         version = self.catalogue.find(spec)
         wanted = self.subjects(people)
         paths = [item.path for item in version.items if item.subject in wanted]
-        return view(self.catalogue, version, name, paths).spec
+        return self.recorded(view(self.catalogue, version, name, paths))
 
     def merge(self, specs: Sequence[str], name: str) -> str:
-        return merge(self.catalogue, [self.catalogue.find(spec) for spec in specs], name).spec
+        return self.recorded(merge(self.catalogue, [self.catalogue.find(spec) for spec in specs], name))
 
     def without(self, spec: str, people: Sequence[tuple[str, str]]) -> str:
         version = self.catalogue.find(spec)
-        return without(self.catalogue, self.store, version, self.subjects(people)).spec
+        return self.recorded(without(self.catalogue, self.store, version, self.subjects(people)))
 
     def retire(self, spec: str) -> None:
         self.catalogue.retire(self.catalogue.find(spec), "by hand")
@@ -176,47 +193,42 @@ class World:
 
     # Releases
 
-    def permits(self, spec: str, event: Event, purpose: str, shares: dict[str, str]) -> list[Permit]:
-        """Charge everybody whose budget a version is."""
+    def permit(self, spec: str, event: Event, purpose: str, shares: dict[str, str]) -> Permit:
+        """Charge everybody whose budget a version is, at once."""
         version = self.catalogue.usable(spec)
-        permits: list[Permit] = []
-        for population in self.budgets(version):
-            plan = Plan(
-                action="query",
-                mechanism="noise",
-                guarantee="proven",
-                statement="a noisy count, per patient",
-                purpose=purpose,
-                event=event,
-                population=population,
-                share=shares[population],
-                datasets=((version.dataset, version.hash),),
-            )
-            try:
-                permits.append(self.gate.open(plan))
-            except SfumatoError as error:
-                for permit in permits:
-                    permit.__exit__(type(error), error, None)
-                raise
-        return permits
+        (population, *others) = self.budgets(version)
+        plan = Plan(
+            action="query",
+            mechanism="noise",
+            guarantee="proven",
+            statement="a noisy count, per patient",
+            purpose=purpose,
+            event=event,
+            population=population,
+            share=shares[population],
+            also=tuple((other, shares[other]) for other in others),
+            datasets=((version.dataset, version.hash),),
+        )
+        return self.gate.open(plan)
 
     def budgets(self, version: Version) -> tuple[str, ...]:
         return populations_of(self.catalogue, version)
 
-    def release(self, spec: str, event: Event, purpose: str, shares: dict[str, str], end: Event | str) -> int:
+    def release(self, spec: str, event: Event, purpose: str, shares: dict[str, str], end: Event | str) -> None:
         """Release something; `end` is how: settle, void, late, kill, or the smaller event that took place."""
-        permits = self.permits(spec, event, purpose, shares)
-        for permit in permits:
-            if end == "kill":
-                continue
-            if end != "void":
-                permit.entropy.bytes(8)
-            if end in ("void", "late"):
-                stop = Stop()
-                permit.__exit__(Stop, stop, None)
-            else:
-                permit.settle(event=end if isinstance(end, Event) else None)
-        return len(permits)
+        permit = self.permit(spec, event, purpose, shares)
+        if end == "void":
+            permit.__exit__(Stop, Stop(), None)
+            return
+        permit.entropy.bytes(8)
+        if end == "late":
+            self.stop(permit)
+        elif end != "kill":
+            permit.settle(event=end if isinstance(end, Event) else None)
+
+    def stop(self, permit: Permit) -> None:
+        """End a release by an exception."""
+        permit.__exit__(Stop, Stop(), None)
 
     # Older copies
 

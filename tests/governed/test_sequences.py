@@ -117,6 +117,11 @@ class Charge:
     event: Event | None
 
 
+def population_of(account: str) -> str:
+    """The population of an account that is called POPULATION#BLOCK/SHARE or POPULATION/SHARE."""
+    return account.partition("/")[0].partition("#")[0]
+
+
 @dataclass
 class Held:
     """Who is in a version, and whose budget it is."""
@@ -133,6 +138,7 @@ class Reference:
     accounts: dict[str, list[Charge]] = field(default_factory=dict)
     people: dict[Person, list[Charge]] = field(default_factory=dict)
     promised: dict[str, Fraction] = field(default_factory=dict)
+    homes: dict[Person, str] = field(default_factory=dict)  # the block of everybody whose population has some
 
     def enter(self, spec: str, people: frozenset[Person], populations: frozenset[str]) -> None:
         """A version is also that of those who were in the dataset before it."""
@@ -152,12 +158,13 @@ class Reference:
         Everybody in the version must have paid, from an account of their own population.
         """
         held = self.versions[spec]
-        assert {account.partition("/")[0] for account in accounts} == held.populations, "somebody paid nothing"
+        assert {population_of(account) for account in accounts} == held.populations, "somebody paid nothing"
         for account, charge in accounts.items():
             self.accounts.setdefault(account, []).append(charge)
         for person in held.people:
-            mine = [charge for account, charge in accounts.items() if account.startswith(f"{person[0]}/")]
-            assert len(mine) == 1, f"{person} was in it, and paid {len(mine)} times"
+            home = f"{person[0]}#{self.homes[person]}" if person in self.homes else person[0]
+            mine = [charge for account, charge in accounts.items() if account.partition("/")[0] == home]
+            assert len(mine) == 1, f"{person} of {home} was in it, and paid {len(mine)} times: somebody paid nothing"
             self.people.setdefault(person, []).append(mine[0])
 
     def check_people(self) -> None:
