@@ -136,7 +136,7 @@ def versions_command(name: str, as_json: bool) -> None:
       sfumato data versions clinic
     """
     catalogue = _looked()
-    found = catalogue.versions(name)
+    found = catalogue.versions(name, cuts=True)
     if as_json:
         emit({"versions": [_data(catalogue, version) for version in found]})
         return
@@ -276,18 +276,20 @@ def export_command(
     """
     from sfumato.core.gate import UNDECLARED
     from sfumato.data.export import Wish, export
+    from sfumato.data.use import use_in
 
     project = project_here()
     catalogue, store = _opened(project, passphrase_fd)
-    found = catalogue.usable(version)
+    gate = project.gate()
+    used = use_in(catalogue, store, gate, version, options["purpose"] or UNDECLARED, "export")
+    found = used.version
     licence = options["licence"]
     wish = Wish(
         only=options["only"] or "",
         form=options["form"],
-        purpose=options["purpose"] or UNDECLARED,
         terms={"license": licence} if licence else {},
     )
-    receipt = export(project.gate(), store, found, target, wish)
+    receipt = export(gate, used, target, wish)
     if as_json:
         guarantee = receipt.body["guarantee"]
         emit({"version": found.hash, "folder": str(target), "guarantee": guarantee, "digest": receipt.digest})

@@ -138,12 +138,17 @@ class Register:
         decision = self.decide(subjects, purpose)
         return decision.allowed, decision.withdrawn
 
-    def decide(self, subjects: Iterable[str], purpose: str) -> Decision:
-        """Return who may be used for a purpose, with the evidence that a plan needs."""
+    def decide(self, subjects: Iterable[str], purpose: str, *, hashed: bool = False) -> Decision:
+        """Return who may be used for a purpose, with the evidence that a plan needs.
+
+        Args:
+            hashed: the subjects are pseudonyms already, as datasets keep them.
+        """
         self._read()
         state = self._state.get(purpose, {})
         asked = tuple(subjects)
-        yes = [state.get(self._name(subject), (date.min, ""))[1] == GIVEN for subject in asked]
+        names = asked if hashed else tuple(self._name(subject) for subject in asked)
+        yes = [state.get(name, (date.min, ""))[1] == GIVEN for name in names]
         return Decision(
             tuple(subject for subject, ok in zip(asked, yes, strict=True) if ok),
             tuple(subject for subject, ok in zip(asked, yes, strict=True) if not ok),

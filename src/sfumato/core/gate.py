@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from sfumato._version import __version__
 from sfumato.core import purposes, versions
 from sfumato.core.anchor import Head
 from sfumato.core.book import Entry
-from sfumato.core.consent import Evidence, Register
+from sfumato.core.consent import Decision, Evidence, Register
 from sfumato.core.entropy import SYSTEM, Entropy
 from sfumato.core.errors import InvalidRequest, PolicyRefused, ReceiptInvalid, SfumatoError
 from sfumato.core.event import Event, NoEvent
@@ -267,17 +267,37 @@ class Gate:
             self._note(plan, refusal, self.policy)
             raise
 
+    def ask(self, purpose: str, pseudonyms: Iterable[str]) -> Decision | None:
+        """Ask the consent register about people, where a purpose rests on consent; None where it does not.
+
+        Raises:
+            PolicyRefused: the purpose rests on consent, and this gate has no register.
+        """
+        declared = self.policy.purposes.get(purpose) if self.policy is not None else None
+        if declared is None or declared.lawful_basis != "consent":
+            return None
+        return self._register(purpose).decide(pseudonyms, purpose, hashed=True)
+
+    def refuse(self, plan: Plan, refusal: PolicyRefused) -> NoReturn:
+        """Record a refusal that was found outside the gate, and raise it."""
+        if self.policy is not None:
+            self._note(plan, refusal, self.policy)
+        raise refusal
+
     def _check_consent(self, plan: Plan, policy: Policy) -> None:
         purpose = policy.purposes.get(plan.purpose)
         if plan.action in RIGHTS or purpose is None or purpose.lawful_basis != "consent":
             return
+        self._register(plan.purpose).check(plan.purpose, plan.consent)
+
+    def _register(self, purpose: str) -> Register:
         if self._consent is None:
             raise PolicyRefused(
-                f"the purpose {plan.purpose!r} rests on consent, and this gate has no consent register: use "
+                f"the purpose {purpose!r} rests on consent, and this gate has no consent register: use "
                 "Project.gate()",
-                rule=f"purposes.{plan.purpose}.lawful_basis",
+                rule=f"purposes.{purpose}.lawful_basis",
             )
-        self._consent().check(plan.purpose, plan.consent)
+        return self._consent()
 
     def _note(self, plan: Plan, refusal: PolicyRefused, policy: Policy) -> None:
         """Record a refusal: which rule, asked by whom; no word that the policy does not know."""

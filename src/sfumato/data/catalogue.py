@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 FOLDER = "catalogue"
 OBJECTS = "objects"
+#: The label of a version for one purpose: of which version, and its number.
+CUT = re.compile(r"(\d+)w(\d+)")
 
 
 class Catalogue:
@@ -59,8 +61,12 @@ class Catalogue:
         """Return the datasets that have a version, sorted."""
         return tuple(sorted({path.parent.name for path in self.root.glob("*/*.json")}))
 
-    def versions(self, dataset: str) -> tuple[Version, ...]:
+    def versions(self, dataset: str, *, cuts: bool = False) -> tuple[Version, ...]:
         """Return a dataset's versions, oldest first.
+
+        Args:
+            cuts: with those for one purpose, which people left who do not agree to it ("2w1": of version 2).
+                They stand beside the line of versions: nobody else sees that somebody left.
 
         Raises:
             UnknownName: no such dataset.
@@ -70,12 +76,17 @@ class Catalogue:
         labels = sorted(int(path.stem) for path in folder.glob("*.json") if path.stem.isdecimal())
         if not labels:
             raise UnknownName("dataset", dataset, self.names())
-        return tuple(self._read(folder / f"{label}.json") for label in labels)
+        names = [str(label) for label in labels]
+        if cuts:
+            found = [match for path in folder.glob("*.json") if (match := CUT.fullmatch(path.stem))]
+            found.sort(key=lambda match: (int(match[1]), int(match[2])))
+            names += [match[0] for match in found]
+        return tuple(self._read(folder / f"{name}.json") for name in names)
 
     def all(self) -> Iterator[Version]:
         """Iterate over every version of every dataset."""
         for name in self.names():
-            yield from self.versions(name)
+            yield from self.versions(name, cuts=True)
 
     def find(self, spec: str) -> Version:
         """Return a version by "NAME" (the newest one), "NAME@LABEL" or "NAME@HASH" (6 digits or more).
@@ -89,6 +100,7 @@ class Catalogue:
             if "@" in spec:
                 raise InvalidRequest(f"{spec!r} names no version after the @: write NAME@LABEL, or NAME")
             return versions[-1]
+        versions = self.versions(dataset, cuts=True)
         for version in versions:
             if version.label == which:
                 return version
@@ -124,14 +136,18 @@ class Catalogue:
         reason = self.retired(version)
         if reason is not None:
             raise PolicyRefused(
-                f"{version.spec} was retired ({reason}) and may not be used any more. "
+                f"{spec} was retired ({reason}) and may not be used any more. "
                 f"See: sfumato data versions {version.dataset}"
             )
         return version
 
-    def claim(self, dataset: str) -> Claim:
-        """Return a context that holds a label nobody else will get."""
-        return Claim(self.root / _checked(dataset))
+    def claim(self, dataset: str, *, cut_of: str = "") -> Claim:
+        """Return a context that holds a label nobody else will get.
+
+        Args:
+            cut_of: a label; the claimed one names a cut of it, such as "2w1" of "2".
+        """
+        return Claim(self.root / _checked(dataset), f"{cut_of.partition('w')[0]}w" if cut_of else "")
 
     def write(self, version: Version) -> Version:
         """Write a version for good.
@@ -201,25 +217,30 @@ class Catalogue:
 class Claim:
     """A label taken by creating a file that must not exist; freed on the way out."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, prefix: str = "") -> None:
+        self._folder, self._prefix = folder, prefix
         self._path: Path | None = None
 
     def __enter__(self) -> str:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        label = 1 + max((int(p.stem) for p in self._folder.iterdir() if p.stem.isdecimal()), default=0)
+        numbers = [path.stem.removeprefix(self._prefix) for path in self._taken()]
+        number = 1 + max((int(one) for one in numbers if one.isdecimal()), default=0)
         while True:
+            label = f"{self._prefix}{number}"
             path = self._folder / f"{label}.claim"
             try:
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             except FileExistsError:
-                label += 1
+                number += 1
                 continue
             if not (self._folder / f"{label}.json").exists():
                 self._path = path
-                return str(label)
+                return label
             path.unlink()  # the version was written, and its claim freed, between the look and the claim
-            label += 1
+            number += 1
+
+    def _taken(self) -> list[Path]:
+        return [path for path in self._folder.iterdir() if path.stem.startswith(self._prefix)]
 
     def __exit__(self, *error: object) -> None:
         if self._path is not None:

@@ -66,7 +66,7 @@ def verify(catalogue: Catalogue, store: Store, datasets: Iterable[str] = ()) -> 
 
 
 def _collect(catalogue: Catalogue, dataset: str, found: list[Version]) -> None:
-    found += catalogue.versions(dataset)
+    found += catalogue.versions(dataset, cuts=True)
 
 
 def _try(wrong: list[str], step: Callable[[], object], where: str = "") -> None:

@@ -89,18 +89,39 @@ def without(
         subjects: their pseudonyms; see `Catalogue.people`.
         why: one word for the lineage, such as "withdrawn".
     """
-    leaving = set(subjects)
-    stay = [item for item in version.items if item.subject not in leaving]
 
     def build(label: str) -> Sequence[Item]:
-        items = [
-            item if item.subject or not is_rows(item) else _cut(store, version, item, label, leaving)
-            for item in stay
-        ]
         # Perhaps nobody: a refusal here would tell that nobody else was in it.
-        return [item for item in items if item is not None]
+        return staying(store, version, label, subjects)
 
     return derive(catalogue, version.dataset, [version], build, how=why)
+
+
+def staying(store: Store, version: Version, label: str, subjects: Collection[str]) -> list[Item]:
+    """Return what a version holds without some people; a table that shrinks is stored for the new label."""
+    leaving = set(subjects)
+    items = [
+        item if item.subject or not is_rows(item) else _cut(store, version, item, label, leaving)
+        for item in version.items
+        if item.subject not in leaving
+    ]
+    return [item for item in items if item is not None]
+
+
+def people(store: Store, version: Version) -> tuple[str, ...]:
+    """Return the pseudonyms of everybody that a version is about, sorted.
+
+    Raises:
+        IntegrityError: a table is missing from the store, or was changed.
+    """
+    from sfumato.data.tables import from_bytes
+
+    found = {item.subject for item in version.items}
+    for item in version.items:
+        if is_rows(item) and not item.subject:
+            column = from_bytes(store.get(item.name, item.home))[version.facts.unit]
+            found.update(column.unique().to_pylist())
+    return tuple(sorted(found - {""}))
 
 
 def _cut(store: Store, version: Version, item: Item, label: str, leaving: set[str]) -> Item | None:

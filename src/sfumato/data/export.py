@@ -6,17 +6,18 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from sfumato.core.errors import IntegrityError, InvalidRequest, PolicyRefused
+from sfumato.core.errors import IntegrityError, InvalidRequest
 from sfumato.core.files import sha256_of, sync_folder, write_whole
-from sfumato.core.gate import UNDECLARED, Gate, Plan
+from sfumato.core.gate import Gate, Plan
 from sfumato.core.receipt import Output, Receipt
 from sfumato.data.contents import holds_rows, is_rows, table
 from sfumato.data.croissant import Exported, describe
 from sfumato.data.store import Store
+from sfumato.data.use import Use
 from sfumato.data.version import Version
 
 Form = Literal["parquet", "csv"]
@@ -39,35 +40,32 @@ class Wish:
     Args:
         only: "rows" leaves the description out, "croissant" leaves the data out.
         form: of tables.
-        purpose: a purpose of the policy, and of the dataset where it names any.
         terms: properties for the description, such as license.
     """
 
     only: Only = ""
     form: Form = "parquet"
-    purpose: str = UNDECLARED
     terms: Mapping[str, str] = field(default_factory=dict)
 
 
-def plan_of(version: Version, wish: Wish) -> Plan:
+def plan_of(used: Use, wish: Wish) -> Plan:
     """Return the plan that the gate will check."""
-    return Plan(
-        action="export",
+    version = used.version
+    return used.plan(
         mechanism="dataset export",
         guarantee="heuristic",
         statement=STATEMENT,
         limits=LIMITS,
-        purpose=wish.purpose,
         parameters={
             "dataset": version.dataset,
             "version": version.hash,
-            "populations": list(version.facts.populations),
+            "populations": list(used.populations),
             "what": wish.only or "rows and croissant",
         },
     )
 
 
-def export(gate: Gate, store: Store, version: Version, target: Path, wish: Wish) -> Receipt:
+def export(gate: Gate, used: Use, target: Path, wish: Wish) -> Receipt:
     """Write a version, its Croissant description and a receipt into a new folder.
 
     Guarantee (heuristic):
@@ -75,27 +73,20 @@ def export(gate: Gate, store: Store, version: Version, target: Path, wish: Wish)
         hidden or noised beyond what was minimised at the door.
 
     Args:
-        version: one that may still be used; see `Catalogue.usable`.
+        used: a version that may be used for the action "export"; see `sfumato.data.use.use`.
         target: a folder that does not exist.
 
     Raises:
-        InvalidRequest: the folder exists.
-        PolicyRefused: the purpose, or the action, is not allowed.
+        InvalidRequest: the folder exists, or `used` is for another action.
+        PolicyRefused: the purpose, or the action, is not allowed, or consent was withdrawn since.
         IntegrityError: something is missing from the store, or was changed.
     """
     if target.exists():
         raise InvalidRequest(f"{target} exists: name a new folder")
-    purposes = version.facts.purposes
-    plan = plan_of(version, wish)
-    if gate.policy is not None and version.dataset in gate.policy.datasets:
-        # What the policy says today counts as well as what it said when the data came in.
-        plan = replace(plan, datasets=((version.dataset, version.hash),))
+    if used.action != "export":
+        raise InvalidRequest(f"this use is for the action {used.action!r}: ask for 'export'")
+    version, store, plan = used.version, used.store, plan_of(used, wish)
     gate.check(plan)
-    if purposes and wish.purpose not in purposes:
-        raise PolicyRefused(
-            f"{version.spec} was collected for: {', '.join(purposes)}; asked: {wish.purpose!r}. "
-            f"The rule: datasets.{version.dataset}.purposes. Name one of them with --purpose."
-        )
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=".sfumato-", dir=target.parent))
     try:
@@ -110,7 +101,8 @@ def export(gate: Gate, store: Store, version: Version, target: Path, wish: Wish)
                         shutil.rmtree(path) if path.is_dir() else path.unlink()
             outputs = [Output.of(path) for path in sorted(aside.rglob("*")) if path.is_file()]
             permit.releasing()
-            receipt = permit.settle(outputs, facts={"files": len(outputs), "rows": version.facts.rows})
+            facts = {"files": len(outputs), "rows": version.facts.rows}
+            receipt = permit.settle(outputs, facts=facts | used.facts())
         receipt.write(aside / RECEIPT)
         aside.chmod(0o755)
         aside.rename(target)

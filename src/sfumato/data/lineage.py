@@ -25,18 +25,7 @@ def populations_of(catalogue: Catalogue, version: Version) -> tuple[str, ...]:
     Raises:
         IntegrityError: an ancestor is missing.
     """
-    found = {version.facts.population}
-    waiting, seen = list(version.parents), set[str]()
-    known = {one.hash: one for one in catalogue.all()} if waiting else {}
-    while waiting:
-        digest = waiting.pop()
-        if digest in seen:
-            continue
-        seen.add(digest)
-        if digest not in known:
-            raise IntegrityError(f"version {digest[:16]}, which {version.spec} was made from, is missing")
-        found.add(known[digest].facts.population)
-        waiting += known[digest].parents
+    found = {one.facts.population for one in (version, *ancestors(catalogue, version))}
     return tuple(sorted(found - {""}))
 
 
@@ -94,6 +83,25 @@ def merge(catalogue: Catalogue, versions: Sequence[Version], dataset: str) -> Ve
     return derive(catalogue, dataset, versions, items, how="merge")
 
 
+def ancestors(catalogue: Catalogue, version: Version) -> tuple[Version, ...]:
+    """Return every version that one was made from, at whatever distance.
+
+    Raises:
+        IntegrityError: one is missing.
+    """
+    known = {one.hash: one for one in catalogue.all()} if version.parents else {}
+    waiting, found = list(version.parents), dict[str, Version]()
+    while waiting:
+        digest = waiting.pop()
+        if digest in found:
+            continue
+        if digest not in known:
+            raise IntegrityError(f"version {digest[:16]}, which {version.spec} was made from, is missing")
+        found[digest] = known[digest]
+        waiting += known[digest].parents
+    return tuple(found.values())
+
+
 def derive(
     catalogue: Catalogue,
     dataset: str,
@@ -123,11 +131,12 @@ def derive(
         older = catalogue.versions(dataset)[-1:] if dataset in catalogue.names() else ()
         inherited = {name for one in (*parents, *older) for name in populations_of(catalogue, one)}
         held = items(label) if callable(items) else items
-        facts = replace(_facts(parents, held, how, made_by), populations=tuple(sorted(inherited)))
+        facts = replace(facts_of(parents, held, how, made_by), populations=tuple(sorted(inherited)))
         return catalogue.add(dataset, label, held, facts, [*parents, *older])
 
 
-def _facts(parents: Sequence[Version], items: Sequence[Item], how: str, made_by: str) -> Facts:
+def facts_of(parents: Sequence[Version], items: Sequence[Item], how: str, made_by: str = "") -> Facts:
+    """Return what a version made from others says about itself, but for its populations."""
     first = parents[0].facts
     purposes = [set(parent.facts.purposes) for parent in parents if parent.facts.purposes]
     if purposes and not set.intersection(*purposes):

@@ -72,6 +72,8 @@ class Facts:
         tested: results of the disclosure checks.
         made_by: digest of the release's receipt, where a release made it.
         fingerprint: keyed hash of the source's bytes.
+        agreed: of a version that is for one purpose alone: the purpose, and a digest of the pseudonyms that
+            were left out because they do not agree to it.
     """
 
     reader: str
@@ -88,14 +90,19 @@ class Facts:
     tested: dict[str, Any] = field(default_factory=dict)
     made_by: str = ""
     fingerprint: str = ""
+    agreed: tuple[str, ...] = ()
 
     def to_data(self) -> dict[str, Any]:
         """Return plain data for JSON."""
-        return {name: _plain(getattr(self, name)) for name in self.__slots__}
+        data = {name: _plain(getattr(self, name)) for name in self.__slots__}
+        if not self.agreed:
+            del data["agreed"]
+        return data
 
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> Facts:
         """Read it back."""
+        data = {"agreed": ()} | data
         return cls(**{name: _frozen(data[name]) for name in cls.__slots__})
 
 

@@ -1,0 +1,45 @@
+"""A version without those who do not agree to a purpose.
+
+It is for that purpose alone and stands beside the line of versions, as "2w1" of version 2: for every other
+purpose the people are still there, and where one of them agrees again, later plans start from version 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from sfumato.core.files import digest_of
+from sfumato.data.catalogue import Catalogue
+from sfumato.data.contents import staying
+from sfumato.data.lineage import facts_of, populations_of
+from sfumato.data.store import Store
+from sfumato.data.version import Version
+
+HOW = "withdrawn"
+
+
+def agreed(
+    catalogue: Catalogue, store: Store, version: Version, leaving: Collection[str], purpose: str
+) -> Version:
+    """Return a version without some people; the same people left out give the same version again.
+
+    Guarantee (heuristic):
+        No item and no row of it is about a person in `leaving`; perhaps it holds nobody, which is not refused,
+        since that would tell of everybody else. Its lineage says that people left, and for which purpose.
+
+    Args:
+        leaving: pseudonyms of people in the version.
+        purpose: the one that they do not agree to.
+    """
+    mark = (purpose, digest_of(sorted(leaving)))
+    for one in catalogue.versions(version.dataset, cuts=True):
+        made_here = one.parents == (version.hash,) and one.facts.agreed == mark
+        if made_here and catalogue.retired(one) is None:
+            return one
+    with catalogue.claim(version.dataset, cut_of=version.label) as label:
+        items = staying(store, version, label, leaving)
+        facts = replace(
+            facts_of([version], items, HOW), populations=populations_of(catalogue, version), agreed=mark
+        )
+        return catalogue.add(version.dataset, label, items, facts, [version])
