@@ -7,6 +7,8 @@ somebody else in their place. A reference, which knows only who was in what, say
 from __future__ import annotations
 
 import math
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,7 +30,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from sfumato.core.errors import SfumatoError
+from sfumato.core import versions as recorded
+from sfumato.core.accounting import Share
+from sfumato.core.anchor import FileAnchor
+from sfumato.core.blocks import chosen
+from sfumato.core.errors import BudgetSpent, InvalidRequest, SfumatoError
 from sfumato.core.event import Event, Gaussian, Laplace, PureDP, Repeated
 from sfumato.core.losses import BOUNDLESS, UNIT
 
@@ -138,6 +144,7 @@ class Reference:
     accounts: dict[str, list[Charge]] = field(default_factory=dict)
     people: dict[Person, list[Charge]] = field(default_factory=dict)
     promised: dict[str, Fraction] = field(default_factory=dict)
+    agreed: set[Person] = field(default_factory=set)
     homes: dict[Person, str] = field(default_factory=dict)  # the block of everybody whose population has some
 
     def enter(self, spec: str, people: frozenset[Person], populations: frozenset[str]) -> None:
@@ -152,7 +159,7 @@ class Reference:
         owed = frozenset().union(*(one.populations for one in held))
         self.enter(spec, everybody if people is None else everybody & people, owed)
 
-    def charged(self, spec: str, accounts: dict[str, Charge]) -> None:
+    def charged(self, spec: str, accounts: dict[str, Charge], purpose: str) -> None:
         """Note a release that was admitted, with the accounts that the ledger says have paid.
 
         Everybody in the version must have paid, from an account of their own population.
@@ -161,10 +168,12 @@ class Reference:
         assert {population_of(account) for account in accounts} == held.populations, "somebody paid nothing"
         for account, charge in accounts.items():
             self.accounts.setdefault(account, []).append(charge)
-        for person in held.people:
+        for person in held.people if purpose != "research" else held.people & self.agreed:
             home = f"{person[0]}#{self.homes[person]}" if person in self.homes else person[0]
             mine = [charge for account, charge in accounts.items() if account.partition("/")[0] == home]
-            assert len(mine) == 1, f"{person} of {home} was in it, and paid {len(mine)} times: somebody paid nothing"
+            assert len(mine) == 1, (
+                f"{person} of {home} was in it, and paid {len(mine)} times: somebody paid nothing"
+            )
             self.people.setdefault(person, []).append(mine[0])
 
     def check_people(self) -> None:
@@ -206,7 +215,7 @@ class Sequences(RuleBasedStateMachine):
         self.world, self.memory, self.clock = world, memory, clock
         self.clock.current = START
         Sequences.counts["sequences"] += 1
-        self.folder = memory / f"s{Sequences.counts['sequences']}"
+        self.folder = Path(tempfile.mkdtemp(dir=memory))
         self.reference = Reference(promised={"patients": Fraction(2), "staff": Fraction(1)})
         self.rows: dict[str, tuple[list[tuple[str, int]], set[Person]]] = {}
         self.backup = False
@@ -231,9 +240,10 @@ class Sequences(RuleBasedStateMachine):
             world.reopen()
             world.check()
             world.close()
+        shutil.rmtree(self.folder)
         self.reference.check_people()
 
-    def both(self, act: Callable) -> tuple[bool, object]:
+    def both(self, what: str, act: Callable) -> tuple[bool, object]:
         """Do the same in both; whatever comes of it must be the same, to the byte, in answer and ledger."""
         said = []
         for world in self.worlds:
@@ -246,7 +256,7 @@ class Sequences(RuleBasedStateMachine):
         self.new = self.new_rows()
         ok, value = said[0]
         Sequences.counts["steps"] += 1
-        Sequences.counts["done" if ok else value[0]] += 1
+        Sequences.counts[what if ok else f"{what}: {value[0]}"] += 1
         return ok, value
 
     def new_rows(self) -> list:
@@ -258,11 +268,14 @@ class Sequences(RuleBasedStateMachine):
 
     def _add(self, dataset: str, source: str, population: str):
         rows, people = self.rows[source]
-        ok, value = self.both(lambda world: world.add(dataset, source, rows, population))
+        ok, value = self.both("add", lambda world: world.add(dataset, source, rows, population))
         if not ok:
             return multiple()
         spec, new = value
         people |= {(population, name) for name, _ in rows}  # who was here as other people's goes on to be so
+        for person in people:
+            if person[0] == "patients":  # the month in which the ledger first knew of them, for ever
+                self.reference.homes.setdefault(person, self.worlds[0].project.ledger.time()[:7])
         if new:
             self.reference.enter(spec, frozenset(people), frozenset({population}))
         return spec
@@ -288,26 +301,28 @@ class Sequences(RuleBasedStateMachine):
 
     @rule(target=versions, spec=versions, name=datasets)
     def copy(self, spec: str, name: str):
-        return self._derived(self.both(lambda world: world.copy(spec, name)), [spec])
+        return self._derived(self.both("copy", lambda world: world.copy(spec, name)), [spec])
 
     @rule(target=versions, spec=consumes(versions), name=datasets)
     def rename(self, spec: str, name: str):
-        return self._derived(self.both(lambda world: world.rename(spec, name)), [spec])
+        return self._derived(self.both("rename", lambda world: world.rename(spec, name)), [spec])
 
     @rule(target=versions, spec=versions, name=datasets, names=crowds)
     def view(self, spec: str, name: str, names: list[str]):
         people = frozenset((population, one) for population in POPULATIONS for one in (VICTIM, *names))
-        return self._derived(self.both(lambda world: world.view(spec, name, sorted(people))), [spec], people)
+        return self._derived(
+            self.both("view", lambda world: world.view(spec, name, sorted(people))), [spec], people
+        )
 
     @rule(target=versions, specs=st.lists(versions, min_size=2, max_size=3), name=datasets)
     def merge(self, specs: list[str], name: str):
-        return self._derived(self.both(lambda world: world.merge(specs, name)), specs)
+        return self._derived(self.both("merge", lambda world: world.merge(specs, name)), specs)
 
     @rule(target=versions, spec=versions, name=others)
     def without(self, spec: str, name: str):
         leaving = [(population, name) for population in POPULATIONS]
         stay = frozenset(self.reference.versions[spec].people) - set(leaving)
-        return self._derived(self.both(lambda world: world.without(spec, leaving)), [spec], stay)
+        return self._derived(self.both("without", lambda world: world.without(spec, leaving)), [spec], stay)
 
     def _derived(self, outcome: tuple, parents: list[str], people: frozenset[Person] | None = None):
         ok, spec = outcome
@@ -318,18 +333,19 @@ class Sequences(RuleBasedStateMachine):
 
     @rule(spec=versions)
     def retire(self, spec: str) -> None:
-        self.both(lambda world: world.retire(spec))
+        self.both("retire", lambda world: world.retire(spec))
 
     # People
 
     @rule(population=populations, name=st.sampled_from((VICTIM, *OTHERS)), give=st.booleans())
     def consent(self, population: str, name: str, give: bool) -> None:
-        self.both(lambda world: world.consent(population, name, give=give))
+        if self.both("consent", lambda world: world.consent(population, name, give=give))[0]:
+            (self.reference.agreed.add if give else self.reference.agreed.discard)((population, name))
 
     @rule(population=populations, name=others)
     def erase(self, population: str, name: str) -> None:
         """Never the victim: to be erased is not the same operation where one is not there."""
-        if self.sealed and self.both(lambda world: world.erase(population, name))[0]:
+        if self.sealed and self.both("erase", lambda world: world.erase(population, name))[0]:
             self.erased.add((population, name))
 
     # Releases
@@ -339,8 +355,9 @@ class Sequences(RuleBasedStateMachine):
         self._release(spec, event, staff, end)
 
     @rule(spec=versions, event=events, staff=shares)
-    def release_and_settle(self, spec: str, event: Event, staff: str) -> None:
-        self._release(spec, event, staff, "settle")
+    def release_for_research(self, spec: str, event: Event, staff: str) -> None:
+        """For a purpose that people must agree to: those who do not are left out first."""
+        self._release(spec, event, staff, "settle", "research")
 
     @rule(spec=versions, times=st.integers(2, 6), took=st.integers(1, 6), staff=shares)
     def stop_early(self, spec: str, times: int, took: int, staff: str) -> None:
@@ -348,13 +365,15 @@ class Sequences(RuleBasedStateMachine):
         step = PureDP("1/20")
         self._release(spec, Repeated(step, times), staff, Repeated(step, min(took, times)))
 
-    def _release(self, spec: str, event: Event, staff: str, end: str | Event) -> None:
+    def _release(
+        self, spec: str, event: Event, staff: str, end: str | Event, purpose: str = "planning"
+    ) -> None:
         shares = {"patients": "all", "staff": staff}
-        if not self.both(lambda world: world.release(spec, event, "planning", shares, end))[0]:
+        if not self.both("release", lambda world: world.release(spec, event, purpose, shares, end))[0]:
             return
         paid = [share for kind, share, _, _ in self.new if kind == "reserve"]
         took = None if end == "void" else end if isinstance(end, Event) else event
-        self.reference.charged(spec, {share: Charge(share, took) for share in paid})
+        self.reference.charged(spec, {share: Charge(share, took) for share in paid}, purpose)
         self.reference.check_people()
 
     # The rest of the world
@@ -366,19 +385,19 @@ class Sequences(RuleBasedStateMachine):
 
     @rule()
     def reopen(self) -> None:
-        self.both(lambda world: world.reopen())
+        self.both("reopen", lambda world: world.reopen())
 
     @rule(population=populations, amount=st.sampled_from(["3", "50"]), honest=st.booleans())
     def raise_budget(self, population: str, amount: str, honest: bool) -> None:
         reason = "decision 12" if honest else ""
-        ok, _ = self.both(lambda world: world.raise_budget(population, amount, reason))
+        ok, _ = self.both("raise", lambda world: world.raise_budget(population, amount, reason))
         if ok:
             now = Fraction(amount)
             self.reference.promised[population] = max(self.reference.promised[population], now)
 
     @rule()
     def back_up(self) -> None:
-        self.both(lambda world: world.keep())
+        self.both("back up", lambda world: world.keep())
         self.backup, self.kept = True, [world.rows_seen for world in self.worlds]
 
     @rule(part=st.sampled_from(["ledger.db", "catalogue"]))
@@ -386,7 +405,7 @@ class Sequences(RuleBasedStateMachine):
         """An older copy of a part: it is noticed, or there is nothing to notice."""
         if not self.backup:
             return
-        _, noticed = self.both(lambda world: world.mask(world.put_back(part)))
+        _, noticed = self.both("put back", lambda world: world.mask(world.put_back(part)))
         if part == "ledger.db":
             older = self.kept[0] < self.worlds[0].rows_seen
             assert noticed.startswith("LedgerRolledBack") == older, noticed
@@ -403,7 +422,7 @@ class Sequences(RuleBasedStateMachine):
 
 
 def run(world: type, memory: Path, clock: type, examples: int, **more) -> Counter[str]:
-    """Run sequences and return how much of what took place."""
+    """Run sequences and return how often what took place, and how it ended."""
     Sequences.counts = Counter()
     chosen = settings(
         max_examples=examples,
@@ -416,6 +435,132 @@ def run(world: type, memory: Path, clock: type, examples: int, **more) -> Counte
     return Sequences.counts
 
 
+def check_reached(counts: Counter[str], sequences: int) -> None:
+    """A property of what never takes place holds always: each way in, and each way out, must have been gone."""
+    print(f"{counts['sequences']} sequences, {counts['steps']} steps:", dict(sorted(counts.items())))
+    assert counts["sequences"] >= sequences
+    reached = ("add", "copy", "view", "rename", "merge", "without", "retire", "consent", "erase", "raise")
+    reached += ("release", "reopen", "put back", "release: BudgetSpent", "add: PolicyRefused")
+    reached += ("release: PolicyRefused", "raise: PolicyRefused")
+    assert not [what for what in reached if not counts[what]]
+
+
 def test_sequences(world: type, memory: Path, clock: type) -> None:
-    counts = run(world, memory, clock, int(__import__("os").environ.get("N", 100)), phases=[Phase.generate], report_multiple_bugs=False)
-    print(dict(counts))
+    check_reached(run(world, memory, clock, 200), 200)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_two_thousand_sequences(world: type, memory: Path, clock: type) -> None:
+    check_reached(run(world, memory, clock, 2000), 2000)
+
+
+# Wrong twins: each must be found out
+
+
+def forgets_lineage(world: type, patch: pytest.MonkeyPatch) -> type:
+    """A gate that does not look whose a version is, and a capability that charges one population of it."""
+    patch.setattr(recorded, "check", lambda *_: None)
+
+    class Twin(world):
+        def budgets(self, version):
+            return super().budgets(version)[-1:]
+
+    return Twin
+
+
+def tells(world: type, patch: pytest.MonkeyPatch) -> type:
+    """A refusal that mentions how many rows there are."""
+
+    class Twin(world):
+        def permit(self, spec, *rest):
+            try:
+                return super().permit(spec, *rest)
+            except BudgetSpent as error:
+                rows = self.catalogue.find(spec).facts.rows
+                raise BudgetSpent(f"{error} The version has {rows} rows.") from error
+
+    return Twin
+
+
+def takes_back(world: type, patch: pytest.MonkeyPatch) -> type:
+    """A gate that takes a charge back though noise was drawn."""
+
+    class Twin(world):
+        def stop(self, permit):
+            permit._drew = False
+            super().stop(permit)
+
+    return Twin
+
+
+def remembers_nothing(world: type, patch: pytest.MonkeyPatch) -> type:
+    """A ledger without an anchor, and receipts that vouch for nothing."""
+    patch.setattr(FileAnchor, "heads", lambda _: [])
+    patch.setattr(FileAnchor, "newest", lambda _: None)
+    patch.setattr("sfumato.core.gate.newest_heads", lambda *_: ())
+    return world
+
+
+def forgives(world: type, patch: pytest.MonkeyPatch) -> type:
+    """A share without end."""
+    patch.setattr(Share, "fits", lambda *_: True)
+    return world
+
+
+def moves_people(world: type, patch: pytest.MonkeyPatch) -> type:
+    """An enrolment that puts who comes again into the newest month."""
+    patch.setattr("sfumato.core.charging.chosen", newest_block)
+    patch.setattr(recorded, "chosen", newest_block)
+    patch.setattr(recorded, "check", lambda *_: None)
+    return world
+
+
+def newest_block(population: str, body, blocks, at: str) -> tuple[str, ...]:
+    return chosen(population, body, blocks, at)[-1:]
+
+
+def lets_no_last_one_leave(world: type, patch: pytest.MonkeyPatch) -> type:
+    """A version that nobody may be left out of, if nobody were left."""
+
+    class Twin(world):
+        def without(self, spec, people):
+            version = self.catalogue.find(spec)
+            if {item.subject for item in version.items} <= self.subjects(people):
+                raise InvalidRequest("nobody would be left")
+            return super().without(spec, people)
+
+    return Twin
+
+
+TWINS = (
+    (forgets_lineage, "somebody paid nothing"),
+    (tells, "the neighbours"),
+    (takes_back, "patients|staff"),
+    (remembers_nothing, ""),
+    (forgives, "lost"),
+    (moves_people, "somebody paid nothing"),
+    (lets_no_last_one_leave, "the neighbours"),
+)
+
+
+@pytest.mark.parametrize(("twin", "why"), TWINS, ids=lambda item: getattr(item, "__name__", None))
+def test_a_wrong_twin_is_found_out(
+    twin: Callable,
+    why: str,
+    world: type,
+    memory: Path,
+    clock: type,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(AssertionError, match=why):
+        run(
+            twin(world, monkeypatch),
+            memory,
+            clock,
+            300,
+            derandomize=True,
+            database=None,
+            phases=[Phase.generate],  # the smallest sequence is nobody's concern here
+            report_multiple_bugs=False,
+        )
