@@ -238,7 +238,32 @@ def verify_command(names: tuple[str, ...], as_json: bool) -> None:
         return
     click.echo(f"The data verifies: {result.versions} versions, {result.items} items, {result.bytes} bytes.")
     if result.loose:
-        note(f"{len(result.loose)} stored items belong to no version; an add that was stopped leaves such.")
+        note(
+            f"{len(result.loose)} stored items belong to no version; an add that was stopped leaves such. "
+            "Remove them: sfumato data sweep"
+        )
+
+
+@command.command("sweep")
+@json_option
+def sweep_command(as_json: bool) -> None:
+    """Remove what an add that was stopped left in the store.
+
+    Refused while a version is being added. Needs no passphrase.
+
+    \b
+    Example:
+      sfumato data sweep
+    """
+    from sfumato.data.sweep import sweep
+
+    project = project_here()
+    project.actor.require("curate")
+    removed = sweep(*_opened(project))
+    if as_json:
+        emit({"removed": list(removed)})
+        return
+    click.echo(f"Removed {len(removed)} stored items that belonged to no version.")
 
 
 @command.command("export")

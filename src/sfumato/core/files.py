@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sfumato.core.entropy import SYSTEM
+
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -55,6 +57,21 @@ def write_whole(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
     """Write bytes or text so that `path` holds either the old content or all of the new."""
     with whole(path, mode=mode) as aside:
         aside.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def shred(path: Path) -> None:
+    """Overwrite a file in place, make that durable, and remove it.
+
+    Where the file system writes elsewhere (copy on write, snapshots, flash), old bytes may stay behind.
+    """
+    with path.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        file.write(SYSTEM.bytes(size))
+        file.flush()
+        os.fsync(file.fileno())
+    path.unlink()
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sfumato.core.dataset_policy import DatasetSection
 from sfumato.core.entropy import SYSTEM
-from sfumato.core.errors import BatchFailed, InvalidRequest, MediaError, PolicyRefused
+from sfumato.core.errors import BatchFailed, Erased, InvalidRequest, MediaError, PolicyRefused
 from sfumato.core.files import sha256_of
 from sfumato.core.policy import Policy
 from sfumato.data.catalogue import Catalogue
@@ -20,8 +20,8 @@ from sfumato.data.pictures import (
     RECORDS,
     Entering,
     Strip,
+    digests,
     entering,
-    fingerprint,
     pixels_of,
     subjects_of,
 )
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROWS = "rows"
+#: Who "read" a version that was moved into a vault.
+ENCRYPTED = "encrypted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ def look(policy: Policy, request: Request) -> Look:
     return _look(policy, request, People(lambda: key))
 
 
-def _look(policy: Policy, request: Request, people: People) -> Look:
+def _look(policy: Policy, request: Request, people: People, *, hide_paths: bool = False) -> Look:
     rules = rules_of(policy, request)
     reader, opened = choose(request.path, request.reader)
     source = opened.open(request.path)
@@ -107,7 +109,7 @@ def _look(policy: Policy, request: Request, people: People) -> Look:
         checks = result.to_data() if result is not None else {}
         return Look(reader, rules, minimised, len(table), 0, count, checks, source.left_out, table)
     minimised = minimise(source.fields, rules, request.dataset, pictures=True)
-    found = entering(source, rules, minimised.kept, people)
+    found = entering(source, rules, minimised.kept, people, hide_paths=hide_paths)
     return Look(reader, rules, minimised, 0, len(found), subjects_of(found), {}, source.left_out, found)
 
 
@@ -127,34 +129,41 @@ def add(
         InvalidRequest, UnknownName, PolicyRefused: nothing was added.
         BatchFailed: no picture could enter. Where only some could not, they are in the result's failures.
     """
-    seen = _look(policy, request, catalogue.people)
-    print_ = _fingerprint(catalogue, request, seen)
+    seen = _look(policy, request, catalogue.people, hide_paths=store.by_person)
+    print_, content = _digests(catalogue, request, seen)
+    _refuse_erased(store, request.dataset, seen)
     older = catalogue.versions(request.dataset)[-1:] if request.dataset in catalogue.names() else ()
     inherited = {name for one in older for name in populations_of(catalogue, one)}
     populations = tuple(sorted(({seen.rules.population} | inherited) - {""}))
     _refuse_a_second_budget(catalogue, print_, populations)
     if seen.pictures and strip is None:
         raise InvalidRequest("pictures need `strip`, which takes their metadata off; give one")
+    cut = store.by_person or seen.rules.partition == "subject"
+    facts = _facts(seen, populations, (print_, content))
+    if older and _same(older[0], facts, _paths(seen, cut)):
+        return Added(older[0], seen, False)
     with catalogue.claim(request.dataset) as label:
         failures: list[tuple[str, str]] = []
         if isinstance(seen.content, list):
             assert strip is not None
             items, failures = _store_pictures(store, request.dataset, label, seen.content, strip)
+            facts = replace(facts, subjects=len({item.subject for item in items}))
         else:
-            items = _store_table(store, request.dataset, label, seen.content, seen.rules)
-        facts = _facts(seen, items, populations, print_)
-        if older and (version := _same(older[0], items, facts)):
-            return Added(version, seen, False, tuple(failures))
+            items = _store_table(store, request.dataset, label, seen, cut)
+        if older and _same(older[0], facts, {item.path for item in items}):
+            for name in {item.name for item in items} if store.by_person else ():
+                store.remove(
+                    name
+                )  # nobody else can refer to it: an encrypting store never gives a name twice
+            return Added(older[0], seen, False, tuple(failures))
         version = catalogue.add(request.dataset, label, items, facts, older)
     return Added(version, seen, True, tuple(failures))
 
 
-def _facts(seen: Look, items: Sequence[Item], populations: tuple[str, ...], print_: str) -> Facts:
+def _facts(seen: Look, populations: tuple[str, ...], digests: tuple[str, str]) -> Facts:
     columns: tuple[tuple[str, str], ...] = ()
-    subjects = len({item.subject for item in items})
     if not isinstance(seen.content, list):
         columns = tuple((field.name, str(field.type)) for field in seen.content.schema)
-        subjects = seen.subjects
     return Facts(
         reader=seen.reader,
         unit=seen.rules.unit,
@@ -166,16 +175,33 @@ def _facts(seen: Look, items: Sequence[Item], populations: tuple[str, ...], prin
         dropped=seen.minimised.dropped,
         generalised=seen.minimised.generalised,
         rows=seen.rows,
-        subjects=subjects,
+        subjects=seen.subjects,
         tested=seen.tested,
-        fingerprint=print_,
+        fingerprint=digests[0],
+        content=digests[1],
     )
 
 
-def _fingerprint(catalogue: Catalogue, request: Request, seen: Look) -> str:
+def _digests(catalogue: Catalogue, request: Request, seen: Look) -> tuple[str, str]:
+    """Return keyed hashes of the source and of what enters."""
     if isinstance(seen.content, list):
-        return catalogue.people.fingerprint(fingerprint(seen.content))
-    return catalogue.people.fingerprint(sha256_of(request.path))
+        source, content = digests(seen.content)
+    else:
+        source = content = sha256_of(request.path)  # the rest that decides on a table's rows is in the facts
+    return catalogue.people.fingerprint(source), catalogue.people.content(content)
+
+
+def _refuse_erased(store: Store, dataset: str, seen: Look) -> None:
+    """Refuse people who were erased, before anything is stored; says how many, not who."""
+    if isinstance(seen.content, list):
+        people = {one.subject for one in seen.content}
+    else:
+        people = set(seen.content[seen.rules.unit].unique().to_pylist())
+    if erased := sum(store.erased(Place(dataset, "", "", subject)) for subject in people):
+        raise Erased(
+            f"{erased} of the {len(people)} people in this source were erased from the vault, and nothing is "
+            "stored about them again: take them out of the source. Nothing was added."
+        )
 
 
 def _refuse_a_second_budget(catalogue: Catalogue, print_: str, populations: tuple[str, ...]) -> None:
@@ -190,41 +216,61 @@ def _refuse_a_second_budget(catalogue: Catalogue, print_: str, populations: tupl
             )
 
 
-def _same(older: Version, items: Sequence[Item], facts: Facts) -> Version | None:
-    """Return the newest version where it holds the same and says the same."""
-    mine = {(item.path, item.name) for item in items}
-    theirs = {(item.path, item.name) for item in older.items}
+def _same(older: Version, facts: Facts, paths: Collection[str]) -> bool:
+    """Return whether the newest version holds the same and says the same, whatever its bytes are called."""
     known = replace(older.facts, populations=facts.populations)
-    return older if mine == theirs and known == facts else None
+    if known.reader == ENCRYPTED:  # it was moved into the vault as it was
+        known = replace(known, reader=facts.reader, population=facts.population)
+        paths = {item.path for item in older.items}
+    return known == facts and {item.path for item in older.items} == set(paths)
 
 
-def _store_table(
-    store: Store, dataset: str, label: str, table: pa.Table, rules: DatasetSection
-) -> list[Item]:
+def _paths(seen: Look, cut: bool) -> set[str]:
+    """Return the paths that a version of it would have."""
+    if isinstance(seen.content, list):
+        records = {f"{RECORDS}{one.name}.json" for one in seen.content if one.record}
+        return records | {PIXELS + one.name for one in seen.content}
+    people = seen.content[seen.rules.unit].unique().to_pylist() if cut else [""]
+    return {rows_path(subject) for subject in people}
+
+
+def rows_path(subject: str) -> str:
+    """Return where rows lie inside a version: one person's, or everybody's."""
+    return f"{ROWS}/{subject}.parquet" if subject else f"{ROWS}.parquet"
+
+
+def _store_table(store: Store, dataset: str, label: str, seen: Look, cut: bool) -> list[Item]:
     from sfumato.data.tables import by_subject, to_bytes
 
-    parts = by_subject(table, rules.unit) if rules.partition == "subject" else [("", table)]
-    items = []
-    for subject, rows in parts:
-        path = f"{ROWS}/{subject}.parquet" if subject else f"{ROWS}.parquet"
-        items.append(put(store, Place(dataset, label, path, subject), to_bytes(rows), rows=len(rows)))
-    return items
+    assert not isinstance(seen.content, list)
+    parts = by_subject(seen.content, seen.rules.unit) if cut else [("", seen.content)]
+    return put_all(
+        store,
+        (
+            (Place(dataset, label, rows_path(subject), subject), to_bytes(rows), len(rows))
+            for subject, rows in parts
+        ),
+    )
 
 
 def _store_pictures(
     store: Store, dataset: str, label: str, pictures: list[Entering], strip: Strip
 ) -> tuple[list[Item], list[tuple[str, str]]]:
-    items, failures = [], []
-    for one in pictures:
-        try:
-            data = pixels_of(one, strip)
-        except MediaError as error:
-            failures.append((one.picture.path, str(error)))
-            continue
-        items.append(put(store, Place(dataset, label, PIXELS + one.name, one.subject), data))
-        if one.record:
-            place = Place(dataset, label, f"{RECORDS}{one.name}.json", one.subject)
-            items.append(put(store, place, one.record_bytes()))
+    failures: list[tuple[str, str]] = []
+
+    def pieces() -> Iterator[tuple[Place, bytes, int]]:
+        for one in pictures:
+            try:
+                data = pixels_of(one, strip)
+            except MediaError as error:
+                failures.append((one.picture.path, str(error)))
+                continue
+            yield Place(dataset, label, PIXELS + one.name, one.subject), data, 0
+            if one.record:
+                place = Place(dataset, label, f"{RECORDS}{one.name}.json", one.subject)
+                yield place, one.record_bytes(), 0
+
+    items = put_all(store, pieces())
     if not items:
         raise BatchFailed(f"no picture could enter; the first: {failures[0][0]}: {failures[0][1]}", failures)
     return items, failures
@@ -233,3 +279,16 @@ def _store_pictures(
 def put(store: Store, place: Place, data: bytes, *, rows: int = 0) -> Item:
     """Store bytes and return the item that names them."""
     return Item(place.path, store.put(data, place), len(data), place, rows)
+
+
+def put_all(store: Store, pieces: Iterable[tuple[Place, bytes, int]]) -> list[Item]:
+    """Store many things (place, bytes, rows) and return their items."""
+    known: list[tuple[Place, int, int]] = []
+
+    def feed() -> Iterator[tuple[bytes, Place]]:
+        for place, data, rows in pieces:
+            known.append((place, len(data), rows))
+            yield data, place
+
+    names = store.put_many(feed())
+    return [Item(p.path, name, size, p, rows) for name, (p, size, rows) in zip(names, known, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from sfumato.core.errors import IntegrityError, InvalidRequest, PolicyRefused, UnknownName
 from sfumato.core.files import write_whole
+from sfumato.data.lock import held, locked, take
 from sfumato.data.people import People, people_beside, people_of
 from sfumato.data.version import Facts, Item, Version
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 FOLDER = "catalogue"
 OBJECTS = "objects"
+LOCK = "lock"
 #: The label of a version for one purpose: of which version, and its number.
 CUT = re.compile(r"(\d+)w(\d+)")
 
@@ -149,6 +152,23 @@ class Catalogue:
         """
         return Claim(self.root / _checked(dataset), f"{cut_of.partition('w')[0]}w" if cut_of else "")
 
+    @contextlib.contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Hold off everybody who would add or derive a version.
+
+        Raises:
+            InvalidRequest: somebody is at it.
+        """
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with locked(self.root / LOCK):
+            for path in sorted(self.root.glob("*/*.claim")):
+                if held(path):
+                    raise InvalidRequest(
+                        f"a version of {path.parent.name} is being added now: wait until it is there"
+                    )
+                path.unlink(missing_ok=True)  # whoever claimed it was killed
+            yield
+
     def write(self, version: Version) -> Version:
         """Write a version for good.
 
@@ -220,30 +240,38 @@ class Claim:
     def __init__(self, folder: Path, prefix: str = "") -> None:
         self._folder, self._prefix = folder, prefix
         self._path: Path | None = None
+        self._handle = -1
 
     def __enter__(self) -> str:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        numbers = [path.stem.removeprefix(self._prefix) for path in self._taken()]
+        with locked(self._folder.parent / LOCK):
+            return self._take()
+
+    def _take(self) -> str:
+        numbers = [path.stem.removeprefix(self._prefix) for path in self._there()]
         number = 1 + max((int(one) for one in numbers if one.isdecimal()), default=0)
         while True:
             label = f"{self._prefix}{number}"
             path = self._folder / f"{label}.claim"
             try:
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+                handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
             except FileExistsError:
                 number += 1
                 continue
             if not (self._folder / f"{label}.json").exists():
-                self._path = path
+                take(handle)  # as long as it is held, somebody is at work
+                self._path, self._handle = path, handle
                 return label
+            os.close(handle)
             path.unlink()  # the version was written, and its claim freed, between the look and the claim
             number += 1
 
-    def _taken(self) -> list[Path]:
+    def _there(self) -> list[Path]:
         return [path for path in self._folder.iterdir() if path.stem.startswith(self._prefix)]
 
     def __exit__(self, *error: object) -> None:
         if self._path is not None:
+            os.close(self._handle)
             self._path.unlink(missing_ok=True)
         if error[0] is not None and not any(self._folder.iterdir()):
             self._folder.rmdir()

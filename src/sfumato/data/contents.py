@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sfumato.core.errors import InvalidRequest
+from sfumato.core.errors import Erased, InvalidRequest
 from sfumato.data.add import put
 from sfumato.data.catalogue import Catalogue
 from sfumato.data.lineage import derive
@@ -38,8 +38,16 @@ def is_rows(item: Item) -> bool:
     return item.rows > 0
 
 
-def table(store: Store, version: Version) -> pa.Table:
-    """Return all rows of a version; the unit's column holds pseudonyms.
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A version's rows, and how many pieces of it are of people who were erased."""
+
+    table: pa.Table
+    gone: int
+
+
+def rows(store: Store, version: Version) -> Rows:
+    """Return the rows of a version that can be read; the unit's column holds pseudonyms.
 
     Raises:
         InvalidRequest: it holds pictures.
@@ -47,27 +55,36 @@ def table(store: Store, version: Version) -> pa.Table:
     """
     import pyarrow as pa
 
-    from sfumato.data.tables import from_bytes
+    from sfumato.data.tables import empty_table, from_bytes
 
-    parts = [from_bytes(store.get(item.name, item.home)) for item in version.items if is_rows(item)]
-    if not parts and not version.facts.columns:
+    if not (holds_rows(version) or version.facts.columns):
         raise InvalidRequest(f"{version.spec} holds no table")
-    if not parts:  # everybody left
-        return pa.table({name: pa.array([], _type(kind)) for name, kind in version.facts.columns})
-    return pa.concat_tables(parts, promote_options="permissive")
+    pieces = [_read(store, item) for item in version.items if is_rows(item)]
+    parts = [from_bytes(data) for data in pieces if data is not None]
+    parts = parts or [empty_table(version.facts.columns)]
+    return Rows(pa.concat_tables(parts, promote_options="permissive"), sum(one is None for one in pieces))
 
 
-def _type(kind: str) -> pa.DataType:
-    import pyarrow as pa
+def table(store: Store, version: Version) -> pa.Table:
+    """Return the rows of a version that can be read; `rows` also says what cannot."""
+    return rows(store, version).table
 
+
+def gone(store: Store, version: Version) -> int:
+    """Return how many pieces of a version are of people who were erased; needs no key."""
+    return sum(store.erased(item.home) for item in version.items)
+
+
+def _read(store: Store, item: Item) -> bytes | None:
+    """Return an item's bytes; None where its person was erased."""
     try:
-        return pa.type_for_alias(kind)
-    except ValueError:  # one with arguments, such as a time zone
-        return pa.null()
+        return store.get(item.name, item.home)
+    except Erased:
+        return None
 
 
 def pictures(store: Store, version: Version) -> Iterator[Stored]:
-    """Iterate over a version's pictures.
+    """Iterate over a version's pictures, but for those of people who were erased; `gone` counts these.
 
     Raises:
         IntegrityError: something is missing from the store, or was changed.
@@ -76,8 +93,9 @@ def pictures(store: Store, version: Version) -> Iterator[Stored]:
     for item in version.items:
         if item.home.path.startswith(PIXELS):
             about = records.get(_key(item))
-            record = json.loads(store.get(about.name, about.home)) if about is not None else {}
-            yield Stored(item, store.get(item.name, item.home), record)
+            data, record = _read(store, item), _read(store, about) if about is not None else b"{}"
+            if data is not None and record is not None:
+                yield Stored(item, data, json.loads(record))
 
 
 def without(
@@ -132,12 +150,12 @@ def _cut(store: Store, version: Version, item: Item, label: str, leaving: set[st
     from sfumato.data.tables import from_bytes, to_bytes
 
     whole = from_bytes(store.get(item.name, item.home))
-    gone = pc.is_in(whole[version.facts.unit], value_set=pa.array(sorted(leaving), pa.string()))
-    rows = whole.filter(pc.invert(gone))
-    if len(rows) == len(whole):
+    leavers = pc.is_in(whole[version.facts.unit], value_set=pa.array(sorted(leaving), pa.string()))
+    left = whole.filter(pc.invert(leavers))
+    if len(left) == len(whole):
         return item
     place = Place(version.dataset, label, item.path)
-    return put(store, place, to_bytes(rows), rows=len(rows)) if len(rows) else None
+    return put(store, place, to_bytes(left), rows=len(left)) if len(left) else None
 
 
 def _key(item: Item) -> tuple[str, str, str]:

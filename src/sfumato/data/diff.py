@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sfumato.core.errors import UnknownName
-from sfumato.data.contents import holds_rows, is_rows, table
+from sfumato.data.contents import gone, holds_rows, is_rows, table
 from sfumato.data.store import Store
 from sfumato.data.version import Item, Version
 
@@ -40,6 +40,7 @@ class Diff:
         items: pictures and records, by path.
         rows: of tables: a row whose key is in both versions, with other values, was changed.
         key: the column that rows were matched by; empty where there is no table.
+        gone: pieces of people who were erased; they are not compared.
         columns_added, columns_removed: of the table; rows are compared by the columns that both have.
     """
 
@@ -48,6 +49,7 @@ class Diff:
     key: str = ""
     columns_added: tuple[str, ...] = ()
     columns_removed: tuple[str, ...] = ()
+    gone: int = 0
 
     @property
     def empty(self) -> bool:
@@ -64,6 +66,7 @@ class Diff:
             "key": self.key,
             "columns_added": list(self.columns_added),
             "columns_removed": list(self.columns_removed),
+            "gone": self.gone,
         }
 
 
@@ -77,9 +80,9 @@ def diff(store: Store, old: Version, new: Version, *, key: str = "") -> Diff:
         UnknownName: the key is not a column of both.
         IntegrityError: something is missing from the store, or was changed.
     """
-    items = _items(store, old, new)
+    items, lost = _items(store, old, new), gone(store, old) + gone(store, new)
     if not (holds_rows(old) or holds_rows(new)):
-        return Diff(items)
+        return Diff(items, gone=lost)
     tables = [table(store, version) if holds_rows(version) else None for version in (old, new)]
     before, after = [_empty_like(own, other) for own, other in (tables, tables[::-1])]
     first, second = before.column_names, after.column_names
@@ -93,6 +96,7 @@ def diff(store: Store, old: Version, new: Version, *, key: str = "") -> Diff:
         key,
         tuple(name for name in second if name not in first),
         tuple(name for name in first if name not in second),
+        lost,
     )
 
 
@@ -108,7 +112,7 @@ def _items(store: Store, old: Version, new: Version) -> Change:
 
 def _differ(store: Store, one: Item, other: Item) -> bool:
     """Return whether the contents differ; an encrypting store may call the same contents by two names."""
-    if one.name == other.name:
+    if one.name == other.name or store.erased(one.home) or store.erased(other.home):
         return False
     return store.get(one.name, one.home) != store.get(other.name, other.home)
 

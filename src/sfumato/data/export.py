@@ -14,7 +14,7 @@ from sfumato.core.errors import IntegrityError, InvalidRequest
 from sfumato.core.files import sha256_of, sync_folder, write_whole
 from sfumato.core.gate import Gate, Plan
 from sfumato.core.receipt import Output, Receipt
-from sfumato.data.contents import holds_rows, is_rows, table
+from sfumato.data.contents import gone, holds_rows, is_rows, table
 from sfumato.data.croissant import Exported, describe
 from sfumato.data.store import Store
 from sfumato.data.use import Use
@@ -101,7 +101,7 @@ def export(gate: Gate, used: Use, target: Path, wish: Wish) -> Receipt:
                         shutil.rmtree(path) if path.is_dir() else path.unlink()
             outputs = [Output.of(path) for path in sorted(aside.rglob("*")) if path.is_file()]
             permit.releasing()
-            facts = {"files": len(outputs), "rows": version.facts.rows}
+            facts = {"files": len(outputs), "rows": version.facts.rows, "erased_pieces": gone(store, version)}
             receipt = permit.settle(outputs, facts=facts | used.facts())
         receipt.write(aside / RECEIPT)
         aside.chmod(0o755)
@@ -126,7 +126,7 @@ def _write(store: Store, version: Version, folder: Path, form: Form) -> Iterator
             csv.write_csv(table(store, version), path)
         yield _exported(path, folder)
     for item in version.items:
-        if is_rows(item):
+        if is_rows(item) or store.erased(item.home):
             continue
         path = folder / item.path
         if not path.resolve().is_relative_to(folder.resolve()):

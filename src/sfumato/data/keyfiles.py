@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -29,7 +28,7 @@ from typing import Any
 
 from sfumato.core.entropy import SYSTEM
 from sfumato.core.errors import IntegrityError, VaultLocked
-from sfumato.core.files import canonical, sync_folder, write_whole
+from sfumato.core.files import canonical, shred, sync_folder, write_whole
 from sfumato.core.identity import KEY_NAME
 from sfumato.data.lock import locked
 
@@ -264,18 +263,3 @@ class KeyFolder:
         write_whole(aside, data, mode=0o600)
         aside.replace(path)
         sync_folder(path.parent)
-
-
-def shred(path: Path) -> None:
-    """Overwrite a file in place, make that durable, and remove it.
-
-    Where the file system writes elsewhere (copy on write, snapshots, flash), old bytes may stay behind.
-    """
-    with path.open("r+b") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        file.write(SYSTEM.bytes(size))
-        file.flush()
-        os.fsync(file.fileno())
-    path.unlink()
-    sync_folder(path.parent)

@@ -157,4 +157,5 @@ def facts_of(parents: Sequence[Version], items: Sequence[Item], how: str, made_b
         tested=first.tested if whole else {},
         made_by=made_by,
         fingerprint=first.fingerprint if whole else "",
+        content=first.content if whole else "",
     )

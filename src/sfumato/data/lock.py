@@ -9,6 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
+def take(handle: int) -> None:
+    """Hold an exclusive lock on an open file until it is closed."""
+    _take(handle)
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock on `path`, which is made if need be; the system frees it when a process dies.
@@ -26,8 +31,30 @@ def locked(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def held(path: Path) -> bool:
+    """Return whether a living process, or thread, holds the lock on a file."""
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        if not _try(handle):
+            return True
+        _free(handle)
+        return False
+    finally:
+        os.close(handle)
+
+
 if sys.platform == "win32":
     import msvcrt
+
+    def _try(handle: int) -> bool:
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
 
     def _take(handle: int) -> None:
         while True:
@@ -42,6 +69,13 @@ if sys.platform == "win32":
 
 else:
     import fcntl
+
+    def _try(handle: int) -> bool:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def _take(handle: int) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sfumato.core.errors import InvalidRequest
+from sfumato.core.files import shred
 from sfumato.core.identity import KEY_NAME, Pseudonyms
 from sfumato.core.project import FOLDER
-from sfumato.data.keyfiles import KEYS, holds_vault, shred
+from sfumato.data.keyfiles import KEYS, holds_vault
 from sfumato.data.lock import locked
 
 if TYPE_CHECKING:

@@ -43,9 +43,17 @@ class Entering:
 
 
 def entering(
-    source: PictureSource, rules: DatasetSection, kept: tuple[str, ...], people: People
+    source: PictureSource,
+    rules: DatasetSection,
+    kept: tuple[str, ...],
+    people: People,
+    *,
+    hide_paths: bool = False,
 ) -> list[Entering]:
     """Decide for every picture whose it is and what is kept about it; no pixel is read.
+
+    Args:
+        hide_paths: a path that is kept goes into the picture's record, which is encrypted, not into its name.
 
     Raises:
         InvalidRequest: pictures without a unit, or a value that a rule does not fit.
@@ -58,8 +66,9 @@ def entering(
             continue
         subject = people.subject(value, rules.population)
         suffix = PurePosixPath(picture.path).suffix.lower()
-        name = picture.path if "path" in kept else f"{subject}/{people.path(subject, picture.path)}{suffix}"
-        result.append(Entering(picture, subject, name, _record(picture, rules, kept)))
+        plain = "path" in kept and not hide_paths
+        name = picture.path if plain else f"{subject}/{people.path(subject, picture.path)}{suffix}"
+        result.append(Entering(picture, subject, name, _record(picture, rules, kept, hide_paths)))
     refuse_without(len(without), len(result) + len(without), without, rules.unit, "pictures")
     return result
 
@@ -79,9 +88,11 @@ def pixels_of(one: Entering, strip: Strip) -> bytes:
     return data
 
 
-def fingerprint(pictures: list[Entering]) -> str:
-    """Return a digest of the bytes of all pictures, whatever they are called."""
-    return digest_of(sorted(sha256_of(one.picture.file) for one in pictures))
+def digests(pictures: list[Entering]) -> tuple[str, str]:
+    """Return a digest of the bytes of all pictures, whatever they are called, and one of all that enters."""
+    hashes = [sha256_of(one.picture.file) for one in pictures]
+    entering = [[one.name, digest, one.record] for one, digest in zip(pictures, hashes, strict=True)]
+    return digest_of(sorted(hashes)), digest_of(sorted(entering, key=lambda part: str(part[0])))
 
 
 def subjects_of(pictures: list[Entering]) -> int:
@@ -89,8 +100,12 @@ def subjects_of(pictures: list[Entering]) -> int:
     return len({one.subject for one in pictures})
 
 
-def _record(picture: Picture, rules: DatasetSection, kept: tuple[str, ...]) -> dict[str, Any]:
+def _record(
+    picture: Picture, rules: DatasetSection, kept: tuple[str, ...], hide_paths: bool
+) -> dict[str, Any]:
     fields = {name: value for name, value in picture.fields.items() if name in kept and name != "path"}
+    if hide_paths and "path" in kept:
+        fields["path"] = picture.path
     marks = [generalised_fields(mark, rules.generalise) for mark in _kept_marks(picture, kept)]
     record: dict[str, Any] = {}
     if fields:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from sfumato.core.errors import IntegrityError, InvalidRequest
-from sfumato.core.files import sha256_of, write_whole
+from sfumato.core.files import sha256_of, shred, write_whole
+
+#: Marks a plain store that a vault took the place of.
+MOVED = ".moved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,13 @@ class Place:
 
 
 class Store(Protocol):
-    """Holds bytes by the SHA-256 of what is written to disk, so that a hash verifies without any key."""
+    """Holds bytes by the SHA-256 of what is written to disk, so that a hash verifies without any key.
+
+    Args:
+        by_person: whether it can forget one person, so that what it holds must be cut by person.
+    """
+
+    by_person: bool
 
     def put(self, data: bytes, place: Place) -> str:
         """Store bytes durably and return their name, 64 hex digits; the same call may be made again."""
@@ -55,6 +64,18 @@ class Store(Protocol):
         """Iterate over the names of all that is stored."""
         ...
 
+    def put_many(self, pieces: Iterable[tuple[bytes, Place]]) -> list[str]:
+        """Store many things; they are durable when this returns, and not before."""
+        ...
+
+    def erased(self, place: Place) -> bool:
+        """Return whether the person was erased whose item it is; needs no key."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Remove something that no version refers to; see `sfumato.data.sweep`."""
+        ...
+
 
 class PlainStore:
     """A folder of files named by their SHA-256, unencrypted.
@@ -66,11 +87,19 @@ class PlainStore:
     b'junction,hour'
     """
 
+    by_person = False
+
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def put(self, data: bytes, place: Place) -> str:
-        """Store bytes durably and return their name."""
+        """Store bytes durably and return their name.
+
+        Raises:
+            InvalidRequest: a vault took this store's place meanwhile.
+        """
+        if (self.root / MOVED).exists():
+            raise InvalidRequest("the project has a vault now, and nothing is stored in clear: begin anew")
         name = hashlib.sha256(data).hexdigest()
         path = self._path(name)
         if not path.exists():
@@ -92,6 +121,24 @@ class PlainStore:
         path = self._path(name)
         if not path.exists() or sha256_of(path) != name:
             raise IntegrityError(f"the stored item {name[:16]} is missing or was changed")
+
+    def put_many(self, pieces: Iterable[tuple[bytes, Place]]) -> list[str]:
+        """Store many things durably."""
+        return [self.put(data, place) for data, place in pieces]
+
+    def erased(self, place: Place) -> bool:
+        """Return False: plain files cannot forget a person."""
+        return False
+
+    def holds(self, name: str) -> bool:
+        """Return whether something lies here."""
+        return self._path(name).exists()
+
+    def remove(self, name: str) -> None:
+        """Overwrite and remove something; where the file system writes elsewhere, old bytes may stay."""
+        path = self._path(name)
+        if path.exists():
+            shred(path)
 
     def names(self) -> Iterator[str]:
         """Iterate over the names of all that is stored."""

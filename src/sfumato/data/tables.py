@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,17 @@ def from_bytes(data: bytes) -> pa.Table:
         return pq.read_table(pa.BufferReader(data))
     except (pa.ArrowException, OSError) as error:
         raise IntegrityError(f"a stored table does not read ({type(error).__name__})") from error
+
+
+def empty_table(columns: Sequence[tuple[str, str]]) -> pa.Table:
+    """Return a table of no rows, by the names and types that a version states."""
+    fields = []
+    for name, kind in columns:
+        try:
+            fields.append(pa.field(name, pa.type_for_alias(kind)))
+        except ValueError:  # a type with settings, such as a time zone
+            fields.append(pa.field(name, pa.null()))
+    return pa.schema(fields).empty_table()
 
 
 def by_subject(table: pa.Table, unit: str) -> Iterator[tuple[str, pa.Table]]:

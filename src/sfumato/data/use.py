@@ -18,6 +18,7 @@ from sfumato.core.errors import PolicyRefused
 from sfumato.core.event import NoEvent
 from sfumato.core.gate import Gate, Plan
 from sfumato.core.policy import Policy
+from sfumato.core.roles import may
 from sfumato.data.catalogue import CUT, Catalogue
 from sfumato.data.contents import people
 from sfumato.data.lineage import ancestors, populations_of
@@ -106,7 +107,11 @@ def use(
         PolicyRefused: names the rule; the ledger records it.
     """
     catalogue, store = open_data(project, access)
-    return use_in(catalogue, store, gate or project.gate(), spec, purpose, action)
+    gate = gate or project.gate()
+    used = use_in(catalogue, store, gate, spec, purpose, action)
+    if may(gate.actor.role, "curate"):  # a release with a privacy event needs their rows in the ledger
+        _record(catalogue, gate, used.version)
+    return used
 
 
 def use_in(catalogue: Catalogue, store: Store, gate: Gate, spec: str, purpose: str, action: str) -> Use:
@@ -148,6 +153,29 @@ def use_in(catalogue: Catalogue, store: Store, gate: Gate, spec: str, purpose: s
         populations=populations_of(catalogue, version),
         decision=decision,
     )
+
+
+def _record(catalogue: Catalogue, gate: Gate, version: Version) -> None:
+    """Write a version and what it was made from into the ledger, the oldest first, where that is not done."""
+    known = {one.hash: one for one in (version, *ancestors(catalogue, version))}
+    waiting, done = [version.hash], set[str]()
+    while waiting:
+        one = known[waiting[-1]]
+        if first := [digest for digest in one.parents if digest not in done]:
+            waiting += first
+            continue
+        waiting.pop()
+        if one.hash in done:
+            continue
+        done.add(one.hash)
+        gate.record_version(
+            dataset=one.dataset,
+            label=one.label,
+            hash=one.hash,
+            how=one.facts.reader,
+            parents=one.parents,
+            populations=dict.fromkeys(one.facts.populations, ()),
+        )
 
 
 def _usable(catalogue: Catalogue, spec: str) -> Version:

@@ -64,6 +64,8 @@ class Vault:
         keys: the keys that open them.
     """
 
+    by_person = True
+
     def __init__(self, root: Path, keys: Keys) -> None:
         self.root, self.keys = root, keys
         self._files = PlainStore(root)
@@ -109,6 +111,21 @@ class Vault:
         Raises:
             Erased: the subject was erased.
         """
+        name = self._write(source, place)
+        self._sync([name])
+        return name
+
+    def put_many(self, pieces: Iterable[tuple[bytes, Place]]) -> list[str]:
+        """Encrypt and store many things; they are durable when this returns.
+
+        Raises:
+            Erased: a subject was erased.
+        """
+        names = [self._write((data,), place) for data, place in pieces]
+        self._sync(names)
+        return names
+
+    def _write(self, source: Iterable[bytes], place: Place) -> str:
         owner = subject_or_dataset(place)
         number, key = self.keys.newest(owner)
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -120,19 +137,32 @@ class Vault:
                 for piece in seal(key, source, _context(place), number=number):
                     digest.update(piece)
                     file.write(piece)
-                file.flush()
-                os.fsync(file.fileno())
             name = digest.hexdigest()
             folder = self.root / name[:2]
             if not folder.exists():
                 folder.mkdir(mode=0o700, exist_ok=True)
                 sync_folder(self.root)
             aside.replace(folder / name[2:])
-            sync_folder(folder)
         finally:
             aside.unlink(missing_ok=True)
         self.keys.refuse_erased(owner)  # erased meanwhile: what was written can be read by nobody
         return name
+
+    def _sync(self, names: list[str]) -> None:
+        """Make what was written survive a power cut: all at the end, so that the disk can order it."""
+        for name in names:
+            with (self.root / name[:2] / name[2:]).open("rb+") as file:
+                os.fsync(file.fileno())
+        for folder in sorted({name[:2] for name in names}):
+            sync_folder(self.root / folder)
+
+    def erased(self, place: Place) -> bool:
+        """Return whether the person was erased whose item it is; needs no key."""
+        return bool(place.subject) and self.keys.files.erased(subject_or_dataset(place)) is not None
+
+    def remove(self, name: str) -> None:
+        """Remove something that no version refers to."""
+        (self.root / name[:2] / name[2:]).unlink(missing_ok=True)
 
     def get(self, name: str, place: Place) -> bytes:
         """Return stored bytes, decrypted and checked.

@@ -74,6 +74,7 @@ class Facts:
         fingerprint: keyed hash of the source's bytes.
         agreed: of a version that is for one purpose alone: the purpose, and a digest of the pseudonyms that
             were left out because they do not agree to it.
+        content: keyed hash of what entered: whose, under which name, with what kept about it.
     """
 
     reader: str
@@ -91,6 +92,7 @@ class Facts:
     made_by: str = ""
     fingerprint: str = ""
     agreed: tuple[str, ...] = ()
+    content: str = ""
 
     def to_data(self) -> dict[str, Any]:
         """Return plain data for JSON."""

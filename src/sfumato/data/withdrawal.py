@@ -25,8 +25,8 @@ def agreed(
     """Return a version without some people; the same people left out give the same version again.
 
     Guarantee (heuristic):
-        No item and no row of it is about a person in `leaving`; perhaps it holds nobody, which is not refused,
-        since that would tell of everybody else. Its lineage says that people left, and for which purpose.
+        No item and no row of it is about a person in `leaving`. Perhaps it holds nobody: to refuse that would
+        tell of everybody else. Its lineage says that people left, and for which purpose.
 
     Args:
         leaving: pseudonyms of people in the version.
