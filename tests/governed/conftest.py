@@ -22,12 +22,12 @@ from sfumato.core.verify import verify
 from sfumato.core.versions import touched
 from sfumato.data import check
 from sfumato.data.add import add
-from sfumato.data.contents import people, without
+from sfumato.data.contents import table, without
 from sfumato.data.door import Request
 from sfumato.data.erasure import erase
 from sfumato.data.lineage import copy, merge, populations_of, view
 from sfumato.data.opening import open_data
-from sfumato.data.use import use_in
+from sfumato.data.use import use
 from sfumato.data.vault import Vault
 from sfumato.data.version import Version
 from sfumato.data.wrapping import Access
@@ -126,7 +126,7 @@ class World:
     def add(
         self, dataset: str, source: str, rows: Sequence[tuple[str, int]], population: str
     ) -> tuple[str, bool]:
-        """Add a source, which is written when it is first named; return the version, and whether it is new."""
+        """Add a source, which is written when it is first named; return it, and whether it is new."""
         path = self.folder / f"{source}.csv"
         if not path.exists():
             lines = [f"{who},{age}\n" for one, age in rows if (who := self.person(one)) is not None]
@@ -198,9 +198,8 @@ class World:
 
     def permit(self, spec: str, event: Event, purpose: str, shares: dict[str, str]) -> Permit:
         """Charge everybody whose budget a version is, at once."""
-        used = use_in(self.catalogue, self.store, self.gate, spec, purpose, "query")
-        self.recorded(used.version)
-        people(self.store, used.version)
+        used = use(self.project, spec, purpose, "query", gate=self.gate)
+        table(used.store, used.version)
         (population, *others) = self.budgets(used.version)
         plan = used.plan(
             mechanism="noise",
@@ -293,7 +292,7 @@ class World:
         check.verify(self.catalogue, self.store)
 
     def rows(self) -> list[tuple[str, str, int | None, str]]:
-        """Return the rows that the ledger has had since the last call, as the neighbour must have them too."""
+        """Return the ledger's rows since the last call, as the neighbour must have them too."""
         rows = list(self.project.ledger.entries(after=self.rows_seen))
         self.rows_seen += len(rows)
         return [(row.kind, row.share, row.ref, self.mask(repr(row.body))) for row in rows]

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -102,7 +103,7 @@ ORDERS = sorted({1 + 2 ** (step / 16) for step in range(-48, 161)})
 
 
 def total(charges: list[Event], delta: float) -> float:
-    """The epsilon of several releases together at some delta: by adding up, or by Rényi losses at any order."""
+    """The epsilon of several releases together: by adding up, or by their Rényi losses at some order."""
     exact = [pure(event) for event in charges]
     best = math.inf if None in exact else float(sum(one for one in exact if one is not None))
     if delta:
@@ -208,7 +209,7 @@ class Sequences(RuleBasedStateMachine):
     """The same sequence in two neighbouring worlds."""
 
     versions = Bundle("versions")
-    counts: Counter[str] = Counter()
+    counts: ClassVar[Counter[str]] = Counter()
 
     def __init__(self, world: type, memory: Path, clock: type) -> None:
         super().__init__()
@@ -408,7 +409,7 @@ class Sequences(RuleBasedStateMachine):
         _, noticed = self.both("put back", lambda world: world.mask(world.put_back(part)))
         if part == "ledger.db":
             older = self.kept[0] < self.worlds[0].rows_seen
-            assert noticed.startswith("LedgerRolledBack") == older, noticed
+            assert noticed.startswith("LedgerRolledBack") == older, f"an older copy: {noticed}"
 
     @invariant()
     def the_book_has_charged_what_took_place(self) -> None:
@@ -418,7 +419,8 @@ class Sequences(RuleBasedStateMachine):
                 account = f"{balance.population}/{balance.share}"
                 totals = ledger.totals(balance.population, balance.share)
                 orders = ledger.share(balance.population, balance.share).orders
-                self.reference.check_account(account, totals.epsilon, dict(zip(orders, totals.renyi)))
+                spent = dict(zip(orders, totals.renyi, strict=True))
+                self.reference.check_account(account, totals.epsilon, spent)
 
 
 def run(world: type, memory: Path, clock: type, examples: int, **more) -> Counter[str]:
@@ -436,7 +438,7 @@ def run(world: type, memory: Path, clock: type, examples: int, **more) -> Counte
 
 
 def check_reached(counts: Counter[str], sequences: int) -> None:
-    """A property of what never takes place holds always: each way in, and each way out, must have been gone."""
+    """What never takes place proves nothing: every operation and every refusal must have been met."""
     print(f"{counts['sequences']} sequences, {counts['steps']} steps:", dict(sorted(counts.items())))
     assert counts["sequences"] >= sequences
     reached = ("add", "copy", "view", "rename", "merge", "without", "retire", "consent", "erase", "raise")
@@ -537,7 +539,7 @@ TWINS = (
     (forgets_lineage, "somebody paid nothing"),
     (tells, "the neighbours"),
     (takes_back, "patients|staff"),
-    (remembers_nothing, ""),
+    (remembers_nothing, "older copy"),
     (forgives, "lost"),
     (moves_people, "somebody paid nothing"),
     (lets_no_last_one_leave, "the neighbours"),
