@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from sfumato.core.files import digest_of
+from sfumato.core.consent import Evidence
 from sfumato.data.catalogue import Catalogue
 from sfumato.data.contents import staying
 from sfumato.data.lineage import facts_of, populations_of
@@ -20,9 +20,9 @@ HOW = "withdrawn"
 
 
 def agreed(
-    catalogue: Catalogue, store: Store, version: Version, leaving: Collection[str], purpose: str
+    catalogue: Catalogue, store: Store, version: Version, leaving: Collection[str], evidence: Evidence
 ) -> Version:
-    """Return a version without some people; the same people left out give the same version again.
+    """Return a version without some people; while the register stays as it is, the same one again.
 
     Guarantee (heuristic):
         No item and no row of it is about a person in `leaving`. Perhaps it holds nobody: to refuse that would
@@ -30,9 +30,13 @@ def agreed(
 
     Args:
         leaving: pseudonyms of people in the version.
-        purpose: the one that they do not agree to.
+        evidence: for which purpose the register was asked, and how far it went: versions follow from that,
+            and not from whether somebody in them does not agree.
     """
-    mark = (purpose, digest_of(sorted(leaving)))
+    purpose = evidence.purpose
+    mark = (purpose, str(evidence.seq))
+    if version.facts.agreed == mark:
+        return version
     for one in catalogue.versions(version.dataset, cuts=True):
         made_here = one.parents == (version.hash,) and one.facts.agreed == mark
         if made_here and catalogue.retired(one) is None:
