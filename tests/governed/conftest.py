@@ -260,8 +260,7 @@ class World:
         """Return what is said when everything is opened and read."""
         try:
             self.open()
-            if "version" in verify.__globals__["_RULES"]:
-                verify(self.project.ledger)
+            verify(self.project.ledger)
             check.verify(self.catalogue, self.store)
         except SfumatoError as error:
             return f"{type(error).__name__}: {error}"
@@ -287,8 +286,7 @@ class World:
 
     def check(self) -> None:
         """Verify the book and everything that is stored."""
-        if "version" in verify.__globals__["_RULES"]:
-            verify(self.project.ledger)
+        verify(self.project.ledger)
         check.verify(self.catalogue, self.store)
 
     def rows(self) -> list[tuple[str, str, int | None, str]]:

@@ -9,7 +9,7 @@ release touches is enough: docs/guarantees/composition.md.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,12 +113,12 @@ def split(account: str) -> tuple[str, str]:
     return population, block
 
 
-def rule_of(body: dict[str, Any]) -> Blocks | None:
+def rule_of(body: Mapping[str, Any]) -> Blocks | None:
     """Return the rule in a population's row."""
     return Blocks.parse(body["blocks"]) if body.get("blocks") else None
 
 
-def chosen(population: str, body: dict[str, Any], blocks: Sequence[str], at: str) -> tuple[str, ...]:
+def chosen(population: str, body: Mapping[str, Any], blocks: Sequence[str], at: str) -> tuple[str, ...]:
     """Return the blocks that a charge names, in their order; without names all that exist at a time.
 
     Args:

@@ -57,7 +57,8 @@ class Entry:
     """One row.
 
     Args:
-        kind: genesis, population, share, reserve, settle, void, roles, proposal, refusal or moved.
+        kind: genesis, population, share, reserve, settle, void, roles, proposal, refusal, version, retired or
+            moved.
         share: "population/share" that the row is about; empty where it is about none.
         ref: of settle and void, the number of the reservation that they end.
         body: plain data; what it holds depends on the kind.

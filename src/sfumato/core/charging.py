@@ -139,8 +139,8 @@ def _write(
     """Open the blocks that were never charged, then write a row for each account, one after the other."""
     for one in found:
         if not one.opened:
-            body = {"at": at, "terms": one.terms.to_data(), "after": one.terms.nothing().to_data()}
-            ledger.book.append("share", one.name, None, body)
+            opening = {"at": at, "terms": one.terms.to_data(), "after": one.terms.nothing().to_data()}
+            ledger.book.append("share", one.name, None, opening)
     rows: list[Entry] = []
     for one in found:
         body: dict[str, Any] = {"at": at, "event": event.to_data(), "delta": text(one.part)}

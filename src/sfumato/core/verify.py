@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from sfumato.core import versions
 from sfumato.core.accounting import GRID, Share, Totals
+from sfumato.core.blocks import MARK, check_rule, chosen, rule_of, split
 from sfumato.core.book import ROOT_HASH, Entry
 from sfumato.core.changes import check_change
-from sfumato.core.errors import LedgerTampered, PolicyRefused
+from sfumato.core.errors import InvalidRequest, LedgerTampered, PolicyRefused
 from sfumato.core.event import Event, NoEvent
 from sfumato.core.ledger import Ledger
 from sfumato.core.raising import fault
@@ -46,6 +48,11 @@ class _Reading:
     roles: bool = False
     declared: dict[str, int] = field(default_factory=dict)
     proposals: dict[int, Entry] = field(default_factory=dict)
+    #: Rows that must come next, because a release of several accounts was begun or ended: kind, share, ref.
+    due: list[tuple[str, str, int | None]] = field(default_factory=list)
+    first: Entry | None = None
+    members: dict[int, list[Entry]] = field(default_factory=dict)
+    versions: list[Entry] = field(default_factory=list)
 
 
 def verify(ledger: Ledger, *, progress: Callable[[int], None] | None = None) -> Verification:
@@ -69,8 +76,11 @@ def verify(ledger: Ledger, *, progress: Callable[[int], None] | None = None) -> 
             raise _bad(entry, str(error)) from error
         if progress is not None:
             progress(entry.seq)
+    if state.due and state.first is not None:
+        raise _bad(state.first, "the rows of its other accounts are missing")
     newest = ledger.anchor.newest() if ledger.anchor is not None else None
-    return Verification(state.seq, state.releases, tuple(state.reserved), newest is not None, state.prev)
+    unfinished = tuple(seq for seq, row in state.reserved.items() if "of" not in row.body)
+    return Verification(state.seq, state.releases, unfinished, newest is not None, state.prev)
 
 
 def _link(state: _Reading, entry: Entry) -> None:
@@ -85,7 +95,29 @@ def _link(state: _Reading, entry: Entry) -> None:
     at = entry.body.get("at", "")
     if at < state.at:
         raise _bad(entry, "its time lies before that of the row before")
+    _in_its_group(state, entry)
     state.seq, state.prev, state.at = entry.seq, entry.hash, at
+
+
+def _in_its_group(state: _Reading, entry: Entry) -> None:
+    """Check that the rows of a release of several accounts follow each other, complete, and as one."""
+    grouped = entry.kind in ("reserve", "settle", "void") and "of" in entry.body
+    if not state.due:
+        if grouped:
+            raise _bad(entry, "it belongs to a release whose first row does not name it")
+        return
+    first = state.first
+    assert first is not None
+    if state.due.pop(0) != (entry.kind, entry.share, entry.ref) or entry.body.get("of") != first.seq:
+        raise _bad(entry, f"a row of the release of row {first.seq} must stand here")
+    if entry.body["at"] != first.body["at"]:
+        raise _bad(entry, f"it has another time than row {first.seq} of the same release")
+    if entry.kind == "reserve":
+        if entry.body["event"] != first.body["event"]:
+            raise _bad(entry, f"it charges another event than row {first.seq} of the same release")
+        state.members[first.seq].append(entry)
+    elif entry.body.get("event", first.body.get("event")) != first.body.get("event", entry.body.get("event")):
+        raise _bad(entry, f"it settles to another event than row {first.seq} of the same release")
 
 
 def _genesis(state: _Reading, entry: Entry) -> None:
@@ -94,6 +126,8 @@ def _genesis(state: _Reading, entry: Entry) -> None:
 
 def _population(state: _Reading, entry: Entry) -> None:
     new = {key: entry.body[key] for key in ("epsilon", "delta", "unit", "relation")}
+    if "blocks" in entry.body or MARK in entry.share:
+        _cut(state, entry, new)
     if (old := state.populations.get(entry.share)) is not None:
         check_change(entry.share, old, new, _held(state, entry.share), entry.body.get("reason", ""))
         if state.roles and any(Fraction(new[key]) > Fraction(old[key]) for key in ("epsilon", "delta")):
@@ -124,11 +158,15 @@ def _refusal(state: _Reading, entry: Entry) -> None:
 
 
 def _share(state: _Reading, entry: Entry) -> None:
-    population = entry.share.partition("/")[0]
+    account, _, name = entry.share.partition("/")
+    population, block = split(account)
     if entry.share in state.shares or population not in state.populations:
         raise _bad(entry, "a share is opened once, in a population that exists")
     terms = Share.from_data(entry.body["terms"])
     budget = state.populations[population]
+    if MARK in account:
+        _block(state, entry, f"{population}/{name}", block)
+        return
     if terms.relation != budget["relation"]:
         raise _bad(entry, "its neighbouring relation is not its population's")
     if not _same_terms(terms, Share.new(terms.kind, terms.epsilon, terms.delta, terms.relation)):
@@ -149,6 +187,13 @@ def _reserve(state: _Reading, entry: Entry) -> None:
     terms = state.shares.get(entry.share)
     if terms is None:
         raise _bad(entry, "it charges a share that was never opened")
+    if state.populations.get(entry.share.partition("/")[0], {}).get("blocks"):
+        raise _bad(entry, "it charges a population as a whole that is cut into blocks")
+    if others := entry.body.get("with"):
+        if len({entry.share, *others}) != len(others) + 1 or "of" in entry.body:
+            raise _bad(entry, "a release charges each of its accounts once")
+        state.first, state.members[entry.seq] = entry, []
+        state.due = [("reserve", other, None) for other in others]
     charge = Totals.from_data(entry.body["charge"])
     computed = terms.charge(Event.from_data(entry.body["event"]), entry.body["delta"])
     if not _follows(charge, computed):
@@ -160,7 +205,7 @@ def _reserve(state: _Reading, entry: Entry) -> None:
 
 def _settle(state: _Reading, entry: Entry) -> None:
     reservation = _end(state, entry)
-    state.releases += 1
+    state.releases += "of" not in entry.body
     if not entry.share:
         return
     totals = state.totals[entry.share]
@@ -178,6 +223,69 @@ def _settle(state: _Reading, entry: Entry) -> None:
     _move(state, entry, totals)
 
 
+def _cut(state: _Reading, entry: Entry, new: dict[str, str]) -> None:
+    """Check that a population is cut into blocks as it was from the first, and since when."""
+    if MARK in entry.share:
+        raise _bad(entry, f"a population's name has no {MARK}")
+    try:
+        check_rule(entry.body["blocks"], new["relation"])
+    except InvalidRequest as error:
+        raise _bad(entry, str(error)) from error
+    old = state.populations.get(entry.share)
+    if entry.body["opened"] != (old["opened"] if old is not None and "opened" in old else entry.body["at"]):
+        raise _bad(entry, "its blocks begin when the population was opened")
+    new |= {"blocks": entry.body["blocks"], "opened": entry.body["opened"]}
+
+
+def _block(state: _Reading, entry: Entry, template: str, block: str) -> None:
+    """Check the account of a block: of a population that has it by now, with its share's exact terms."""
+    body = state.populations[template.partition("/")[0]]
+    rule = rule_of(body)
+    if rule is None:
+        raise _bad(entry, "its population has no blocks")
+    if block not in rule.between(body["opened"], entry.body["at"]):
+        raise _bad(entry, "its population has no such block by then")
+    if template not in state.shares or entry.body["terms"] != state.shares[template].to_data():
+        raise _bad(entry, "a block's account has the terms of its population's share")
+    state.shares[entry.share] = state.shares[template]
+    _move(state, entry, state.shares[template].nothing())
+
+
+def _version(state: _Reading, entry: Entry) -> None:
+    body, parents = entry.body, dict[str, set[str]]()
+    if entry.share or entry.ref is not None:
+        raise _bad(entry, "a version is about no share and ends nothing")
+    for row in state.versions:
+        if (row.body["dataset"], row.body["label"]) == (body["dataset"], body["label"]):
+            raise _bad(entry, f"row {row.seq} has that version already")
+        if row.body["hash"] in body["parents"]:
+            for population, blocks in row.body["populations"].items():
+                parents.setdefault(population, set()).update(blocks)
+    for population, blocks in body["populations"].items():
+        if population not in state.populations:
+            raise _bad(entry, f"it names the population {population!r}, which was never declared")
+        declared = state.populations[population]
+        exist = chosen(population, declared, (), body["at"])
+        if not set(blocks) <= set(exist) or bool(blocks) != bool(exist) or blocks != sorted(set(blocks)):
+            raise _bad(entry, f"it names blocks that {population!r} has not by then")
+    known = {row.body["hash"] for row in state.versions}
+    whose = body["populations"]
+    problem = versions.fault(body, whose, {name: tuple(blocks) for name, blocks in parents.items()}, known)
+    if not problem and not body["parents"]:
+        problem = versions.unfinished(whose, state.populations, body["at"])
+    if problem:
+        raise _bad(entry, problem)
+    state.versions.append(entry)
+
+
+def _retired(state: _Reading, entry: Entry) -> None:
+    keys = ("dataset", "label", "hash")
+    if entry.share or entry.ref is not None or entry.body["why"] not in versions.REASONS:
+        raise _bad(entry, "it must say why a version was retired, and end nothing")
+    if not any(all(row.body[key] == entry.body[key] for key in keys) for row in state.versions):
+        raise _bad(entry, "it retires a version that is not in the ledger")
+
+
 def _void(state: _Reading, entry: Entry) -> None:
     reservation = _end(state, entry)
     if entry.share:
@@ -193,6 +301,10 @@ def _end(state: _Reading, entry: Entry) -> Entry:
     reservation = state.reserved.pop(entry.ref or 0, None)
     if reservation is None or reservation.share != entry.share:
         raise _bad(entry, "it ends a reservation that does not exist or was ended before")
+    if ("of" in reservation.body) != ("of" in entry.body):
+        raise _bad(entry, "a release of several accounts ends with all of them")
+    if others := state.members.pop(reservation.seq, None):
+        state.first, state.due = entry, [(entry.kind, other.share, other.seq) for other in others]
     return reservation
 
 
@@ -242,4 +354,6 @@ _RULES: dict[str, Callable[[_Reading, Entry], None]] = {
     "roles": _roles,
     "proposal": _proposal,
     "refusal": _refusal,
+    "version": _version,
+    "retired": _retired,
 }

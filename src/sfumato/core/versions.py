@@ -7,7 +7,7 @@ ledger and goes into no receipt of a proven release.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sfumato.core.blocks import chosen, split
@@ -74,7 +74,7 @@ def record(
         whose = {
             name: list(_blocks(ledger, name, blocks, at)) for name, blocks in sorted(populations.items())
         }
-        _inherits(ledger, body, whose)
+        _check_parents(ledger, body, whose, at)
         entry = ledger.book.append("version", "", None, {"at": at, **body, "populations": whose, **by})
     ledger._advance(entry)
     return entry
@@ -87,29 +87,57 @@ def _blocks(ledger: Ledger, population: str, blocks: Sequence[str], at: str) -> 
     return tuple(sorted(chosen(population, row.body, tuple(blocks), at)))
 
 
-def _inherits(ledger: Ledger, body: Mapping[str, Any], whose: Mapping[str, Sequence[str]]) -> None:
-    problem = fault(body["how"], whose, touched(ledger, body["parents"]))
+def _check_parents(
+    ledger: Ledger, body: Mapping[str, Any], whose: Mapping[str, Sequence[str]], at: str
+) -> None:
+    known = {row.body["hash"] for row in versions(ledger)}
+    populations = {name: row.body for row in ledger.book.all(kind="population") if (name := row.share)}
+    problem = fault(body, whose, touched(ledger, body["parents"]), known)
+    if not problem and not body["parents"]:
+        problem = unfinished(whose, populations, at)
     if problem:
         raise PolicyRefused(
-            f"{body['dataset']}@{body['label']} is not recorded: {problem}. A version has "
-            "all the populations "
-            "and blocks of its parents.",
+            f"{body['dataset']}@{body['label']} is not recorded: {problem}. A version touches what its "
+            "parents touch, and one from a source all blocks up to its day.",
             rule="populations",
         )
 
 
-def fault(how: str, whose: Mapping[str, Sequence[str]], parents: Mapping[str, Sequence[str]]) -> str:
-    """Return what a version leaves out of its parents, or nothing; the same for the "
-    "ledger and for `verify`."""
+def fault(
+    body: Mapping[str, Any],
+    whose: Mapping[str, Sequence[str]],
+    parents: Mapping[str, Sequence[str]],
+    known: Collection[str],
+) -> str:
+    """Return what is wrong with what a version touches, or nothing; for the ledger and for `verify`.
+
+    Args:
+        parents: what its parents touch; known: the hashes of the versions before.
+    """
+    restricted = body["how"] == RESTRICTED
+    if absent := [parent for parent in body["parents"] if parent not in known]:
+        return f"its parent {absent[0][:16]} is not in the ledger; record that one first"
+    if restricted and not body["parents"]:
+        return "a version of some blocks alone needs a parent"
     for population, blocks in parents.items():
         if population not in whose:
             return f"it leaves out the population {population!r} of its parents"
         mine = set(whose[population])
-        if how != RESTRICTED and (left := set(blocks) - mine):
+        if not restricted and (left := set(blocks) - mine):
             return f"it leaves out the block {min(left)} of {population!r}, which its parents touch"
-        if how == RESTRICTED and (more := mine - set(blocks)):
+        if restricted and (more := mine - set(blocks)):
             return f"it holds the block {min(more)} of {population!r}, which its parents do not touch"
-    return "a restricted version needs parents" if how == RESTRICTED and not parents else ""
+    return ""
+
+
+def unfinished(
+    whose: Mapping[str, Sequence[str]], populations: Mapping[str, Mapping[str, Any]], at: str
+) -> str:
+    """Return which block a version that came from a source at a time leaves out, or nothing."""
+    for population, blocks in whose.items():
+        if left := set(chosen(population, populations[population], (), at)) - set(blocks):
+            return f"it leaves out the block {min(left)} of {population!r}"
+    return ""
 
 
 def retire(ledger: Ledger, body: Mapping[str, Any], by: Mapping[str, Any]) -> Entry:
@@ -155,7 +183,8 @@ def check(ledger: Ledger, plan: Plan) -> None:
                 raise PolicyRefused(
                     f"{dataset!r} holds people of the population {population!r}, whom "
                     "this plan does not charge; "
-                    f"it charges: {', '.join(sorted(charged)) or 'none'}. Charge them too: population, or also.",
+                    f"it charges: {', '.join(sorted(charged)) or 'none'}. Charge them too: "
+                    f"population, or also.",
                     rule=f"populations.{population}",
                 )
             if left := sorted(set(blocks) - charged[population]):
