@@ -57,7 +57,7 @@ def rows(store: Store, version: Version) -> Rows:
 
     from sfumato.data.tables import empty_table, from_bytes
 
-    if not holds_rows(version):
+    if not (holds_rows(version) or version.facts.columns):
         raise InvalidRequest(f"{version.spec} holds no table")
     pieces = [_read(store, item) for item in version.items if is_rows(item)]
     parts = [from_bytes(data) for data in pieces if data is not None]
@@ -101,21 +101,16 @@ def pictures(store: Store, version: Version) -> Iterator[Stored]:
 def without(
     catalogue: Catalogue, store: Store, version: Version, subjects: Collection[str], *, why: str = "without"
 ) -> Version:
-    """Write the next version of a dataset, which some people have left.
+    """Write the next version of a dataset, which some people have left; it may hold nobody then.
 
     Args:
         subjects: their pseudonyms; see `Catalogue.people`.
         why: one word for the lineage, such as "withdrawn".
-
-    Raises:
-        InvalidRequest: nobody would be left.
     """
 
     def build(label: str) -> Sequence[Item]:
-        left = staying(store, version, label, subjects)
-        if not left:
-            raise InvalidRequest(f"nobody would be left in {version.spec}: retire it instead")
-        return left
+        # Perhaps nobody: a refusal here would tell that nobody else was in it.
+        return staying(store, version, label, subjects)
 
     return derive(catalogue, version.dataset, [version], build, how=why)
 

@@ -6,6 +6,7 @@ populations of its parents, all of them, so no name and no detour gives anybody 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
@@ -61,14 +62,24 @@ def view(catalogue: Catalogue, version: Version, dataset: str, paths: Collection
 
 
 def merge(catalogue: Catalogue, versions: Sequence[Version], dataset: str) -> Version:
-    """Return versions put together; paths that clash go below the name of their dataset and label."""
-    paths = [item.path for version in versions for item in version.items]
-    clash = {path for path in paths if paths.count(path) > 1} if len(set(paths)) < len(paths) else set()
-    items = [
-        replace(item, path=f"{version.dataset}/{version.label}/{item.path}") if item.path in clash else item
-        for version in versions
-        for item in version.items
-    ]
+    """Return versions put together; paths that clash go below the name of their dataset and label.
+
+    Raises:
+        InvalidRequest: a version is named twice.
+    """
+    specs = [version.spec for version in versions]
+    if twice := [spec for spec in specs if specs.count(spec) > 1]:
+        raise InvalidRequest(f"{twice[0]} is named twice: a merge takes each version once")
+    count = Counter(item.path for version in versions for item in version.items)
+    taken, items = set(count), []
+    for version in versions:
+        for item in version.items:
+            path = item.path
+            if count[path] > 1:  # and never a refusal: that somebody is in both is nobody's business
+                while path in taken:
+                    path = f"{version.dataset}/{version.label}/{path}"
+                taken.add(path)
+            items.append(replace(item, path=path))
     return derive(catalogue, dataset, versions, items, how="merge")
 
 

@@ -140,11 +140,8 @@ def use_in(catalogue: Catalogue, store: Store, gate: Gate, spec: str, purpose: s
     if empty is not None:
         decision = gate.ask(purpose, people(store, version))
         assert decision is not None
-        if decision.withdrawn:
-            try:
-                version = agreed(catalogue, store, version, decision.withdrawn, purpose)
-            except PolicyRefused as refusal:
-                gate.refuse(asked, refusal)
+        # Also where nobody leaves: that a cut was made must not tell that somebody in it does not agree.
+        version = agreed(catalogue, store, version, decision.withdrawn, decision.evidence)
     if version.dataset in ruling:
         ruling[version.dataset] = version.hash
     return Use(

@@ -72,8 +72,8 @@ class Facts:
         tested: results of the disclosure checks.
         made_by: digest of the release's receipt, where a release made it.
         fingerprint: keyed hash of the source's bytes.
-        agreed: of a version that is for one purpose alone: the purpose, and a digest of the pseudonyms that
-            were left out because they do not agree to it.
+        agreed: of a version that is for one purpose alone: the purpose, and how many rows the consent
+            register had when those were left out who do not agree to it.
         content: keyed hash of what entered: whose, under which name, with what kept about it.
     """
 

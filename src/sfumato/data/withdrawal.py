@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from sfumato.core.errors import PolicyRefused
-from sfumato.core.files import digest_of
+from sfumato.core.consent import Evidence
 from sfumato.data.catalogue import Catalogue
 from sfumato.data.contents import staying
 from sfumato.data.lineage import facts_of, populations_of
@@ -21,34 +20,29 @@ HOW = "withdrawn"
 
 
 def agreed(
-    catalogue: Catalogue, store: Store, version: Version, leaving: Collection[str], purpose: str
+    catalogue: Catalogue, store: Store, version: Version, leaving: Collection[str], evidence: Evidence
 ) -> Version:
-    """Return a version without some people; the same people left out give the same version again.
+    """Return a version without some people; while the register stays as it is, the same one again.
 
     Guarantee (heuristic):
-        No item and no row of it is about a person in `leaving`. Its lineage says that people left, and for
-        which purpose.
+        No item and no row of it is about a person in `leaving`. Perhaps it holds nobody: to refuse that would
+        tell of everybody else. Its lineage says that people left, and for which purpose.
 
     Args:
         leaving: pseudonyms of people in the version.
-        purpose: the one that they do not agree to.
-
-    Raises:
-        PolicyRefused: nobody would be left.
+        evidence: for which purpose the register was asked, and how far it went: versions follow from that,
+            and not from whether somebody in them does not agree.
     """
-    mark = (purpose, digest_of(sorted(leaving)))
+    purpose = evidence.purpose
+    mark = (purpose, str(evidence.seq))
+    if version.facts.agreed == mark:
+        return version
     for one in catalogue.versions(version.dataset, cuts=True):
         made_here = one.parents == (version.hash,) and one.facts.agreed == mark
         if made_here and catalogue.retired(one) is None:
             return one
     with catalogue.claim(version.dataset, cut_of=version.label) as label:
         items = staying(store, version, label, leaving)
-        if not items:
-            raise PolicyRefused(
-                f"nobody in {version.dataset!r} agrees to its use for {purpose!r}. Ask them, or use it for a "
-                f"purpose that does not rest on consent. The rule: purposes.{purpose}.lawful_basis.",
-                rule=f"purposes.{purpose}.lawful_basis",
-            )
         facts = replace(
             facts_of([version], items, HOW), populations=populations_of(catalogue, version), agreed=mark
         )
