@@ -81,6 +81,9 @@ def test_help_teaches_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
     for name in COMMANDS:
         assert run(name, "--help") == 0
         assert f"sfumato {name}" in capsys.readouterr().out.split("\n", 1)[1], name
+    for name, command in _every_command():
+        assert "Example" in (command.help or ""), name
+        assert f"sfumato {name}".rstrip() in (command.help or "").partition("Example")[2], name
 
 
 def test_a_mistyped_command_is_suggested(capsys: pytest.CaptureFixture[str]) -> None:

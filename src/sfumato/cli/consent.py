@@ -50,7 +50,12 @@ def command() -> None:
 @passphrase_option
 @json_option
 def give(subject: str, purpose: str, on: datetime | None, source: str, as_json: bool, **whose: Any) -> None:
-    """Record that SUBJECT agrees to a purpose."""
+    """Record that SUBJECT agrees to a purpose.
+
+    \b
+    Example:
+      sfumato consent give patient-17 --purpose research --source "form 204"
+    """
     project = _project(purpose)
     register = _register(project, **whose)
     register.give(subject, purpose, on=_day(on), source=source)
@@ -68,7 +73,12 @@ def give(subject: str, purpose: str, on: datetime | None, source: str, as_json: 
 def withdraw(
     subject: str, purpose: str, on: datetime | None, source: str, as_json: bool, **whose: Any
 ) -> None:
-    """Record that SUBJECT took consent back; from the next plan on, their rows stay out."""
+    """Record that SUBJECT took consent back; from the next plan on, their rows stay out.
+
+    \b
+    Example:
+      sfumato consent withdraw patient-17 --purpose research
+    """
     project = _project(purpose)
     register = _register(project, **whose)
     if not any(row["purpose"] == purpose for row in register.history(subject)):
@@ -90,6 +100,10 @@ def import_command(file: Path, source: str, as_json: bool, **whose: Any) -> None
 
     All of it is recorded, or nothing. What was imported before is not recorded again. Of one day's consent
     and withdrawal the withdrawal counts.
+
+    \b
+    Example:
+      sfumato consent import agreed.csv --source "spring survey"
     """
     project = project_here()
     new = _register(project, **whose).load(file, source=source, purposes=project.policy.purposes)
@@ -105,7 +119,13 @@ def import_command(file: Path, source: str, as_json: bool, **whose: Any) -> None
 @passphrase_option
 @json_option
 def show(subject: str | None, as_json: bool, **whose: Any) -> None:
-    """Show how many people agree to each purpose, or everything recorded about one SUBJECT."""
+    """Show how many people agree to each purpose, or everything recorded about one SUBJECT.
+
+    \b
+    Examples:
+      sfumato consent show
+      sfumato consent show patient-17
+    """
     project = project_here()
     project.actor.require("read")
     if subject is not None:

@@ -39,7 +39,13 @@ def command() -> None:
 @click.option("--last", default=20, show_default=True, type=click.IntRange(0), help="How many rows to show.")
 @json_option
 def show(last: int, as_json: bool) -> None:
-    """Show budgets, what is left of them, and the latest rows."""
+    """Show budgets, what is left of them, and the latest rows.
+
+    \b
+    Examples:
+      sfumato ledger show
+      sfumato ledger show --last 100
+    """
     from sfumato.core.outlook import timeline
 
     project = project_here()
@@ -178,6 +184,12 @@ def plan_command(
     Each line would be admitted now, by itself; nothing is charged. A noise multiplier is the noise's standard
     deviation (Laplace: its scale) over the sensitivity. In a share of kind sum a line is one plan, fixed as a
     whole, that takes all of the delta that is left.
+
+    \b
+    Examples:
+      sfumato ledger plan
+      sfumato ledger plan --gaussian 20
+      sfumato ledger plan --train 0.01 1.1
     """
     from sfumato.core.outlook import Questions, outlook
 
@@ -215,6 +227,10 @@ def verify_command(as_json: bool) -> None:
 
     Checks the chain of hashes, every charge against its event, every total, every limit, and that the book
     is not older than its anchor or than a receipt kept by the project. Exit code 5 when something is wrong.
+
+    \b
+    Example:
+      sfumato ledger verify
     """
     from sfumato.core.receipt import Receipt
     from sfumato.core.verify import verify
@@ -255,6 +271,10 @@ def raise_command(population: str, reason: str, as_json: bool) -> None:
 
     Where the policy declares [roles], this proposes the raise, and another owner approves it. Shares that are
     open keep their terms; declare a new share for the added budget.
+
+    \b
+    Example:
+      sfumato ledger raise residents --reason "ethics board decision 12"
     """
     from sfumato.core import raising
 
@@ -298,6 +318,10 @@ def approve_command(population: str, row: int | None, as_json: bool) -> None:
     """Approve the raise of a population's budget that another owner proposed.
 
     Approves the newest proposal, and only where sfumato.toml still says exactly the amounts of it.
+
+    \b
+    Example:
+      sfumato ledger approve residents --row 7
     """
     from sfumato.core import raising
 
@@ -320,6 +344,10 @@ def move_command(url: str, as_json: bool) -> None:
 
     Copies every row in order, verifies both books, closes the old one for good and sets url under [ledger]
     in sfumato.toml. Give the password by ~/.pgpass or PGPASSWORD: it is never written anywhere.
+
+    \b
+    Example:
+      sfumato ledger move --to postgresql://sfumato@db.example/privacy
     """
     from sfumato.core.book_postgres import has_password
     from sfumato.core.files import write_whole
@@ -356,6 +384,10 @@ def prove_command(row: int, size: int | None) -> None:
     """Print a proof that a row is in the ledger, for someone who holds only the ledger's root.
 
     The proof is one JSON object with some 17 hashes for 100,000 rows (a Merkle path, RFC 9162).
+
+    \b
+    Example:
+      sfumato ledger prove 17 > row-17.proof.json
     """
     ledger = project_here().book()
     proof = ledger.prove(row, size)

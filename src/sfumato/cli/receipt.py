@@ -38,6 +38,11 @@ def verify_command(
     FILES are files, or folders that are walked to their depths. A file that the receipt does not name does
     not verify, be it hidden, linked, or an output of another run; only what a run lays beside its outputs is
     left aside. Works without a project too. Exit code 5 when something does not match.
+
+    \b
+    Examples:
+      sfumato receipt verify safe/receipt.json safe/
+      sfumato receipt verify safe/receipt.json --ledger
     """
     from sfumato.core.errors import ReceiptInvalid
     from sfumato.core.receipt import Receipt

@@ -33,7 +33,12 @@ def command() -> None:
 def create(
     name: str, role: str, purposes: tuple[str, ...], actions: tuple[str, ...], days: int, as_json: bool
 ) -> None:
-    """Make a token. It is shown once, here, and kept only as a hash."""
+    """Make a token. It is shown once, here, and kept only as a hash.
+
+    \b
+    Example:
+      sfumato token create dashboard --role analyst --purpose traffic --days 30
+    """
     from sfumato.core.errors import UnknownName
     from sfumato.core.policy import ACTIONS
 
@@ -64,7 +69,12 @@ def create(
 @command.command("list")
 @json_option
 def list_command(as_json: bool) -> None:
-    """List the tokens, those that ended or were revoked too; never the tokens themselves."""
+    """List the tokens, those that ended or were revoked too; never the tokens themselves.
+
+    \b
+    Example:
+      sfumato token list
+    """
     project = project_here()
     project.actor.require("read")
     tokens = project.tokens.all()
@@ -96,7 +106,12 @@ def list_command(as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def revoke(name: str, as_json: bool) -> None:
-    """Take a token back, by name or id; from the next request on it is refused."""
+    """Take a token back, by name or id; from the next request on it is refused.
+
+    \b
+    Example:
+      sfumato token revoke dashboard
+    """
     token = project_here().tokens.revoke(name)
     if as_json:
         emit(token.to_data())

@@ -51,6 +51,11 @@ def init(wrapping: str, settings: tuple[str, ...], passphrase_fd: int | None, as
 
     Every dataset gets a next version, encrypted; the versions before are retired and their data destroyed.
     If it is stopped, do it again: it goes on.
+
+    \b
+    Examples:
+      sfumato vault init
+      sfumato vault init --wrapping file --set path=/media/stick/master.key
     """
     from sfumato.data.opening import make_vault
 
@@ -77,7 +82,12 @@ def init(wrapping: str, settings: tuple[str, ...], passphrase_fd: int | None, as
 @click.option("--check", is_flag=True, help="Also check every stored item against its hash; needs no key.")
 @json_option
 def status(check: bool, as_json: bool) -> None:
-    """Show what the vault holds; needs no key."""
+    """Show what the vault holds; needs no key.
+
+    \b
+    Example:
+      sfumato vault status --check
+    """
     from sfumato.data.vault import Vault
 
     vault = Vault.of(project_here().root)
@@ -116,6 +126,11 @@ def rotate(
     """Take a new master key, wrap every key anew, and destroy the old wrapped keys.
 
     Stopped at any moment, either the old master key is in force or the new one.
+
+    \b
+    Examples:
+      sfumato vault rotate
+      sfumato vault rotate --data-keys
     """
     from dataclasses import asdict, replace
 
@@ -151,6 +166,11 @@ def erase_command(
 
     SUBJECT is the person's id as it was when the data came in, or "-" to read it from standard input, where
     no shell history keeps it. It cannot be undone. The record names the person by pseudonym only.
+
+    \b
+    Examples:
+      sfumato vault erase patient-0017
+      sfumato vault erase - --population patients --yes < id.txt
     """
     from sfumato.data.erasure import LIMITS, erase
     from sfumato.data.vault import Vault
