@@ -50,8 +50,8 @@ class UnknownName(InvalidRequest):
     def __init__(self, kind: str, name: str, allowed: Iterable[str], *, hint: str = "") -> None:
         self.kind, self.name, self.allowed = kind, name, tuple(sorted(allowed))
         message = f"unknown {kind} {name!r}"
-        if near := nearest(name, self.allowed):
-            message += f"; did you mean {near!r}?"
+        near = nearest(name, self.allowed)
+        message += f"; did you mean {near!r}?" if near else "."
         message += f" Known: {', '.join(self.allowed) or 'none'}."
         super().__init__(f"{message} {hint}".strip())
 
