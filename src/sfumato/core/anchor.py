@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sfumato.core.errors import IntegrityError, LedgerTampered
+from sfumato.core.files import open_private
 
 #: Writers append out of order by at most the number of processes at once; this many bytes hold thousands.
 TAIL_BYTES = 1 << 18
@@ -65,7 +66,10 @@ class FileAnchor:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise IntegrityError(f"the anchor {self.path} cannot be read: {error}") from error
+            raise IntegrityError(
+                f"the anchor {self.path} cannot be read ({error.strerror}): who uses the ledger has to be "
+                "able to read and write it"
+            ) from error
         # Whole lines only: one that a power cut or a full disk cut short says nothing.
         heads = {Head(int(seq), digest.decode()) for seq, digest in LINE.findall(tail)}
         newest = max(heads, default=None)
@@ -85,7 +89,7 @@ class FileAnchor:
         """Append a head, durably. A line of its own before and after: a torn line cannot swallow it."""
         line = f"\n{head.seq} {head.hash}\n".encode()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        handle = open_private(self.path, os.O_WRONLY | os.O_APPEND)
         try:
             if os.write(handle, line) != len(line):
                 raise IntegrityError(f"the anchor {self.path} could not be written whole: is the disk full?")

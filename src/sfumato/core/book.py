@@ -23,7 +23,7 @@ from sfumato.core.errors import (
     LedgerTampered,
     LedgerUnavailable,
 )
-from sfumato.core.files import canonical
+from sfumato.core.files import canonical, share
 
 BUSY_SECONDS = 120.0
 #: Rows read at a time: a reader that is left half-way must not keep writers from committing.
@@ -220,6 +220,8 @@ class SQLiteBook(Book):
         try:
             with self._named():
                 self._prepare(create)
+            if create and path != ":memory:":
+                share(Path(path))
         except BaseException:
             self.connection.close()
             raise

@@ -31,14 +31,17 @@ UMASK = _umask()
 
 
 @contextlib.contextmanager
-def whole(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
+def whole(path: Path, *, mode: int | None = 0o644) -> Iterator[Path]:
     """Yield a path beside `path` to write to; on success fsync it and rename it into place.
 
     On any exception the partial file is removed and `path` is left as it was. The name of the aside file
     begins with a dot and ends with the suffix of `path`, because encoders pick a format by suffix. The umask
-    holds: it takes its bits from `mode`.
+    holds: it takes its bits from `mode`. None is `private_mode` of the folder, whatever the umask.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if mode is None:
+        make_private(path.parent)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".sfumato-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     aside = Path(name)
@@ -46,17 +49,50 @@ def whole(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
         yield aside
         with aside.open("rb+") as file:
             os.fsync(file.fileno())
-        aside.chmod(mode & ~UMASK)
+        aside.chmod(private_mode(path.parent) if mode is None else mode & ~UMASK)
         aside.replace(path)
         sync_folder(path.parent)
     finally:
         aside.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
+def write_whole(path: Path, data: bytes | str, *, mode: int | None = 0o644) -> None:
     """Write bytes or text so that `path` holds either the old content or all of the new."""
     with whole(path, mode=mode) as aside:
         aside.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def private_mode(folder: Path) -> int:
+    """Return the mode of a private file in a folder: 0600, or 0660 in a folder shared with a group."""
+    return 0o660 if folder.stat().st_mode & 0o070 == 0o070 else 0o600
+
+
+def open_private(path: Path, flags: int) -> int:
+    """Open a private file by descriptor, made if need be; one made in a shared folder is the group's too."""
+    handle = os.open(path, flags | os.O_CREAT, private_mode(path.parent))
+    share(path)
+    return handle
+
+
+def share(path: Path) -> None:
+    """Give the group of a shared folder what the umask took of a file of ours in it."""
+    if private_mode(path.parent) != 0o660:
+        return
+    found = path.stat()
+    if found.st_mode & 0o060 != 0o060 and found.st_uid == os.geteuid():
+        path.chmod(found.st_mode | 0o060)
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder, and those missing above it, private: its owner's, or the group's that its parent is."""
+    if folder.is_dir():
+        return
+    make_private(folder.parent)
+    shared = private_mode(folder.parent) == 0o660
+    folder.mkdir(mode=0o770 if shared else 0o700, exist_ok=True)
+    found = folder.stat()
+    if shared and found.st_mode & 0o070 != 0o070 and found.st_uid == os.geteuid():
+        folder.chmod(found.st_mode | 0o070)  # the umask took bits that the parent grants
 
 
 def shred(path: Path) -> None:

@@ -27,7 +27,7 @@ from sfumato.core.consent import Decision, Evidence, Register
 from sfumato.core.entropy import SYSTEM, Entropy
 from sfumato.core.errors import InvalidRequest, PolicyRefused, ReceiptInvalid, SfumatoError
 from sfumato.core.event import Event, NoEvent
-from sfumato.core.files import digest_of
+from sfumato.core.files import digest_of, make_private
 from sfumato.core.identity import LOCAL_OWNER, Actor
 from sfumato.core.ledger import Ledger
 from sfumato.core.numbers import Amount
@@ -394,6 +394,7 @@ class Gate:
 
     def _keep(self, receipt: Receipt) -> None:
         if self.receipts is not None:
+            make_private(self.receipts)
             receipt.write(self.receipts / f"{receipt.rows[-1].seq:012d}-{receipt.digest[:16]}.json")
 
 

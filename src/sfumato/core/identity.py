@@ -185,14 +185,9 @@ class Pseudonyms:
         return self("subject", name)
 
 
-def private_mode(folder: Path) -> int:
-    """Return the mode of a private file in a folder: 0600, or 0660 in a folder shared with a group."""
-    return 0o660 if folder.stat().st_mode & 0o070 == 0o070 else 0o600
-
-
 def _make_once(path: Path, key: bytes) -> None:
     aside = path.with_name(f".{path.name}.{key[:8].hex()}")
-    write_whole(aside, key, mode=private_mode(path.parent))
+    write_whole(aside, key, mode=None)
     try:
         os.link(aside, path)  # fails where another process was first, whose key then counts
     except FileExistsError:

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from sfumato.core.entropy import SYSTEM
 from sfumato.core.errors import IntegrityError, InvalidRequest, MissingExtra, PolicyRefused, UnknownName
-from sfumato.core.files import canonical, write_whole
-from sfumato.core.identity import LOCAL_OWNER, Actor, private_mode
+from sfumato.core.files import canonical, open_private, write_whole
+from sfumato.core.identity import LOCAL_OWNER, Actor
 from sfumato.core.roles import ROLES, Role
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ class Tokens:
 
     def _write(self, tokens: list[Token]) -> None:
         text = json.dumps({"format": FORMAT, "tokens": [asdict(token) for token in tokens]}, indent=2)
-        write_whole(self.path, text + "\n", mode=private_mode(self.path.parent))
+        write_whole(self.path, text + "\n", mode=None)
 
 
 def _matches(token: Token | None, project: str, secret: str) -> bool:
@@ -275,7 +275,7 @@ def _locked(path: Path) -> Iterator[None]:
         return
     import fcntl
 
-    handle = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, private_mode(path.parent))
+    handle = open_private(path.with_suffix(".lock"), os.O_RDWR)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

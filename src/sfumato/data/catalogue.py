@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sfumato.core.errors import IntegrityError, InvalidRequest, PolicyRefused, UnknownName
-from sfumato.core.files import write_whole
+from sfumato.core.files import make_private, open_private, write_whole
 from sfumato.data.lock import held, locked, take
 from sfumato.data.people import People, people_beside, people_of
 from sfumato.data.version import Facts, Item, Version
@@ -172,7 +172,7 @@ class Catalogue:
         Raises:
             InvalidRequest: somebody is at it.
         """
-        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(self.root)
         with locked(self.root / LOCK):
             for path in sorted(self.root.glob("*/*.claim")):
                 if held(path):
@@ -195,7 +195,7 @@ class Catalogue:
         if path.exists():
             raise InvalidRequest(f"{version.spec} exists, and versions never change: claim a new label")
         check_populations(self, version)
-        write_whole(path, json.dumps(version.to_data(), allow_nan=False) + "\n", mode=0o600)
+        write_whole(path, json.dumps(version.to_data(), allow_nan=False) + "\n", mode=None)
         if self._recorder is not None and self._recorder.allowed:
             self._recorder.version(version)
         return version
@@ -223,7 +223,7 @@ class Catalogue:
         if self.retired(version) is not None:
             raise InvalidRequest(f"{version.spec} was retired before: {self.retired(version)}")
         note = {"hash": version.hash, "reason": reason, "at": datetime.now(UTC).isoformat(timespec="seconds")}
-        write_whole(self._note(version), json.dumps(note) + "\n", mode=0o600)
+        write_whole(self._note(version), json.dumps(note) + "\n", mode=None)
         if self._recorder is not None and self._recorder.allowed:
             self._recorder.retired(version, reason)
 
@@ -260,7 +260,7 @@ class Claim:
         self._handle = -1
 
     def __enter__(self) -> str:
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(self._folder)
         with locked(self._folder.parent / LOCK):
             return self._take()
 
@@ -271,7 +271,7 @@ class Claim:
             label = f"{self._prefix}{number}"
             path = self._folder / f"{label}.claim"
             try:
-                handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+                handle = open_private(path, os.O_EXCL | os.O_RDWR)
             except FileExistsError:
                 number += 1
                 continue

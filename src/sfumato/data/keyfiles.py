@@ -30,7 +30,7 @@ from typing import Any
 
 from sfumato.core.entropy import SYSTEM
 from sfumato.core.errors import IntegrityError, VaultLocked
-from sfumato.core.files import canonical, shred, sync_folder, write_whole
+from sfumato.core.files import canonical, make_private, shred, sync_folder, write_whole
 from sfumato.core.identity import KEY_NAME
 from sfumato.data.lock import locked
 
@@ -93,7 +93,7 @@ class KeyFolder:
     def make(self) -> None:
         """Make the folders; others may not look inside."""
         for folder in (self.root, self._erased, self._aside):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(folder)
 
     @property
     def exists(self) -> bool:
@@ -219,7 +219,7 @@ class KeyFolder:
         """Write one sealed key, durably."""
         for folder in reversed(path.parents):
             if not folder.exists():
-                folder.mkdir(mode=0o700, exist_ok=True)
+                make_private(folder)
                 sync_folder(folder.parent)
         self._write(path, sealed)
 
@@ -247,9 +247,9 @@ class KeyFolder:
         for owner in twins - here:
             self._write(self._erased / owner, (self._twins / owner).read_bytes())
         if here - twins:
-            self._twins.mkdir(mode=0o700, exist_ok=True)
+            make_private(self._twins)
         for owner in here - twins:  # not by way of `aside`: the key folder may be a disk of its own
-            write_whole(self._twins / owner, (self._erased / owner).read_bytes(), mode=0o600)
+            write_whole(self._twins / owner, (self._erased / owner).read_bytes(), mode=None)
 
     def destroy(self, *owners: str) -> None:
         """Destroy the keys of owners in every generation that lies here."""
@@ -275,7 +275,7 @@ class KeyFolder:
     def _write(self, path: Path, data: bytes) -> None:
         """Write a file whole. The file aside lies where `tidy` finds it, whatever happens."""
         aside = self._aside / SYSTEM.bytes(8).hex()
-        write_whole(aside, data, mode=0o600)
+        write_whole(aside, data, mode=None)
         aside.replace(path)
         sync_folder(path.parent)
 

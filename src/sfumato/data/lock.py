@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from sfumato.core.files import open_private
+
 
 def take(handle: int) -> None:
     """Hold an exclusive lock on an open file until it is closed."""
@@ -20,7 +22,7 @@ def locked(path: Path) -> Iterator[None]:
 
     Not re-entrant: taking it twice in one thread waits for ever.
     """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    handle = open_private(path, os.O_RDWR)
     try:
         _take(handle)
         try:

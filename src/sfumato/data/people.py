@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sfumato.core.errors import InvalidRequest
-from sfumato.core.files import shred
+from sfumato.core.files import make_private, shred
 from sfumato.core.identity import KEY_NAME, Pseudonyms
 from sfumato.core.project import FOLDER
 from sfumato.data.keyfiles import KEYS, holds_vault
@@ -107,7 +107,7 @@ def plain_key(folder: Path) -> bytes:
     Raises:
         InvalidRequest: a vault has taken the key over, or the file is damaged.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(folder)
     with locked(folder / "pseudonym.lock"):  # a vault that is being made takes this lock too
         if holds_vault(folder):
             raise InvalidRequest(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sfumato.core.errors import BatchFailed, IntegrityError, InvalidRequest, SfumatoError
+from sfumato.core.files import open_private
 from sfumato.core.policy import Retention
 from sfumato.data.lock import locked
 
@@ -168,7 +169,7 @@ def last_run(log: Path) -> datetime | None:
 
 def _append(log: Path, entry: dict[str, Any]) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(log, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
+    with os.fdopen(open_private(log, os.O_RDWR), "r+b") as file:
         size = file.seek(0, os.SEEK_END)
         start = file.seek(max(0, size - (1 << 16)))
         # What comes after the last whole line is an append that a power cut stopped.

@@ -106,7 +106,7 @@ class PlainStore:
         name = hashlib.sha256(data).hexdigest()
         path = self._path(name)
         if not path.exists():
-            write_whole(path, data, mode=0o600)
+            write_whole(path, data, mode=None)
         return name
 
     def get(self, name: str, place: Place) -> bytes:

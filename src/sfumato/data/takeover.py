@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from sfumato.core.errors import PolicyRefused
-from sfumato.core.files import shred, write_whole
+from sfumato.core.files import make_private, shred, write_whole
 from sfumato.data.add import ENCRYPTED, ROWS, put_all
 from sfumato.data.catalogue import TAKEN_OVER, Catalogue
 from sfumato.data.contents import is_rows
@@ -41,9 +41,9 @@ def take_over(catalogue: Catalogue, plain: PlainStore, vault: Store) -> Taken:
         IntegrityError: something is missing, or was changed; what is plain stays.
     """
     if not plain.root.exists():
-        plain.root.mkdir(mode=0o700, parents=True)
+        make_private(plain.root)
     with locked(plain.root / ".lock"):
-        write_whole(plain.root / MOVED, "", mode=0o600)  # from here on nothing is stored in clear
+        write_whole(plain.root / MOVED, "", mode=None)  # from here on nothing is stored in clear
         with catalogue.quiet():  # and nobody is at it who began before
             pass
         old = [one for one in catalogue.all() if any(plain.holds(item.name) for item in one.items)]

@@ -11,7 +11,7 @@ from typing import Any
 
 from sfumato.core.entropy import SYSTEM
 from sfumato.core.errors import IntegrityError, InvalidRequest
-from sfumato.core.files import canonical, sync_folder
+from sfumato.core.files import canonical, make_private, open_private, sync_folder
 from sfumato.core.project import FOLDER
 from sfumato.data.keyfiles import KEYS, holds_vault, owner_of
 from sfumato.data.keys import Keys, checked_pseudonym, subject_or_dataset
@@ -128,11 +128,11 @@ class Vault:
     def _write(self, source: Iterable[bytes], place: Place) -> str:
         owner = subject_or_dataset(place)
         number, key = self.keys.newest(owner)
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(self.root)
         aside = self.root / f".aside-{SYSTEM.bytes(8).hex()}"
         digest = hashlib.sha256()
         try:
-            handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            handle = open_private(aside, os.O_WRONLY | os.O_EXCL)
             with os.fdopen(handle, "wb") as file:
                 for piece in seal(key, source, _context(place), number=number):
                     digest.update(piece)
@@ -140,7 +140,7 @@ class Vault:
             name = digest.hexdigest()
             folder = self.root / name[:2]
             if not folder.exists():
-                folder.mkdir(mode=0o700, exist_ok=True)
+                make_private(folder)
                 sync_folder(self.root)
             aside.replace(folder / name[2:])
         finally:

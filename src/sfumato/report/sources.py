@@ -106,7 +106,7 @@ class Sources:
         digest = sha256_of(policy)
         kept = _policy_path(project, digest)
         if not kept.exists():
-            write_whole(kept, policy.read_bytes(), mode=0o600)
+            write_whole(kept, policy.read_bytes(), mode=None)
         ledger = project.book()
         found = verify(ledger)
         register = project.consent.book.last() if _consent_path(project).exists() else None
