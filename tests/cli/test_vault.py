@@ -112,3 +112,17 @@ def test_a_malformed_setting_is_refused(project: Project, capsys, setting: str) 
 def test_without_a_vault_the_way_out_is_named(project: Project, capsys) -> None:
     assert run("status") == 2
     assert "sfumato vault init" in capsys.readouterr().err
+
+
+def test_an_erasure_says_where_else_the_same_id_is(project: Project, filled, capsys) -> None:
+    vault, _, place = filled
+    with (project.root / "sfumato.toml").open("a") as file:
+        file.write('\n[populations.patients]\nunit = "person"\nepsilon = 1\n')
+    other = Place("clinic", "1", "y", vault.pseudonym("Ada Lovelace", "patients"))
+    vault.put(b"row", other)
+    assert run("erase", "Ada Lovelace", "--yes") == 0  # the policy's only population is meant
+    assert "no population" in capsys.readouterr().err
+    assert not vault.erased(place)
+    assert run("erase", "Ada Lovelace", "--population", "", "--yes", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["elsewhere"] == []
+    assert vault.erased(place)

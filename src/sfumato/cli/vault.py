@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sfumato.cli.access import access_from, passphrase_option, population_from, population_option
 from sfumato.cli.output import emit, json_option, note, project_here
 from sfumato.core.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from sfumato.data.vault import Vault
 
 NEW_PASSPHRASE = "SFUMATO_NEW_PASSPHRASE"
 
@@ -188,8 +191,28 @@ def erase_command(
             )
         click.confirm(f"Erase the person {known} for ever?", abort=True, err=True)
     receipt = erase(vault, known, project.gate())
+    left = [] if pseudonym else _elsewhere(vault, subject, known, ("", *project.policy.populations))
     if as_json:
-        emit({"subject": known, **receipt.body["facts"], "row": receipt.rows[-1].seq})
+        emit({"subject": known, **receipt.body["facts"], "row": receipt.rows[-1].seq, "elsewhere": left})
         return
     click.echo(f"Erased {known}; recorded in row {receipt.rows[-1].seq} of the ledger.")
+    for scope in left:
+        way = f"erase it there too, with --population {scope!r}"
+        note(f"The same id is still in data of {_scope(scope)}: {way}.")
     note(f"Not covered: {'; '.join(LIMITS)}.")
+
+
+def _elsewhere(vault: Vault, subject: str, erased: str, scopes: tuple[str, ...]) -> list[str]:
+    """Return the populations under which the vault still holds data of an id; "" is those without one."""
+    from sfumato.data.store import Place
+
+    found = []
+    for scope in scopes:
+        name = vault.pseudonym(subject, scope)
+        if name != erased and vault.knows(name) and not vault.erased(Place("", "", "", subject=name)):
+            found.append(scope)
+    return found
+
+
+def _scope(population: str) -> str:
+    return f"the population {population!r}" if population else "no population"
