@@ -47,7 +47,7 @@ def spent(ledger: Ledger) -> dict[str, Fraction]:
 
 @pytest.mark.timeout(150)
 def test_eight_processes_charge_overlapping_blocks(place: str, tmp_path: Path) -> None:
-    """Room for twenty in each block; sets that overlap, named in every order, must not wait for each other."""
+    """Room for twenty in each block; sets that overlap, in any order, must not wait for each other."""
     prepare(tmp_path, place)
     workers = [worker("blocks", tmp_path, place, 20, seed) for seed in range(8)]
     while len(list(tmp_path.glob("ready-*"))) < 8:
@@ -75,9 +75,7 @@ def left_behind(folder: Path, place: str) -> list[int]:
 
 # A group of four writes four rows that open the accounts, four that charge them, and four that end it.
 @pytest.mark.parametrize("row", [1, 3, 6, 8, 11])
-def test_a_kill_before_any_row_of_a_group_leaves_all_or_nothing(
-    place: str, tmp_path: Path, row: int
-) -> None:
+def test_a_kill_before_any_row_of_a_group_leaves_all_or_nothing(place: str, tmp_path: Path, row: int) -> None:
     prepare(tmp_path, place)
     die(worker("cut", tmp_path, place, row))
     assert left_behind(tmp_path, place) == ([] if row <= 8 else [4])

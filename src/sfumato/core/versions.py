@@ -182,8 +182,8 @@ def check(ledger: Ledger, plan: Plan) -> None:
         # By hash alone: a copy is named under each dataset whose rules it is held to.
         if digest not in ledger.versions.fresh().by_hash:
             raise PolicyRefused(
-                f"the version {digest[:16]} of {dataset!r} is not in the ledger, so nobody knows whose budget "
-                "it is. A curator's opening of the catalogue records it: sfumato data verify",
+                f"the version {digest[:16]} of {dataset!r} is not in the ledger, so nobody knows whose "
+                "budget it is. A curator's opening of the catalogue records it: sfumato data verify",
                 rule="datasets",
             )
         for population, blocks in touched(ledger, (digest,)).items():
