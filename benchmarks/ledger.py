@@ -62,6 +62,21 @@ def deciding(rounds: int) -> dict[str, float]:
     }
 
 
+def of_blocks(folder: Path, rounds: int) -> dict[str, float]:
+    """Medians of a durable charge to one block, and to all sixteen at once."""
+    ledger = Ledger(folder / "blocks.db", FileAnchor(folder / "heads-blocks"), create=True)
+    ledger.open_population("people", epsilon=1000, delta="1e-6", unit="person", blocks="hash 16")
+    ledger.open_share("people", "all", kind="filter", epsilon=1000, delta="1e-6")
+
+    def pay(*blocks: str) -> None:
+        ledger.reserve({}, Gaussian(100), population="people", share="all", blocks=blocks)
+
+    pay()  # opens the accounts
+    middle = medians(alternate({"one": lambda: pay("h000"), "sixteen": pay}, rounds))
+    ledger.close()
+    return middle
+
+
 def durable(folder: Path, where: str, rounds: int) -> dict[str, float]:
     """Medians of a bare fsync and of a charge, in one folder."""
     disk = book(where, folder / f"heads-{where.startswith(SCHEMES)}")
@@ -183,6 +198,9 @@ def main() -> None:
                 continue
             result[f"{backend}_charge_over_fsync"] = middle["charge"] / middle["fsync"]
             lines += [f"{backend}, {what}: {1000 * value:.2f} ms" for what, value in middle.items()]
+        groups = of_blocks(folder, rounds)
+        result["charge_of_16_blocks_over_1"] = groups["sixteen"] / groups["one"]
+        lines += [f"16 blocks against 1: {1000 * groups['sixteen']:.2f} ms, {1000 * groups['one']:.2f} ms"]
         for kind in ("filter", "sum"):
             took = training(folder, steps, kind)
             result[f"training_{kind}_charges_over_run"] = (took["charge"] + took["end"]) / took["run"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sfumato.cli.access import access_from, passphrase_option
+from sfumato.cli.data_view import view_command
 from sfumato.cli.output import emit, json_option, note, project_here, table
 
 if TYPE_CHECKING:
@@ -456,3 +457,6 @@ def _change(what: str, change: Change) -> Iterator[str]:
 def _named(names: Sequence[str]) -> str:
     more = f", and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
+
+
+command.add_command(view_command)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from sfumato.cli.output import emit, json_option, note, project_here, table
+from sfumato.core.blocks import MARK, split
 from sfumato.core.book import Entry
 from sfumato.core.errors import PolicyRefused
 from sfumato.core.ledger import Balance, Ledger
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 #: How the part of a share that is spent is drawn: nothing to all of it.
 BARS = "_.-:=+*#@"
 COLUMNS = 40
+#: Of a population with more blocks than this, those that spent most are shown; --json has all.
+BLOCKS = 8
 
 
 @click.group("ledger")
@@ -73,7 +77,8 @@ def show(last: int, as_json: bool) -> None:
         return
     click.echo(f"Ledger {ledger.id}: {len(rows)} rows, head {ledger.head().hash[:16]}")
     _show_balances(ledger)
-    _show_lines(points, len(rows))
+    shown = {f"{item.population}/{item.share}" for item in _shown(ledger.balances())}
+    _show_lines([point for point in points if point.share in shown], len(rows))
     if last:
         click.echo()
         spent = {point.row: brief(point.epsilon) for point in points}
@@ -119,7 +124,7 @@ def _show_balances(ledger: Ledger) -> None:
         return
     click.echo()
     rows = []
-    for item in balances:
+    for item in _shown(balances):
         left = max(item.epsilon - item.spent_epsilon, item.epsilon * 0)
         part = float(item.spent_epsilon / item.epsilon) if item.epsilon else 1.0
         bar = "#" * min(20, round(20 * part))
@@ -134,6 +139,22 @@ def _show_balances(ledger: Ledger) -> None:
             )
         )
     table(("share", "kind", "spent", "epsilon", "left", "delta"), rows)
+    blocks = Counter(split(item.population)[0] for item in balances if MARK in item.population)
+    for population, count in blocks.items():
+        shares = len({item.share for item in balances if split(item.population)[0] == population})
+        if count > BLOCKS * shares:
+            click.echo(f"{population}: {count // shares} blocks; the {BLOCKS} that spent most are shown.")
+
+
+def _shown(balances: list[Balance]) -> list[Balance]:
+    """Return the balances to print: all, but of many blocks those that spent most."""
+    result, groups = list[Balance](), dict[tuple[str, str], list[Balance]]()
+    for item in balances:
+        groups.setdefault((split(item.population)[0], item.share), []).append(item)
+    for group in groups.values():
+        most = sorted(group, key=lambda item: -item.spent_epsilon)[:BLOCKS] if len(group) > BLOCKS else group
+        result += [item for item in group if item in most]
+    return result
 
 
 def _balance_data(item: Balance) -> dict[str, Any]:
@@ -149,11 +170,15 @@ def _balance_data(item: Balance) -> dict[str, Any]:
 
 
 def _line(row: Entry, spent: str) -> tuple[str, str, str, str, str]:
-    about = row.share
-    if row.kind == "reserve":
+    about, group = row.share, row.body.get("with", ())
+    if "of" in row.body:
+        about += f": with row {row.body['of']}"
+    elif row.kind == "reserve":
         plan = row.body.get("plan", {})
         about = f"{plan.get('mechanism', '')}, {plan.get('guarantee', '')}, for {plan.get('purpose', '')}"
         about += f", {row.body['event']['kind']} on {row.share}" if row.share else ""
+        named = ", ".join(group) if len(group) <= 4 else f"{len(group)} more accounts"
+        about += f" and {named}" if group else ""
     elif row.kind == "moved":
         about = f"to {row.body['to']}"
     elif row.kind == "refusal":
@@ -175,15 +200,21 @@ def _line(row: Entry, spent: str) -> tuple[str, str, str, str, str]:
     metavar="RATE NOISE",
     help="How many DP-SGD steps at this rate and noise?",
 )
+@click.option("--block", default="", metavar="NAME", help="What could be charged to this block alone?")
 @json_option
 def plan_command(
-    gaussian: tuple[str, ...], laplace: tuple[str, ...], train: tuple[tuple[str, str], ...], as_json: bool
+    gaussian: tuple[str, ...],
+    laplace: tuple[str, ...],
+    train: tuple[tuple[str, str], ...],
+    block: str,
+    as_json: bool,
 ) -> None:
     """Say what could still be done with what is left of each share.
 
     Each line would be admitted now, by itself; nothing is charged. A noise multiplier is the noise's standard
     deviation (Laplace: its scale) over the sensitivity. In a share of kind sum a line is one plan, fixed as a
-    whole, that takes all of the delta that is left.
+    whole, that takes all of the delta that is left. A population with blocks is answered for a release that
+    charges all of them: the block with the least room decides.
 
     \b
     Examples:
@@ -204,7 +235,7 @@ def plan_command(
     questions = Questions(**asked) if any(asked.values()) else Questions()  # type: ignore[arg-type]
     project = project_here()
     project.actor.require("read")
-    found = outlook(project.ledger, questions)
+    found = outlook(project.ledger, questions, block)
     if as_json:
         emit({"shares": [item.to_data() for item in found]})
         return
@@ -213,8 +244,9 @@ def plan_command(
     for index, item in enumerate(found):
         if index:
             click.echo()
+        whole = f", all {item.blocks} blocks (least left: {item.tightest})" if item.blocks > 1 else ""
         click.echo(
-            f"{item.population}/{item.share} ({item.kind}): left epsilon {item.left_epsilon}, "
+            f"{item.population}/{item.share} ({item.kind}){whole}: left epsilon {item.left_epsilon}, "
             f"delta {item.left_delta}"
         )
         table(("", "could still be done", "one of these"), [("", a.question, a.value) for a in item.answers])

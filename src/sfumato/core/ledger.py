@@ -38,6 +38,7 @@ from sfumato.core.errors import (
 from sfumato.core.event import Event, probability
 from sfumato.core.losses import ADD_OR_REMOVE
 from sfumato.core.numbers import Amount, rational, text
+from sfumato.core.version_rows import VersionRows
 
 FORMAT = "sfumato-ledger/1"
 #: Rows that only lower a charge: their release is over, so an unreachable witness hears with the next charge.
@@ -82,6 +83,7 @@ class Ledger:
         self.book = open_book(str(path), create=create or str(path) == ":memory:")
         self.anchor = anchor
         self._known: dict[int, str] = {}
+        self.versions, self.retired = VersionRows(self.book, "version"), VersionRows(self.book, "retired")
         first = self.book.get(1)
         if first is None:
             if not (create or str(path) == ":memory:"):

@@ -7,14 +7,16 @@ They are computed from the ledger alone, never from data, and cost nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
 
 from sfumato.core.accounting import Share, Totals
+from sfumato.core.blocks import split
+from sfumato.core.errors import UnknownName
 from sfumato.core.event import Event, Gaussian, Laplace, PoissonSampled, PureDP, Repeated
-from sfumato.core.ledger import Ledger
+from sfumato.core.ledger import Balance, Ledger
 from sfumato.core.losses import ADD_OR_REMOVE, pure_loss, rough_epsilon
 from sfumato.core.numbers import brief, text
 
@@ -68,7 +70,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What a share has left, rounded down, and what could be done with it."""
+    """What a share has left, rounded down, and what could be done with it.
+
+    Where the population has blocks: for a release that charges all of `blocks`, of which `tightest` has the
+    least epsilon left.
+    """
 
     population: str
     share: str
@@ -76,6 +82,8 @@ class Outlook:
     left_epsilon: str
     left_delta: str
     answers: tuple[Answer, ...]
+    blocks: int = 0
+    tightest: str = ""
 
     def to_data(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -96,34 +104,63 @@ class Questions:
     training: tuple[tuple[Fraction, Fraction], ...] = ((Fraction(1, 100), Fraction(11, 10)),)
 
 
-def outlook(ledger: Ledger, questions: Questions | None = None) -> list[Outlook]:
+def outlook(ledger: Ledger, questions: Questions | None = None, block: str = "") -> list[Outlook]:
     """Answer for every share what could be released now with what is left of it.
+
+    A share of a population with blocks is answered for a release that charges all of them.
 
     >>> ledger = Ledger(":memory:")
     >>> _ = ledger.open_population("residents", epsilon=1, delta="1e-6", unit="person")
     >>> ledger.open_share("residents", "all", kind="filter", epsilon=1, delta="1e-6")
     >>> outlook(ledger, Questions(gaussian=(Fraction(50),)))[0].answers[0].value
     '121'
+
+    Args:
+        block: answer for a release that charges this block alone.
+
+    Raises:
+        UnknownName: no population has such a block.
     """
-    result = []
+    together: dict[tuple[str, str], list[Balance]] = {}
     for balance in ledger.balances():
-        terms = ledger.share(balance.population, balance.share)
-        before = ledger.totals(balance.population, balance.share)
-        left = max(terms.epsilon - balance.spent_epsilon, Fraction(0))
-        delta = max(terms.delta - before.delta, Fraction(0)) if terms.kind == "sum" else Fraction(0)
-        answers = tuple(_answers(_Room(terms, before, delta), questions or Questions()))
-        rest = delta if terms.kind == "sum" else terms.delta
-        result.append(
-            Outlook(
-                balance.population,
-                balance.share,
-                terms.kind,
-                brief(left, up=False),
-                brief(rest, up=False),
-                answers,
-            )
-        )
-    return result
+        population, own = split(balance.population)
+        if block in ("", own):
+            together.setdefault((population, balance.share), []).append(balance)
+    if block and not together:
+        known = dict.fromkeys(own for one in ledger.balances() if (own := split(one.population)[1]))
+        raise UnknownName("block", block, list(known)[-24:])
+    asked = questions or Questions()
+    return [_outlook(ledger, population, found, asked) for (population, _), found in together.items()]
+
+
+def _outlook(ledger: Ledger, population: str, found: Sequence[Balance], questions: Questions) -> Outlook:
+    worst = max(found, key=lambda balance: balance.spent_epsilon)
+    terms = ledger.share(worst.population, worst.share)
+    before = _most_spent(ledger.totals(one.population, one.share) for one in found)
+    left = max(terms.epsilon - worst.spent_epsilon, Fraction(0))
+    delta = Fraction(0)
+    if terms.kind == "sum":
+        delta = max(min(terms.delta - one.delta for one in before), delta)
+    tightest = split(worst.population)[1]
+    return Outlook(
+        worst.population if len(found) == 1 else population,
+        worst.share,
+        terms.kind,
+        brief(left, up=False),
+        brief(delta if terms.kind == "sum" else terms.delta, up=False),
+        tuple(_answers(_Room(terms, before, delta), questions)),
+        len(found) if tightest else 0,
+        tightest,
+    )
+
+
+def _most_spent(every: Iterable[Totals]) -> tuple[Totals, ...]:
+    """Return the totals that decide: none of them lies within another. Most often that is one."""
+    found: list[Totals] = []
+    for one in dict.fromkeys(every):
+        if not any(one.within(other) for other in found):
+            found = [*(other for other in found if not other.within(one)), one]
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +168,7 @@ class _Room:
     """A share as it stands; a plan in a share of kind `sum` takes all of the delta that is left."""
 
     terms: Share
-    before: Totals
+    before: tuple[Totals, ...]
     delta: Fraction
 
     @property
@@ -142,14 +179,18 @@ class _Room:
     def fits(self, event: Event) -> bool:
         """Whether the share would admit it."""
         charge = self.terms.charge(event, Fraction(0) if _pure(event) else self.delta)
-        return self.terms.fits(self.before.plus(charge))
+        return self.admits(charge)
+
+    def admits(self, charge: Totals) -> bool:
+        """Whether there is room for a price in every account."""
+        return all(self.terms.fits(one.plus(charge)) for one in self.before)
 
     def surely(self, event: Event) -> bool:
         """The same by a price that is fast and never too low."""
         if not self.slow or _pure(event):
             return self.fits(event)
         price = min(rough_epsilon(event, self.delta, self.terms.relation), pure_loss(event))
-        return self.terms.fits(self.before.plus(Totals(price, self.delta)))
+        return self.admits(Totals(price, self.delta))
 
     def count(self, event: Event) -> str:
         """How often an event fits: exact, or to half a percent where every price takes time."""
@@ -183,7 +224,7 @@ class _Room:
 
     def epsilon(self) -> str:
         """The largest epsilon of one pure release, rounded down."""
-        exact = self.terms.epsilon - self.before.epsilon
+        exact = self.terms.epsilon - max(one.epsilon for one in self.before)
         if exact > 0 and self.fits(PureDP(exact)):
             return text(exact)
         low, high = Fraction(0), self.terms.epsilon

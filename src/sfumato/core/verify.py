@@ -15,6 +15,7 @@ from sfumato.core.errors import InvalidRequest, LedgerTampered, PolicyRefused
 from sfumato.core.event import Event, NoEvent
 from sfumato.core.ledger import ENDS, Ledger
 from sfumato.core.raising import fault
+from sfumato.core.version_rows import key_of
 
 ROUNDING = Fraction(1, 10**7)
 
@@ -52,7 +53,8 @@ class _Reading:
     due: list[tuple[str, str, int | None]] = field(default_factory=list)
     first: Entry | None = None
     members: dict[int, list[Entry]] = field(default_factory=dict)
-    versions: list[Entry] = field(default_factory=list)
+    versions: dict[str, list[Entry]] = field(default_factory=dict)
+    labels: dict[tuple[str, str], Entry] = field(default_factory=dict)
 
 
 def verify(ledger: Ledger, *, progress: Callable[[int], None] | None = None) -> Verification:
@@ -257,10 +259,11 @@ def _version(state: _Reading, entry: Entry) -> None:
     body, parents = entry.body, dict[str, set[str]]()
     if entry.share or entry.ref is not None:
         raise _bad(entry, "a version is about no share and ends nothing")
-    for row in state.versions:
-        if (row.body["dataset"], row.body["label"]) == (body["dataset"], body["label"]):
-            raise _bad(entry, f"row {row.seq} has that version already")
-        if row.body["hash"] in body["parents"]:
+    label = body["dataset"], body["label"]
+    if label in state.labels:
+        raise _bad(entry, f"row {state.labels[label].seq} has that version already")
+    for digest in body["parents"]:
+        for row in state.versions.get(digest, ()):
             for population, blocks in row.body["populations"].items():
                 parents.setdefault(population, set()).update(blocks)
     for population, blocks in body["populations"].items():
@@ -270,21 +273,22 @@ def _version(state: _Reading, entry: Entry) -> None:
         exist = chosen(population, declared, (), body["at"])
         if not set(blocks) <= set(exist) or bool(blocks) != bool(exist) or blocks != sorted(set(blocks)):
             raise _bad(entry, f"it names blocks that {population!r} has not by then")
-    known = {row.body["hash"] for row in state.versions}
-    whose = body["populations"]
-    problem = versions.fault(body, whose, {name: tuple(blocks) for name, blocks in parents.items()}, known)
-    if not problem and not body["parents"]:
+    whose, theirs = body["populations"], {name: tuple(blocks) for name, blocks in parents.items()}
+    problem = versions.fault(body, whose, theirs, state.versions)
+    if not problem and versions.from_source(body):
         problem = versions.unfinished(whose, state.populations, body["at"])
     if problem:
         raise _bad(entry, problem)
-    state.versions.append(entry)
+    state.versions.setdefault(body["hash"], []).append(entry)
+    state.labels[label] = entry
 
 
 def _retired(state: _Reading, entry: Entry) -> None:
-    keys = ("dataset", "label", "hash")
     if entry.share or entry.ref is not None or entry.body["why"] not in versions.REASONS:
         raise _bad(entry, "it must say why a version was retired, and end nothing")
-    if not any(all(row.body[key] == entry.body[key] for key in keys) for row in state.versions):
+    dataset, label, digest = key_of(entry.body)
+    row = state.labels.get((dataset, label))
+    if row is None or row.body["hash"] != digest:
         raise _bad(entry, "it retires a version that is not in the ledger")
 
 

@@ -14,6 +14,7 @@ from sfumato.core.blocks import chosen, split
 from sfumato.core.book import Entry
 from sfumato.core.charging import Request, accounts
 from sfumato.core.errors import IntegrityError, InvalidRequest, PolicyRefused, UnknownName
+from sfumato.core.version_rows import key_of
 
 if TYPE_CHECKING:
     from sfumato.core.gate import Plan
@@ -21,13 +22,15 @@ if TYPE_CHECKING:
 
 #: How a version is called that holds only the people of some blocks, by construction (data/blocks.py).
 RESTRICTED = "blocks"
+#: How versions are called that were made from others; any other came from a source, and holds new people.
+DERIVED = frozenset({"copy", "view", "merge", "without", "withdrawn", "encrypted", RESTRICTED})
 REASONS = ("retention", "by hand")
 Touched = dict[str, tuple[str, ...]]
 
 
 def versions(ledger: Ledger) -> tuple[Entry, ...]:
     """Return the rows of all recorded versions, oldest first."""
-    return tuple(ledger.book.all(kind="version"))
+    return tuple(ledger.versions.fresh().rows)
 
 
 def touched(ledger: Ledger, hashes: Sequence[str], dataset: str = "") -> Touched:
@@ -37,8 +40,9 @@ def touched(ledger: Ledger, hashes: Sequence[str], dataset: str = "") -> Touched
         dataset: count only its versions; empty: every one with such a hash.
     """
     found: dict[str, set[str]] = {}
-    for row in versions(ledger):
-        if row.body["hash"] in hashes and dataset in ("", row.body["dataset"]):
+    known = ledger.versions.fresh().by_hash
+    for row in (row for digest in hashes for row in known.get(digest, ())):
+        if dataset in ("", row.body["dataset"]):
             for population, blocks in row.body["populations"].items():
                 found.setdefault(population, set()).update(blocks)
     return {population: tuple(sorted(blocks)) for population, blocks in sorted(found.items())}
@@ -61,15 +65,15 @@ def record(
         PolicyRefused: it would leave out a population or a block of its parents.
     """
     with ledger._charging():
-        for row in versions(ledger):
-            if all(row.body[key] == body[key] for key in ("dataset", "label")):
-                if row.body["hash"] == body["hash"]:
-                    return row
-                raise IntegrityError(
-                    f"{body['dataset']}@{body['label']} is in the ledger (row {row.seq}) with hash "
-                    f"{row.body['hash'][:16]}, and has {body['hash'][:16]} now: its file "
-                    "was changed. Restore it."
-                )
+        row = ledger.versions.fresh().by_label.get((body["dataset"], body["label"]))
+        if row is not None and row.body["hash"] == body["hash"]:
+            return row
+        if row is not None:
+            raise IntegrityError(
+                f"{body['dataset']}@{body['label']} is in the ledger (row {row.seq}) with hash "
+                f"{row.body['hash'][:16]}, and has {body['hash'][:16]} now: its file "
+                "was changed. Restore it."
+            )
         at = ledger.time()
         whose = {
             name: list(_blocks(ledger, name, blocks, at)) for name, blocks in sorted(populations.items())
@@ -90,10 +94,10 @@ def _blocks(ledger: Ledger, population: str, blocks: Sequence[str], at: str) -> 
 def _check_parents(
     ledger: Ledger, body: Mapping[str, Any], whose: Mapping[str, Sequence[str]], at: str
 ) -> None:
-    known = {row.body["hash"] for row in versions(ledger)}
+    known = ledger.versions.fresh().by_hash
     populations = {name: row.body for row in ledger.book.all(kind="population") if (name := row.share)}
     problem = fault(body, whose, touched(ledger, body["parents"]), known)
-    if not problem and not body["parents"]:
+    if not problem and from_source(body):
         problem = unfinished(whose, populations, at)
     if problem:
         raise PolicyRefused(
@@ -130,6 +134,11 @@ def fault(
     return ""
 
 
+def from_source(body: Mapping[str, Any]) -> bool:
+    """Whether a version may hold people whom no version before it held."""
+    return body["how"] not in DERIVED or not body["parents"]
+
+
 def unfinished(
     whose: Mapping[str, Sequence[str]], populations: Mapping[str, Mapping[str, Any]], at: str
 ) -> str:
@@ -148,12 +157,12 @@ def retire(ledger: Ledger, body: Mapping[str, Any], by: Mapping[str, Any]) -> En
     """
     if body["why"] not in REASONS:
         raise InvalidRequest(f"a version is retired for {' or '.join(REASONS)}, got {body['why']!r}")
-    keys = ("dataset", "label", "hash")
+    key = key_of(body)
     with ledger._charging():
-        for row in ledger.book.all(kind="retired"):
-            if all(row.body[key] == body[key] for key in keys):
-                return row
-        if not any(all(row.body[key] == body[key] for key in keys) for row in versions(ledger)):
+        row = ledger.retired.fresh().by_key.get(key)
+        if row is not None:
+            return row
+        if key not in ledger.versions.fresh().by_key:
             raise InvalidRequest(f"{body['dataset']}@{body['label']} is not in the ledger: record it first")
         entry = ledger.book.append("retired", "", None, {"at": ledger.time(), **body, **by})
     ledger._advance(entry)
@@ -171,11 +180,10 @@ def check(ledger: Ledger, plan: Plan) -> None:
     charged = charges(ledger, plan)
     for dataset, digest in plan.datasets:
         # By hash alone: a copy is named under each dataset whose rules it is held to.
-        if not any(row.body["hash"] == digest for row in versions(ledger)):
+        if digest not in ledger.versions.fresh().by_hash:
             raise PolicyRefused(
-                f"the version {digest[:16]} of {dataset!r} is not in the ledger, so "
-                "nobody knows whose budget it "
-                "is. Opening the catalogue records it: sfumato data verify",
+                f"the version {digest[:16]} of {dataset!r} is not in the ledger, so nobody knows whose "
+                "budget it is. A curator's opening of the catalogue records it: sfumato data verify",
                 rule="datasets",
             )
         for population, blocks in touched(ledger, (digest,)).items():

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from sfumato.core.blocks import Blocks, chosen, rule_of
-from sfumato.core.errors import InvalidRequest, PolicyRefused
+from sfumato.core.errors import IntegrityError, InvalidRequest, PolicyRefused
 from sfumato.core.ledger import Ledger
 from sfumato.core.versions import RESTRICTED, touched, versions
 from sfumato.data.catalogue import Catalogue
 from sfumato.data.lineage import derive
+from sfumato.data.recording import made_of
 from sfumato.data.version import Version
 
 
@@ -26,11 +27,17 @@ def blocks_of(catalogue: Catalogue, ledger: Ledger, population: str) -> dict[str
         IntegrityError: a version that the ledger knows is missing.
     """
     rule, found = _rule(ledger, population), dict[str, str]()
+    known = {one.hash: one for one in catalogue.all()}
     for row in versions(ledger):
         if population not in row.body["populations"]:
             continue
         block = rule.at(row.body["at"]) if rule.period else ""
-        for item in catalogue.by_hash(row.body["hash"]).items:
+        if row.body["hash"] not in known:
+            raise IntegrityError(
+                f"{row.body['dataset']}@{row.body['label']}, which the ledger knows, is missing from the "
+                "catalogue: restore it"
+            )
+        for item in known[row.body["hash"]].items:
             if not item.subject and rule.period:
                 raise InvalidRequest(
                     f"{row.body['dataset']}@{row.body['label']} holds items about many people, so nobody can "
@@ -46,7 +53,7 @@ def restrict(
 ) -> Version:
     """Write a view of a version that holds the people of some blocks and nobody else.
 
-    It touches these blocks only: record it with `gate.record_version(how="blocks", ...)` and these blocks.
+    It touches these blocks only, and a catalogue opened by `sfumato.data.opening` records it so.
 
     Raises:
         InvalidRequest: no blocks or several populations, an item that is about many, or nobody would be left.
@@ -76,7 +83,7 @@ def restrict(
     items = [item for item in version.items if where.get(item.subject) in wanted]
     if not items:
         raise InvalidRequest(f"{version.spec} holds nobody of {', '.join(wanted)}")
-    made_by = f"blocks {population}#{','.join(wanted)}"  # hashed, so that two choices are two versions
+    made_by = made_of(population, wanted)  # hashed, so that two choices are two versions
     return derive(catalogue, dataset, [version], items, how=RESTRICTED, made_by=made_by)
 
 

@@ -3,20 +3,72 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from sfumato.core.errors import IntegrityError
+from sfumato.core.blocks import MARK
+from sfumato.core.errors import (
+    IntegrityError,
+    InvalidRequest,
+    LedgerMoved,
+    LedgerRolledBack,
+    LedgerTampered,
+    PolicyRefused,
+)
 from sfumato.core.roles import may
+from sfumato.core.versions import DERIVED, RESTRICTED, touched
 from sfumato.core.versions import versions as rows_of
 from sfumato.data.version import Version
 
 if TYPE_CHECKING:
+    from sfumato.core.gate import Gate
+    from sfumato.core.ledger import Ledger
     from sfumato.core.project import Project
     from sfumato.data.catalogue import Catalogue
 
 #: dataset, label -> hash
 Known = dict[tuple[str, str], str]
+#: These are about the whole ledger, and no version can be recorded or used before they are mended.
+FATAL = (LedgerMoved, LedgerRolledBack, LedgerTampered)
+#: How a view of some blocks says in its facts which ones: they are hashed with it.
+BLOCKS = "blocks "
+
+
+def made_of(population: str, blocks: Iterable[str]) -> str:
+    """Return how a view of some blocks names them in its facts."""
+    return f"{BLOCKS}{population}{MARK}{','.join(blocks)}"
+
+
+def touches(ledger: Ledger, version: Version) -> dict[str, tuple[str, ...]]:
+    """Return what a version touches, for its row: population -> blocks; none named: all that exist by now.
+
+    It follows from how the version was made and from the rows of its parents, never from who is in it.
+    """
+    facts = version.facts
+    theirs = touched(ledger, version.parents) if facts.reader in DERIVED and version.parents else {}
+    found = {name: theirs.get(name, ()) for name in facts.populations}
+    if facts.reader == RESTRICTED:
+        population, _, blocks = facts.made_by.removeprefix(BLOCKS).partition(MARK)
+        found[population] = tuple(blocks.split(","))
+    return found
+
+
+def record(gate: Gate, version: Version) -> None:
+    """Write a version into the ledger, once; what it was made from has to be there.
+
+    Raises:
+        PolicyRefused, InvalidRequest, IntegrityError: it cannot be; says why.
+    """
+    if gate.ledger is None:
+        return
+    gate.record_version(
+        dataset=version.dataset,
+        label=version.label,
+        hash=version.hash,
+        how=version.facts.reader,
+        parents=version.parents,
+        populations=touches(gate.ledger, version),
+    )
 
 
 class Recorder:
@@ -24,6 +76,7 @@ class Recorder:
 
     def __init__(self, project: Project) -> None:
         self._project = project
+        self.refused: dict[str, str] = {}  # spec -> why it could not be recorded
 
     @property
     def allowed(self) -> bool:
@@ -32,14 +85,7 @@ class Recorder:
 
     def version(self, version: Version) -> None:
         """Record a version, once."""
-        self._project.gate().record_version(
-            dataset=version.dataset,
-            label=version.label,
-            hash=version.hash,
-            how=version.facts.reader,
-            parents=version.parents,
-            populations=dict.fromkeys(version.facts.populations, ()),
-        )
+        record(self._project.gate(), version)
 
     def retired(self, version: Version, reason: str) -> None:
         """Record that a version was retired, once."""
@@ -49,21 +95,38 @@ class Recorder:
         )
 
     def catch_up(self, catalogue: Catalogue) -> int:
-        """Record what is not yet, parents first; return how many versions that were."""
+        """Record what is not yet, parents first; return how many versions that were.
+
+        A version that cannot be recorded is in `refused`, with the reason: it cannot be used for a release
+        with a privacy event, and keeps nobody from the others.
+        """
         if not self.allowed or not catalogue.names():
             return 0
+        self.refused.clear()
         known, gone = recorded(self._project)
         every: list[Version] = []
         for name in catalogue.names():
             with contextlib.suppress(IntegrityError):  # `verify` names what is damaged
-                every += catalogue.versions(name)
+                every += catalogue.versions(name, cuts=True)
         missing = [one for one in every if (one.dataset, one.label) not in known]
         for one in _parents_first(missing):
-            self.version(one)
+            with self._reporting(one):
+                self.version(one)
         for one in every:
-            if (one.dataset, one.label) not in gone and (reason := catalogue.retired(one)) is not None:
-                self.retired(one, reason)
-        return len(missing)
+            if (one.dataset, one.label) not in gone and one.spec not in self.refused:
+                with self._reporting(one):
+                    if (reason := catalogue.retired(one)) is not None:
+                        self.retired(one, reason)
+        return len(missing) - len(self.refused.keys() & {one.spec for one in missing})
+
+    @contextlib.contextmanager
+    def _reporting(self, version: Version) -> Iterator[None]:
+        try:
+            yield
+        except FATAL:
+            raise
+        except (PolicyRefused, InvalidRequest, IntegrityError) as error:
+            self.refused[version.spec] = str(error)
 
 
 def recorded(project: Project) -> tuple[Known, Known]:
@@ -100,7 +163,7 @@ def compare(catalogue: Catalogue, known: Known, gone: Known, datasets: Iterable[
 
 def _parents_first(versions: list[Version]) -> list[Version]:
     by_hash = {one.hash: one for one in versions}  # two names of one content have the same parents
-    placed, result = set[str](), list[Version]()
+    placed, listed, result = set[str](), set[str](), list[Version]()
     for start in versions:
         waiting = [start]
         while waiting:
@@ -110,6 +173,7 @@ def _parents_first(versions: list[Version]) -> list[Version]:
                 continue
             waiting.pop()
             placed.add(one.hash)
-            if one not in result:
+            if one.spec not in listed:
+                listed.add(one.spec)
                 result.append(one)
     return result

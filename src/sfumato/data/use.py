@@ -8,21 +8,25 @@ with project.gate().open(plan) as permit: ...        # refused where somebody wi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from sfumato.core import purposes as rules
+from sfumato.core.blocks import MARK
 from sfumato.core.consent import Decision, Evidence
 from sfumato.core.errors import PolicyRefused
 from sfumato.core.event import NoEvent
 from sfumato.core.gate import Gate, Plan
 from sfumato.core.policy import Policy
 from sfumato.core.roles import may
+from sfumato.core.versions import touched
 from sfumato.data.catalogue import CUT, Catalogue
 from sfumato.data.contents import people
 from sfumato.data.lineage import ancestors, populations_of
 from sfumato.data.opening import open_data
+from sfumato.data.recording import record
 from sfumato.data.store import Store
 from sfumato.data.version import Version
 from sfumato.data.withdrawal import agreed
@@ -43,6 +47,7 @@ class Use:
         datasets: whose rules the gate will check again, each with the hash of the version read, or of the
             newest one that it was made from.
         populations: whose budgets a release with a privacy event charges, all of them.
+        touched: population -> which of its blocks the version touches; none: it has no blocks.
         decision: what the consent register said, where the purpose rests on consent.
     """
 
@@ -52,6 +57,7 @@ class Use:
     action: str
     datasets: tuple[tuple[str, str], ...]
     populations: tuple[str, ...] = ()
+    touched: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     decision: Decision | None = None
 
     @property
@@ -62,7 +68,9 @@ class Use:
     def plan(self, **fields: Any) -> Plan:
         """Return a plan with what this use knows filled in; `fields` are the rest of `Plan`.
 
-        Where it has a privacy event, the first population pays unless `population` is given.
+        Where it has a privacy event, the first population pays from the given `share`, and the others from
+        theirs of that name, unless `population` and `also` are given; of each the blocks that the version
+        touches, and no others.
         """
         own: dict[str, Any] = {
             "action": self.action,
@@ -71,8 +79,20 @@ class Use:
             "consent": self.consent,
         }
         if not isinstance(fields.get("event", NoEvent()), NoEvent) and self.populations:
-            own["population"] = self.populations[0]
+            own |= self._payers(fields.get("population", self.populations[0]), fields.get("share", ""))
+            # What is read is this version, under whatever name's rules: its row says whom it touches.
+            own["datasets"] = tuple((name, self.version.hash) for name, _ in self.datasets)
         return Plan(**(own | fields))
+
+    def _payers(self, first: str, share: str) -> dict[str, Any]:
+        others = [name for name in self.populations if name != first.partition(MARK)[0]]
+        also = [
+            (f"{name}{MARK}{block}" if block else name, share)
+            for name in others
+            for block in self.touched.get(name) or ("",)
+        ]
+        blocks = () if MARK in first else self.touched.get(first, ())
+        return {"population": first, "blocks": blocks, "also": tuple(also)}
 
     def facts(self, *, proven: bool = False) -> dict[str, Any]:
         """Return what a receipt says of consent; see `Decision.facts`."""
@@ -111,7 +131,9 @@ def use(
     used = use_in(catalogue, store, gate, spec, purpose, action)
     if may(gate.actor.role, "curate"):  # a release with a privacy event needs their rows in the ledger
         _record(catalogue, gate, used.version)
-    return used
+    if gate.ledger is None:
+        return used
+    return replace(used, touched=touched(gate.ledger, (used.version.hash,)))
 
 
 def use_in(catalogue: Catalogue, store: Store, gate: Gate, spec: str, purpose: str, action: str) -> Use:
@@ -168,14 +190,7 @@ def _record(catalogue: Catalogue, gate: Gate, version: Version) -> None:
         if one.hash in done:
             continue
         done.add(one.hash)
-        gate.record_version(
-            dataset=one.dataset,
-            label=one.label,
-            hash=one.hash,
-            how=one.facts.reader,
-            parents=one.parents,
-            populations=dict.fromkeys(one.facts.populations, ()),
-        )
+        record(gate, one)
 
 
 def _usable(catalogue: Catalogue, spec: str) -> Version:
