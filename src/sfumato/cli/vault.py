@@ -78,9 +78,9 @@ def init(wrapping: str, settings: tuple[str, ...], passphrase_fd: int | None, as
 @json_option
 def status(check: bool, as_json: bool) -> None:
     """Show what the vault holds; needs no key."""
-    from sfumato.data.vault import Vault
+    from sfumato.data.opening import open_vault
 
-    vault = Vault.of(project_here().root)
+    vault = open_vault(project_here())
     found = vault.status()
     if check:
         for name in vault.names():
@@ -119,15 +119,14 @@ def rotate(
     """
     from dataclasses import asdict, replace
 
-    from sfumato.data.rotation import rotate as turn
-    from sfumato.data.vault import Vault
+    from sfumato.data.opening import rotate_vault
 
     project = project_here()
     old = access_from(passphrase_fd, ())
     new = replace(access_from(new_passphrase_fd, settings, NEW_PASSPHRASE), project=project.root)
     if new.passphrase is None:
         new = replace(new, passphrase=old.passphrase)
-    done = turn(Vault.of(project.root, old).keys, wrapping=wrapping, access=new, data_keys=data_keys)
+    done = rotate_vault(project, old, new, wrapping=wrapping, data_keys=data_keys)
     if as_json:
         emit(asdict(done))
         return
@@ -153,10 +152,10 @@ def erase_command(
     no shell history keeps it. It cannot be undone. The record names the person by pseudonym only.
     """
     from sfumato.data.erasure import LIMITS, erase
-    from sfumato.data.vault import Vault
+    from sfumato.data.opening import open_vault
 
     project = project_here()
-    vault = Vault.of(project.root, access_from(passphrase_fd, ()))
+    vault = open_vault(project, access_from(passphrase_fd, ()))
     if subject == "-":
         subject = sys.stdin.readline().rstrip("\r\n")
     known = subject if pseudonym else vault.pseudonym(subject, population_from(project.policy, population))

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from sfumato._version import __version__
-from sfumato.core import purposes, versions
+from sfumato.core import purposes, vaults, versions
 from sfumato.core.anchor import Head
 from sfumato.core.book import Entry
 from sfumato.core.consent import Decision, Evidence, Register
@@ -362,13 +362,21 @@ class Gate:
         return versions.record(self._curated(), body, populations, self._by())
 
     def record_retired(self, *, dataset: str, label: str, hash: str, why: str) -> Entry:
-        """Write into the ledger, once, that a version was retired: by "retention" or "by hand".
+        """Write into the ledger, once, that a version was retired: by "retention", "vault" or "by hand".
 
         Raises:
             PolicyRefused: not a curator's right; InvalidRequest: no such version or reason.
         """
         body = {"dataset": dataset, "label": label, "hash": hash, "why": why}
         return versions.retire(self._curated(), body, self._by())
+
+    def record_vault(self, *, vault: str, what: str) -> Entry:
+        """Write into the ledger that the project's vault was "made" (once) or "rotated".
+
+        Raises:
+            PolicyRefused: not a curator's right; IntegrityError: the ledger knows another vault.
+        """
+        return vaults.record(self._curated(), vault, what, self._by())
 
     def _curated(self) -> Ledger:
         self.actor.require("curate")

@@ -42,7 +42,7 @@ from sfumato.core.numbers import Amount, rational, text
 FORMAT = "sfumato-ledger/1"
 #: Rows that only lower a charge: their release is over, so an unreachable witness hears with the next charge.
 ENDS = ("settle", "void")
-Note = Literal["roles", "proposal", "refusal", "version", "retired"]
+Note = Literal["roles", "proposal", "refusal", "version", "retired", "vault"]
 
 
 @dataclass(frozen=True, slots=True)

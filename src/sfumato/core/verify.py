@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from sfumato.core import versions
+from sfumato.core import vaults, versions
 from sfumato.core.accounting import GRID, Share, Totals
 from sfumato.core.blocks import MARK, check_rule, chosen, rule_of, split
 from sfumato.core.book import ROOT_HASH, Entry
@@ -53,6 +53,7 @@ class _Reading:
     first: Entry | None = None
     members: dict[int, list[Entry]] = field(default_factory=dict)
     versions: list[Entry] = field(default_factory=list)
+    vault: Entry | None = None
 
 
 def verify(ledger: Ledger, *, progress: Callable[[int], None] | None = None) -> Verification:
@@ -288,6 +289,14 @@ def _retired(state: _Reading, entry: Entry) -> None:
         raise _bad(entry, "it retires a version that is not in the ledger")
 
 
+def _vault(state: _Reading, entry: Entry) -> None:
+    if entry.share or entry.ref is not None or not isinstance(entry.body["vault"], str):
+        raise _bad(entry, "it must name a vault, and is about no share and ends nothing")
+    if problem := vaults.fault(entry.body, state.vault):
+        raise _bad(entry, problem)
+    state.vault = entry
+
+
 def _void(state: _Reading, entry: Entry) -> None:
     reservation = _end(state, entry)
     if entry.share:
@@ -358,4 +367,5 @@ _RULES: dict[str, Callable[[_Reading, Entry], None]] = {
     "refusal": _refusal,
     "version": _version,
     "retired": _retired,
+    "vault": _vault,
 }

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 #: How a version is called that holds only the people of some blocks, by construction (data/blocks.py).
 RESTRICTED = "blocks"
-REASONS = ("retention", "by hand")
+#: "vault": what it held lies encrypted in a later version.
+REASONS = ("retention", "vault", "by hand")
 Touched = dict[str, tuple[str, ...]]
 
 
@@ -147,7 +148,7 @@ def retire(ledger: Ledger, body: Mapping[str, Any], by: Mapping[str, Any]) -> En
         InvalidRequest: no such version, or no such reason.
     """
     if body["why"] not in REASONS:
-        raise InvalidRequest(f"a version is retired for {' or '.join(REASONS)}, got {body['why']!r}")
+        raise InvalidRequest(f"a version is retired for one of {', '.join(REASONS)}, got {body['why']!r}")
     keys = ("dataset", "label", "hash")
     with ledger._charging():
         for row in ledger.book.all(kind="retired"):
