@@ -42,5 +42,6 @@ def checked_vault(project: Project) -> str:
         f"this project has the vault {row.body['vault']} (row {row.seq} of the ledger), and {was}. Without "
         "it nothing it holds opens, and who was erased would be new again; so nothing is read or written. "
         f"Restore the newest copy of {folder / KEYS} and {folder / f'{KEYS}-erased'}. If it is lost for "
-        "good, so is the data in it: move this folder away and add the data that you still have to a new project."
+        "good, so is the data in it: move this folder away and add the data that you still have to a "
+        "new project."
     )
