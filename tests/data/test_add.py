@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import io
 import json
+import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,8 +36,8 @@ def test_only_what_the_policy_keeps_reaches_the_store(room, visits) -> None:
     assert version.facts.populations == ("patients",)
     assert version.facts.tested["k"] == 1
     assert [name for name, _ in version.facts.dropped] == ["patient", "name"]
-    secrets = (b"Example", b"Ann", b"1984-05-17", b"01234", b"007")
-    assert not [secret for secret in secrets if secret in room.stored()]
+    for secret in (b"Example", b"Ann", b"1984-05-17", b"01234", b"007"):  # a hash may hold such digits
+        assert not re.search(rb"(?<![0-9a-f])" + secret + rb"(?![0-9a-f])", room.stored())
 
 
 def test_the_byte_search_sees_what_is_kept(room, visits) -> None:

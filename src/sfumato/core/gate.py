@@ -319,11 +319,14 @@ class Gate:
         self.check(plan)
         if self.ledger is None:
             return Permit(self, plan, None)
+        declared = self.policy.purposes.get(plan.purpose) if self.policy is not None else None
+        basis = declared.lawful_basis if declared is not None else ""
         entry = self.ledger.reserve(
             {
                 "action": plan.action,
                 "mechanism": plan.mechanism,
                 "purpose": plan.purpose,
+                **({"lawful_basis": basis} if basis else {}),  # of its day: a later policy may say otherwise
                 "guarantee": plan.guarantee,
                 "digest": digest_of(plan.to_data()),
                 **self._by(),

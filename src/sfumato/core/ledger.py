@@ -204,7 +204,7 @@ class Ledger:
                     return False
                 check_change(name, old, wanted, self._held(name), reason)
                 if any(Fraction(wanted[key]) > Fraction(old[key]) for key in ("epsilon", "delta")):
-                    raising.check(self.book, name, wanted, approval)
+                    raising.check(self.book, name, wanted, approval, self.time())
             at = self.time()
             body = {"at": at, **wanted, "reason": reason}
             if blocks:  # enrolment blocks begin with the population, whenever its budget is raised

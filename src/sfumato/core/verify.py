@@ -136,7 +136,9 @@ def _population(state: _Reading, entry: Entry) -> None:
         if state.roles and any(Fraction(new[key]) > Fraction(old[key]) for key in ("epsilon", "delta")):
             approval = entry.body.get("approval", {})
             proposal = state.proposals.get(approval.get("proposal"))
-            if problem := fault(proposal, state.declared[entry.share], entry.share, new, approval):
+            if problem := fault(
+                proposal, state.declared[entry.share], entry.share, new, approval, entry.body["at"]
+            ):
                 raise _bad(entry, f"it raises a budget, and {problem}")
     state.populations[entry.share], state.declared[entry.share] = new, entry.seq
 
