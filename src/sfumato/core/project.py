@@ -363,9 +363,9 @@ def _remember_file(memory: Path, where: str, anchor: FileAnchor) -> None:
         if not anchored:
             raise LedgerTampered(
                 f"the anchor {anchor.path} ([ledger] anchor in {FILE_NAME}) is gone or empty, and it was "
-                "there before: nobody can say whether an older copy of the book was put in place. Restore it; or "
-                "compare the newest row with the newest receipts and, if none is missing, remove its line "
-                f"from {memory}."
+                "there before: nobody can say whether an older copy of the book was put in place. Restore "
+                "it; or compare the newest row with the newest receipts and, if none is missing, remove its "
+                f"line from {memory}."
             )
         return
     if not anchored:
