@@ -257,3 +257,22 @@ def test_a_refused_redaction_shows_in_the_ledger(root: Path, capsys) -> None:
     assert not (root / "b.png").exists()
     assert run("ledger", "show") == 0
     assert "redact, for research, by purposes.research.lawful_basis" in capsys.readouterr().out
+
+
+def test_a_proof_is_checked_without_the_project(root: Path, tmp_path_factory, capsys, monkeypatch) -> None:
+    assert run("ledger", "prove", "1") == 0
+    printed = capsys.readouterr().out
+    data = json.loads(printed)
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    Path("proof.json").write_text(printed)
+    assert run("ledger", "check-proof", "proof.json", "--root", data["root"]) == 0
+    assert "Row 1" in capsys.readouterr().out
+    assert run("ledger", "check-proof", "proof.json", "--root", data["root"], "--json") == 0
+    assert json.loads(capsys.readouterr().out)["proved"] is True
+    assert run("ledger", "check-proof", "proof.json", "--root", "0" * 64) == 5
+    assert run("ledger", "check-proof", "proof.json", "--root", "x") == 5
+    Path("proof.json").write_text(json.dumps(data | {"row": "0" * 64}))
+    assert run("ledger", "check-proof", "proof.json", "--root", data["root"]) == 5
+    for broken in ("{", "[]", "{}"):
+        Path("proof.json").write_text(broken)
+        assert run("ledger", "check-proof", "proof.json", "--root", data["root"]) == 2

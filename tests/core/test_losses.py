@@ -10,14 +10,17 @@ from dp_accounting.pld import PLDAccountant
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sfumato.core.accounting import Share
 from sfumato.core.errors import InvalidRequest
 from sfumato.core.event import ZCDP, ApproxDP, Composed, Gaussian, Laplace, PoissonSampled, PureDP, Repeated
 from sfumato.core.losses import (
     ADD_OR_REMOVE,
+    GRIDS,
     REPLACE,
     UNBOUNDED,
     UNIT,
     conversion,
+    grid_of,
     plan_epsilon,
     pure_loss,
     renyi_loss,
@@ -155,3 +158,25 @@ def test_a_plan_with_next_to_no_noise_is_priced_without_filling_the_memory() -> 
         PoissonSampled("0.1", Gaussian("0.001")),
     ):
         assert plan_epsilon(event, Fraction(1, 10**6)) > 1000
+
+
+@pytest.mark.parametrize(
+    ("rate", "noise", "steps"),
+    [("0.0128", "1.1", 800), ("0.01", 1, 10_000), ("0.001", "0.6", 30_000), ("0.05", 4, 2000), (1, 50, 100)],
+)
+@pytest.mark.parametrize("delta", ["1e-5", "1e-8"])
+def test_wider_cells_cost_no_more_than_half_a_percent_and_never_less(rate, noise, steps, delta) -> None:
+    event = Repeated(PoissonSampled(rate, Gaussian(noise)), steps)
+    part = Fraction(delta)
+    ours, fine = plan_epsilon(event, part), plan_epsilon(event, part, ADD_OR_REMOVE, GRIDS[0])
+    assert fine <= ours <= fine * Fraction(1005, 1000)
+    assert grid_of(event, part) in GRIDS
+
+
+def test_a_step_less_never_costs_more_on_the_cells_of_the_whole() -> None:
+    event = PoissonSampled("0.0128", Gaussian("1.1"))
+    share = Share.new("sum", 10, "1e-6")
+    for steps in (2, 100, 800, 5000):
+        reserved = Repeated(event, steps)
+        charged = share.charge(reserved, "1e-6")
+        assert share.settlement(reserved, Repeated(event, steps - 1), "1e-6") == charged

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfumato.core import purposes
-from sfumato.core.errors import InvalidRequest, PolicyError, PolicyRefused
+from sfumato.core.errors import InvalidRequest, LedgerTampered, PolicyError, PolicyRefused
 from sfumato.core.event import PureDP
 from sfumato.core.gate import Gate, Plan
 from sfumato.core.identity import Actor
@@ -376,3 +376,35 @@ def test_any_policy_parses_or_is_refused_as_one(section: str, body: dict, noise:
         assert set(purpose.actions) <= set(ACTIONS)
         assert set(purpose.roles) <= set(ROLES)
     assert Policy.parse(policy.to_toml()) == policy
+
+
+def test_the_basis_of_the_day_stays_in_the_ledger(tmp_path: Path) -> None:
+    project = Project.init(tmp_path / "p")
+    file = project.root / "sfumato.toml"
+    for basis in ("contract", "consent"):
+        file.write_text(
+            f'[project]\nname = "x"\n[purposes.care]\nlawful_basis = "{basis}"\nactions = ["redact"]\n'
+        )
+        if basis == "contract":
+            plan = Plan(action="redact", mechanism="m", guarantee="heuristic", statement="s", purpose="care")
+            with Project(project.root).gate().open(plan) as permit:
+                permit.settle()
+    rows = list(Project(project.root).ledger.book.all(kind="reserve"))
+    assert [row.body["plan"]["lawful_basis"] for row in rows] == ["contract"]
+    verify(Project(project.root).ledger)
+
+
+def test_an_anchor_of_the_policy_is_not_made_again_in_silence(tmp_path: Path) -> None:
+    project = Project.init(tmp_path / "p")
+    file = project.root / "sfumato.toml"
+    file.write_text(f'[project]\nname = "x"\n[ledger]\nanchor = "{tmp_path / "heads"}"\n')
+    Project(project.root).ledger.close()
+    Project(project.root).ledger.close()
+    kept = (tmp_path / "heads").read_bytes()
+    (tmp_path / "heads").unlink()
+    for _ in range(2):
+        with pytest.raises(LedgerTampered, match="is gone or empty"):
+            Project(project.root).ledger  # noqa: B018
+    assert not (tmp_path / "heads").exists()
+    (tmp_path / "heads").write_bytes(kept)
+    Project(project.root).ledger.close()

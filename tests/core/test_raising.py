@@ -16,7 +16,7 @@ from argon2 import PasswordHasher
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sfumato.core import identity, raising, tokens
+from sfumato.core import identity, ledger, raising, tokens
 from sfumato.core.book import row_hash
 from sfumato.core.errors import InvalidRequest, LedgerTampered, PolicyRefused, SfumatoError, UnknownName
 from sfumato.core.files import canonical
@@ -85,6 +85,44 @@ def test_the_one_who_proposed_cannot_approve(root: Path, acting: Acting) -> None
     with pytest.raises(PolicyRefused, match="another owner must"):
         raising.approve(Project(root), "residents")
     assert budget(root) == 1
+
+
+@pytest.mark.parametrize(("days", "lapsed"), [(29, False), (31, True)])
+def test_a_proposal_lapses(root: Path, acting: Acting, monkeypatch, days: int, lapsed: bool) -> None:
+    raising.propose(Project(root), "residents", reason="because")
+    acting("jan")
+    later = datetime.now(UTC) + timedelta(days=days)
+    monkeypatch.setattr(ledger, "_now", lambda: later.isoformat(timespec="microseconds"))
+    if lapsed:
+        with pytest.raises(PolicyRefused, match="lapsed after 30 days; propose again"):
+            raising.approve(Project(root), "residents")
+        assert budget(root) == 1
+        monkeypatch.setattr(raising, "LAPSES", timedelta(days=60))  # a gate that forgets to look
+        raising.approve(Project(root), "residents")
+        monkeypatch.setattr(raising, "LAPSES", timedelta(days=30))
+        with pytest.raises(LedgerTampered, match="lapsed after 30 days"):
+            verify(Project(root).ledger)
+    else:
+        raising.approve(Project(root), "residents")
+        verify(Project(root).ledger)
+
+
+def test_what_a_former_owner_proposed_is_void(root: Path, acting: Acting, monkeypatch) -> None:
+    raising.propose(Project(root), "residents", reason="because")
+    acting("jan")
+    write(root, "2", roles='[roles]\nowner = ["uid:1002"]\nanalyst = ["maria"]\n')
+    with pytest.raises(PolicyRefused, match="is no owner any more"):
+        raising.approve(Project(root), "residents")
+    assert budget(root) == 1
+    given = Project(root).book().book.find("proposal", "residents")
+    assert given is not None
+    approval = {"proposal": given.seq, "hash": given.hash, "by": {"role": "owner", "key": "uid:1002"}}
+    monkeypatch.setattr(raising, "check", lambda *_: None)  # a ledger that forgets to look
+    Project(root).book().open_population(
+        "residents", epsilon=2, delta=0, unit="person", reason="x", approval=approval
+    )
+    with pytest.raises(LedgerTampered, match="is no owner any more"):
+        verify(Project(root).ledger)
 
 
 @pytest.mark.parametrize("name", ["eva", "stranger"])

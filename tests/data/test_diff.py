@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pyarrow as pa
@@ -41,10 +42,19 @@ def test_columns_that_come_and_go(room, visits) -> None:
 
 
 def test_pictures_by_path(room, pictures) -> None:
-    old = room.add("gate", pictures, unit="folder", keep=("path",)).version
+    def added():
+        found = sorted(pictures.glob("*/*.jpg"))
+        names = [path.relative_to(pictures).as_posix() for path in found]
+        images = [{"id": i, "file_name": name, "case": name[:3]} for i, name in enumerate(names)]
+        (pictures / "coco.json").write_text(
+            json.dumps({"images": images, "annotations": [], "categories": []})
+        )
+        return room.add("gate", pictures / "coco.json", unit="case", keep=("path",)).version
+
+    old = added()
     (pictures / "ann" / "1.jpg").write_bytes((pictures / "bob" / "1.jpg").read_bytes())
     (pictures / "ann" / "2.jpg").rename(pictures / "ann" / "9.jpg")
-    new = room.add("gate", pictures, unit="folder", keep=("path",)).version
+    new = added()
     result = diff(room.store, old, new)
     assert result.items.which_added == ("pictures/ann/9.jpg",)
     assert result.items.which_removed == ("pictures/ann/2.jpg",)

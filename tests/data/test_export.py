@@ -120,9 +120,9 @@ def test_pictures_go_out_with_their_description(room, pictures, gate) -> None:
 
 
 def test_a_merge_goes_out(room, pictures, gate) -> None:
-    one = room.add("records", pictures, unit="file", keep=("path", "folder")).version
+    one = room.add("records", pictures, unit="file", keep=("folder",)).version
     (pictures / "ann" / "1.jpg").unlink()
-    two = room.add("b", pictures, unit="file", keep=("path", "folder")).version
+    two = room.add("b", pictures, unit="file", keep=("folder",)).version
     both = merge(room.catalogue, [one, two], "c")
     let_out(gate, room, both, room.folder / "out")
     dataset = load(room.folder / "out" / "croissant.json")

@@ -85,3 +85,17 @@ def test_an_erased_person_is_refused_before_anything_is_stored(project, outside,
     with pytest.raises(Erased, match="somebody in this source was erased"):
         add(catalogue, store, policy, request)
     assert list(store.names()) == before
+
+
+def test_what_a_killed_writer_left_half_written_is_swept(project, outside, tmp_path) -> None:
+    stored(project, tmp_path / "t.csv")
+    make_vault(project, "file", outside)
+    catalogue, vault = open_data(project, outside)
+    left = project.root / ".sfumato" / "vault" / ".aside-0123456789abcdef"
+    left.write_bytes(b"half")
+    with catalogue.claim("d"), pytest.raises(InvalidRequest, match="being added now"):
+        sweep(catalogue, vault)
+    assert left.exists()
+    assert sweep(catalogue, vault) == (left.name,)
+    assert not left.exists()
+    assert sweep(catalogue, vault) == ()

@@ -1,17 +1,17 @@
-"""`sfumato ledger show|plan|verify|prove|raise|approve|move`."""
+"""`sfumato ledger show|plan|verify|prove|check-proof|raise|approve|move`."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from sfumato.cli.output import emit, json_option, note, project_here, table
 from sfumato.core.blocks import MARK, split
 from sfumato.core.book import Entry
-from sfumato.core.errors import PolicyRefused
+from sfumato.core.errors import InvalidRequest, PolicyRefused
 from sfumato.core.ledger import Balance, Ledger
 from sfumato.core.numbers import brief, rational, text
 
@@ -424,3 +424,30 @@ def prove_command(row: int, size: int | None) -> None:
     ledger = project_here().book()
     proof = ledger.prove(row, size)
     emit({**proof.to_data(), "root": ledger.root(proof.size)})
+
+
+@command.command("check-proof")
+@click.argument("file", type=click.File(encoding="utf-8"))
+@click.option("--root", required=True, help="The root that you trust; the one in the file proves nothing.")
+@json_option
+def check_proof_command(file: TextIO, root: str, as_json: bool) -> None:
+    """Check what `ledger prove` printed against a root; needs no project. Exit code 5 where it fails.
+
+    FILE may be "-". The root is that of the ledger's first rows, as many as the proof names.
+    """
+    import json
+
+    from sfumato.core.merkle import Proof
+
+    try:
+        data = json.load(file)
+    except ValueError as error:
+        raise InvalidRequest(
+            f"{file.name} does not read as JSON: give what `sfumato ledger prove` printed"
+        ) from error
+    proof = Proof.from_data(data)
+    proof.verify(root)
+    if as_json:
+        emit({"proved": True, "ledger": proof.ledger, "seq": proof.seq, "size": proof.size, "row": proof.row})
+        return
+    click.echo(f"Row {proof.seq} ({proof.row[:16]}) is in the ledger {proof.ledger} of {proof.size} rows.")

@@ -91,9 +91,9 @@ def status(check: bool, as_json: bool) -> None:
     Example:
       sfumato vault status --check
     """
-    from sfumato.data.vault import Vault
+    from sfumato.data.opening import open_vault
 
-    vault = Vault.of(project_here().root)
+    vault = open_vault(project_here())
     found = vault.status()
     if check:
         for name in vault.names():
@@ -137,15 +137,14 @@ def rotate(
     """
     from dataclasses import asdict, replace
 
-    from sfumato.data.rotation import rotate as turn
-    from sfumato.data.vault import Vault
+    from sfumato.data.opening import rotate_vault
 
     project = project_here()
     old = access_from(passphrase_fd, ())
     new = replace(access_from(new_passphrase_fd, settings, NEW_PASSPHRASE), project=project.root)
     if new.passphrase is None:
         new = replace(new, passphrase=old.passphrase)
-    done = turn(Vault.of(project.root, old).keys, wrapping=wrapping, access=new, data_keys=data_keys)
+    done = rotate_vault(project, old, new, wrapping=wrapping, data_keys=data_keys)
     if as_json:
         emit(asdict(done))
         return
@@ -176,10 +175,10 @@ def erase_command(
       sfumato vault erase - --population patients --yes < id.txt
     """
     from sfumato.data.erasure import LIMITS, erase
-    from sfumato.data.vault import Vault
+    from sfumato.data.opening import open_vault
 
     project = project_here()
-    vault = Vault.of(project.root, access_from(passphrase_fd, ()))
+    vault = open_vault(project, access_from(passphrase_fd, ()))
     if subject == "-":
         subject = sys.stdin.readline().rstrip("\r\n")
     known = subject if pseudonym else vault.pseudonym(subject, population_from(project.policy, population))

@@ -27,6 +27,7 @@ from sfumato.core.losses import (
     RELATIONS,
     UNIT,
     conversion,
+    grid_of,
     plan_epsilon,
     pure_loss,
     renyi_loss,
@@ -187,7 +188,14 @@ class Share:
         Raises:
             InvalidRequest: `actual` costs more than `reserved`.
         """
-        before, after = self.charge(reserved, delta), self.charge(actual, delta)
+        before = self.charge(reserved, delta)
+        if self.kind == "sum" and probability(delta, "delta"):
+            # On the cells of the reservation: on wider ones a step less could seem to cost more.
+            part = probability(delta, "delta")
+            cells = grid_of(reserved, part, self.relation)
+            after = Totals(_bounded(plan_epsilon(actual, part, self.relation, cells)), part)
+        else:
+            after = self.charge(actual, delta)
         if not after.within(before):
             raise InvalidRequest(
                 f"a release may settle to less, never to more: what took place costs epsilon "

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from sfumato._version import __version__
-from sfumato.core import purposes, versions
+from sfumato.core import purposes, vaults, versions
 from sfumato.core.anchor import Head
 from sfumato.core.book import Entry
 from sfumato.core.consent import Decision, Evidence, Register
@@ -319,11 +319,14 @@ class Gate:
         self.check(plan)
         if self.ledger is None:
             return Permit(self, plan, None)
+        declared = self.policy.purposes.get(plan.purpose) if self.policy is not None else None
+        basis = declared.lawful_basis if declared is not None else ""
         entry = self.ledger.reserve(
             {
                 "action": plan.action,
                 "mechanism": plan.mechanism,
                 "purpose": plan.purpose,
+                **({"lawful_basis": basis} if basis else {}),  # of its day: a later policy may say otherwise
                 "guarantee": plan.guarantee,
                 "digest": digest_of(plan.to_data()),
                 **self._by(),
@@ -362,13 +365,21 @@ class Gate:
         return versions.record(self._curated(), body, populations, self._by())
 
     def record_retired(self, *, dataset: str, label: str, hash: str, why: str) -> Entry:
-        """Write into the ledger, once, that a version was retired: by "retention" or "by hand".
+        """Write into the ledger, once, that a version was retired: by "retention", "vault" or "by hand".
 
         Raises:
             PolicyRefused: not a curator's right; InvalidRequest: no such version or reason.
         """
         body = {"dataset": dataset, "label": label, "hash": hash, "why": why}
         return versions.retire(self._curated(), body, self._by())
+
+    def record_vault(self, *, vault: str, what: str) -> Entry:
+        """Write into the ledger that the project's vault was "made" (once) or "rotated".
+
+        Raises:
+            PolicyRefused: not a curator's right; IntegrityError: the ledger knows another vault.
+        """
+        return vaults.record(self._curated(), vault, what, self._by())
 
     def _curated(self) -> Ledger:
         self.actor.require("curate")

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +44,7 @@ class Actor:
         who: keyed hash of `key`, for the ledger; empty where no roles are declared.
         purposes, actions: what a token is limited to; None: no limit.
         expires: when a token ends.
+        names: what the policy may call a user of this machine.
     """
 
     key: str
@@ -52,6 +53,7 @@ class Actor:
     purposes: tuple[str, ...] | None = None
     actions: tuple[str, ...] | None = None
     expires: datetime | None = None
+    names: tuple[str, ...] = field(default=(), compare=False)
 
     def label(self) -> dict[str, str]:
         """Return what the ledger keeps of this actor: the role, and the keyed hash where there is one."""
@@ -146,7 +148,7 @@ def local_actor(policy: Policy, folder: Path) -> Actor:
             rule="roles",
         )
     who = Pseudonyms.of(folder, ACTORS_KEY)("actor", names[0])
-    return Actor(names[0], next(iter(roles), None), who)
+    return Actor(names[0], next(iter(roles), None), who, names=names)
 
 
 class Pseudonyms:

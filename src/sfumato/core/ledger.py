@@ -43,7 +43,7 @@ from sfumato.core.version_rows import VersionRows
 FORMAT = "sfumato-ledger/1"
 #: Rows that only lower a charge: their release is over, so an unreachable witness hears with the next charge.
 ENDS = ("settle", "void")
-Note = Literal["roles", "proposal", "refusal", "version", "retired"]
+Note = Literal["roles", "proposal", "refusal", "version", "retired", "vault"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +206,7 @@ class Ledger:
                     return False
                 check_change(name, old, wanted, self._held(name), reason)
                 if any(Fraction(wanted[key]) > Fraction(old[key]) for key in ("epsilon", "delta")):
-                    raising.check(self.book, name, wanted, approval)
+                    raising.check(self.book, name, wanted, approval, self.time())
             at = self.time()
             body = {"at": at, **wanted, "reason": reason}
             if blocks:  # enrolment blocks begin with the population, whenever its budget is raised

@@ -115,6 +115,7 @@ class Project:
                 "was lost, restore it. To start anew, forgetting what it charged: sfumato init --new-ledger."
             )
         memory.unlink(missing_ok=True)
+        memory.with_suffix(".anchors").unlink(missing_ok=True)
         _consent_memory(root).unlink(missing_ok=True)
         root.mkdir(parents=True, exist_ok=True)
         import tomli_w
@@ -281,6 +282,7 @@ class Project:
             identity = _name(first)
         if settings.anchor is not None:
             file = FileAnchor(self.root / settings.anchor)
+            _remember_file(_memory(self.root).with_suffix(".anchors"), where, file)
         else:
             file = FileAnchor(_state() / "anchors" / f"{identity}.heads")
             _remember(_memory(self.root), first, where, file)
@@ -350,6 +352,25 @@ def _remember(memory: Path, first: Entry, where: str, anchor: FileAnchor) -> Non
             "say whether an older copy of the book was put in place. Restore it from a backup; or compare "
             f"the newest row with the newest receipts and, if none is missing, remove {memory}."
         )
+
+
+def _remember_file(memory: Path, where: str, anchor: FileAnchor) -> None:
+    """Notice an anchor of the policy that was there and is removed: it is not made again in silence."""
+    name = str(anchor.path.resolve())
+    known = memory.read_text(encoding="utf-8").splitlines() if memory.exists() else []
+    anchored = anchor.newest() is not None
+    if name in known:
+        if not anchored:
+            raise LedgerTampered(
+                f"the anchor {anchor.path} ([ledger] anchor in {FILE_NAME}) is gone or empty, and it was "
+                "there before: nobody can say whether an older copy of the book was put in place. Restore "
+                "it; or compare the newest row with the newest receipts and, if none is missing, remove its "
+                f"line from {memory}."
+            )
+        return
+    if not anchored:
+        anchor.advance(_first(where).head)  # before the memory: from then on an empty anchor is odd
+    write_whole(memory, "".join(f"{line}\n" for line in [*known, name]))
 
 
 def gate_here(start: Path | None = None) -> Gate:

@@ -4,13 +4,16 @@
     approve(project, "residents")                                                  # another
 
 The proposal is a row of the ledger and holds the exact amounts; the approval names that row by number and
-hash, and goes into the row that raises the budget, where `verify` checks it again. Once roles were declared,
-the book remembers it: taking [roles] out of the policy does not bring the one-step raise back.
+hash, and goes into the row that raises the budget, where `verify` checks it again. A proposal lapses after 30
+days of the ledger's time, and when who proposed is no owner any more by the policy of the approval's day.
+Once roles were declared, the book remembers it: taking [roles] out of the policy does not bring the one-step
+raise back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from sfumato.core.book import Book, Entry
@@ -32,6 +35,8 @@ class Budget(TypedDict):
     relation: str
 
 
+#: A proposal that nobody approved for this long lapses.
+LAPSES = timedelta(days=30)
 AMOUNTS = ("epsilon", "delta", "unit", "relation")
 
 
@@ -79,7 +84,8 @@ def propose(project: Project, population: str, *, reason: str, actor: Actor | No
                 f"{population} has epsilon {now['epsilon']}, delta {now['delta']}, as sfumato.toml says: "
                 "write the new amounts there first"
             )
-        body = {"wanted": wanted, "from": now, "reason": reason, "by": {"role": actor.role, "key": actor.key}}
+        by = {"role": actor.role, "key": actor.key, "as": _entries(project, actor)}
+        body = {"wanted": wanted, "from": now, "reason": reason, "by": by}
         return ledger.note("proposal", population, body)
     finally:
         ledger.close()
@@ -117,6 +123,7 @@ def approve(
             "proposal": proposal.seq,
             "hash": proposal.hash,
             "by": {"role": actor.role, "key": actor.key},
+            "proposer": _role_now(project, proposal.body["by"]),
         }
         cut = _cut(project, population)
         reason = proposal.body["reason"]
@@ -126,7 +133,21 @@ def approve(
         ledger.close()
 
 
-def check(book: Book, name: str, wanted: Mapping[str, str], approval: Mapping[str, Any] | None) -> None:
+def _entries(project: Project, actor: Actor) -> list[str]:
+    """Return which entries of the policy make somebody an owner."""
+    roles = project.policy.roles
+    return sorted(set(roles.owner) & {actor.key, *actor.names}) if roles is not None else []
+
+
+def _role_now(project: Project, by: Mapping[str, Any]) -> str:
+    """Return whether the policy still makes an owner of who proposed: "owner" or "none"."""
+    roles = project.policy.roles
+    return "owner" if roles is None or {by["key"], *by.get("as", ())} & set(roles.owner) else "none"
+
+
+def check(
+    book: Book, name: str, wanted: Mapping[str, str], approval: Mapping[str, Any] | None, at: str
+) -> None:
     """Refuse a raise without two different owners, in a book that knows of roles; for the ledger.
 
     Raises:
@@ -144,21 +165,33 @@ def check(book: Book, name: str, wanted: Mapping[str, str], approval: Mapping[st
         )
     proposal = book.get(int(approval["proposal"]))
     newest = book.find("population", name)
-    problem = fault(proposal, newest.seq if newest else 0, name, wanted, approval)
+    problem = fault(proposal, newest.seq if newest else 0, name, wanted, approval, at)
     if problem:
         raise PolicyRefused(f"{name!r} is not raised: {problem}.", rule="roles.owner")
 
 
 def fault(
-    proposal: Entry | None, newest: int, name: str, wanted: Mapping[str, Any], approval: Mapping[str, Any]
+    proposal: Entry | None,
+    newest: int,
+    name: str,
+    wanted: Mapping[str, Any],
+    approval: Mapping[str, Any],
+    at: str,
 ) -> str:
-    """Return what is wrong with an approval, or nothing; the same for the ledger and for `verify`."""
+    """Return what is wrong with an approval, or nothing; the same for the ledger and for `verify`.
+
+    Args:
+        newest: number of the row that last declared the population.
+        at: time of the row that raises.
+    """
     if proposal is None or (proposal.kind, proposal.share) != ("proposal", name):
         return "the approval names no proposal for it"
     if proposal.hash != approval.get("hash"):
         return "the approval is for another proposal"
     if proposal.seq < newest:
         return "its budget was changed after the proposal; propose again"
+    if datetime.fromisoformat(at) - datetime.fromisoformat(proposal.body["at"]) > LAPSES:
+        return f"the proposal of row {proposal.seq} lapsed after {LAPSES.days} days; propose again"
     if any(proposal.body["wanted"][key] != wanted[key] for key in AMOUNTS):
         asked = ", ".join(f"{key} {wanted[key]}" for key in AMOUNTS[:2])
         was = ", ".join(f"{key} {proposal.body['wanted'][key]}" for key in AMOUNTS[:2])
@@ -166,6 +199,8 @@ def fault(
     first, second = proposal.body["by"], approval.get("by", {})
     if first["role"] != "owner" or second.get("role") != "owner":
         return "both must be owners"
+    if approval.get("proposer") != "owner":
+        return "whoever proposed it is no owner any more by sfumato.toml; an owner must propose again"
     if first["key"] == second.get("key"):
         return "the owner who proposed cannot approve; another owner must"
     return ""

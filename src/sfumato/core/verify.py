@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from sfumato.core import versions
+from sfumato.core import vaults, versions
 from sfumato.core.accounting import GRID, Share, Totals
 from sfumato.core.blocks import MARK, check_rule, chosen, rule_of, split
 from sfumato.core.book import ROOT_HASH, Entry
@@ -55,6 +55,7 @@ class _Reading:
     members: dict[int, list[Entry]] = field(default_factory=dict)
     versions: dict[str, list[Entry]] = field(default_factory=dict)
     labels: dict[tuple[str, str], Entry] = field(default_factory=dict)
+    vault: Entry | None = None
 
 
 def verify(ledger: Ledger, *, progress: Callable[[int], None] | None = None) -> Verification:
@@ -137,7 +138,9 @@ def _population(state: _Reading, entry: Entry) -> None:
         if state.roles and any(Fraction(new[key]) > Fraction(old[key]) for key in ("epsilon", "delta")):
             approval = entry.body.get("approval", {})
             proposal = state.proposals.get(approval.get("proposal"))
-            if problem := fault(proposal, state.declared[entry.share], entry.share, new, approval):
+            if problem := fault(
+                proposal, state.declared[entry.share], entry.share, new, approval, entry.body["at"]
+            ):
                 raise _bad(entry, f"it raises a budget, and {problem}")
     state.populations[entry.share], state.declared[entry.share] = new, entry.seq
 
@@ -292,6 +295,14 @@ def _retired(state: _Reading, entry: Entry) -> None:
         raise _bad(entry, "it retires a version that is not in the ledger")
 
 
+def _vault(state: _Reading, entry: Entry) -> None:
+    if entry.share or entry.ref is not None or not isinstance(entry.body["vault"], str):
+        raise _bad(entry, "it must name a vault, and is about no share and ends nothing")
+    if problem := vaults.fault(entry.body, state.vault):
+        raise _bad(entry, problem)
+    state.vault = entry
+
+
 def _void(state: _Reading, entry: Entry) -> None:
     reservation = _end(state, entry)
     if entry.share:
@@ -362,4 +373,5 @@ _RULES: dict[str, Callable[[_Reading, Entry], None]] = {
     "refusal": _refusal,
     "version": _version,
     "retired": _retired,
+    "vault": _vault,
 }

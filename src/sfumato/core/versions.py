@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 RESTRICTED = "blocks"
 #: How versions are called that were made from others; any other came from a source, and holds new people.
 DERIVED = frozenset({"copy", "view", "merge", "without", "withdrawn", "encrypted", RESTRICTED})
-REASONS = ("retention", "by hand")
+#: "vault": what it held lies encrypted in a later version.
+REASONS = ("retention", "vault", "by hand")
 Touched = dict[str, tuple[str, ...]]
 
 
@@ -156,7 +157,7 @@ def retire(ledger: Ledger, body: Mapping[str, Any], by: Mapping[str, Any]) -> En
         InvalidRequest: no such version, or no such reason.
     """
     if body["why"] not in REASONS:
-        raise InvalidRequest(f"a version is retired for {' or '.join(REASONS)}, got {body['why']!r}")
+        raise InvalidRequest(f"a version is retired for one of {', '.join(REASONS)}, got {body['why']!r}")
     key = key_of(body)
     with ledger._charging():
         row = ledger.retired.fresh().by_key.get(key)

@@ -12,7 +12,7 @@ from sfumato.core.errors import BatchFailed, Erased, InvalidRequest, MediaError,
 from sfumato.core.files import sha256_of
 from sfumato.core.policy import Policy
 from sfumato.data.catalogue import Catalogue
-from sfumato.data.door import Minimised, Request, minimise, rules_of
+from sfumato.data.door import Minimised, Request, minimise, remembered, rules_of
 from sfumato.data.lineage import populations_of
 from sfumato.data.people import People
 from sfumato.data.pictures import (
@@ -173,7 +173,7 @@ def _facts(seen: Look, populations: tuple[str, ...], digests: tuple[str, str]) -
         purposes=tuple(sorted(seen.rules.purposes)),
         columns=columns,
         kept=seen.minimised.kept,
-        dropped=seen.minimised.dropped,
+        dropped=remembered(seen.minimised.dropped),
         generalised=seen.minimised.generalised,
         rows=seen.rows,
         subjects=seen.subjects,

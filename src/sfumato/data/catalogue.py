@@ -28,8 +28,6 @@ OBJECTS = "objects"
 LOCK = "lock"
 #: The label of a version for one purpose: of which version, and its number.
 CUT = re.compile(r"(\d+)w(\d+)")
-#: Why the versions of before a vault are retired; what they held lies in a later version.
-TAKEN_OVER = "moved into the vault"
 
 
 class Catalogue:

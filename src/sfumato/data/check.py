@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from sfumato.core.errors import IntegrityError
-from sfumato.data.catalogue import TAKEN_OVER, Catalogue
+from sfumato.data.catalogue import Catalogue
 from sfumato.data.lineage import check_populations
 from sfumato.data.recording import Known, compare
 from sfumato.data.store import Store
-from sfumato.data.version import Version
+from sfumato.data.version import TAKEN_OVER, Version
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,10 @@ from sfumato.data.unit import UnitRule
 
 #: What no policy can keep of a picture.
 FILE_METADATA = "metadata inside the picture files (EXIF, place, time, camera, comments, thumbnails)"
+
+#: Which names of dropped fields a version remembers, and at most how many.
+PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,39}")
+MOST_NAMES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,11 +106,11 @@ def minimise(fields: Sequence[str], rules: DatasetSection, dataset: str, *, pict
 
     Guarantee (heuristic):
         What is not on the keep list does not enter; the unit's own field never does. What is kept can still
-        identify people, in columns and in pixels; a kept `path` does where the unit is read from it.
+        identify people, in columns and in pixels.
 
     Raises:
         UnknownName: the keep list or the unit names a field that is not there.
-        InvalidRequest: nothing would be left of a table.
+        InvalidRequest: nothing would be left of a table, or a kept path holds what identifies the person.
     """
     for name in rules.keep:
         if name not in fields:
@@ -112,6 +118,7 @@ def minimise(fields: Sequence[str], rules: DatasetSection, dataset: str, *, pict
     if not (pictures and UnitRule(rules.unit).is_rule) and rules.unit not in fields:
         raise UnknownName("unit column", rules.unit, fields)
     kept = tuple(name for name in rules.keep if name != rules.unit)
+    _refuse_raw_ids(kept, rules.unit, dataset, pictures)
     if not kept and not pictures:
         others = ", ".join(name for name in fields if name != rules.unit)
         raise InvalidRequest(
@@ -134,3 +141,26 @@ def minimise(fields: Sequence[str], rules: DatasetSection, dataset: str, *, pict
         dropped.append((FILE_METADATA, "never kept: pictures are written again from their pixels"))
     generalised = [(name, str(rule)) for name, rule in rules.generalise.items()]
     return Minimised(kept, tuple(dropped), tuple(generalised))
+
+
+def _refuse_raw_ids(kept: Sequence[str], unit: str, dataset: str, pictures: bool) -> None:
+    """Refuse to keep the place that the unit is read from: it would stand beside its own pseudonym."""
+    if pictures and UnitRule(unit).is_rule and "path" in kept:
+        raise InvalidRequest(
+            f"the unit of {dataset!r} is {unit!r}, which is read from the path of each picture, and the keep "
+            "list names 'path': people's ids would be stored beside their pseudonyms. Take 'path' off the "
+            "keep list; or, if a path identifies nobody, give the unit by a field, such as patient_id in a "
+            "COCO file."
+        )
+
+
+def remembered(dropped: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Return what a version remembers of the dropped fields: in a wide table their names can be personal.
+
+    Names stay where they look like plain identifiers and are few; of the others, how many there were.
+    """
+    plain = [pair for pair in dropped if pair[0] == FILE_METADATA or PLAIN_NAME.fullmatch(pair[0])]
+    told = plain if len(plain) <= MOST_NAMES else [pair for pair in plain if pair[0] == FILE_METADATA]
+    why = Counter(pair[1] for pair in dropped if pair not in told)
+    counted = [(f"({count} fields, whose names are not kept)", reason) for reason, count in why.items()]
+    return (*told, *counted)

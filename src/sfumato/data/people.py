@@ -17,6 +17,7 @@ from sfumato.core.identity import KEY_NAME, Pseudonyms
 from sfumato.core.project import FOLDER
 from sfumato.data.keyfiles import KEYS, holds_vault
 from sfumato.data.lock import locked
+from sfumato.data.pinning import checked_vault
 
 if TYPE_CHECKING:
     from sfumato.core.project import Project
@@ -85,7 +86,7 @@ def people_of(project: Project, access: Access | None = None) -> People:
     Args:
         access: what may open the vault, where there is one.
     """
-    return People(lambda: _key_of(project.root, access))
+    return People(lambda: _key_of(project, access))
 
 
 def people_beside(folder: Path) -> People:
@@ -93,12 +94,12 @@ def people_beside(folder: Path) -> People:
     return People(lambda: plain_key(folder))
 
 
-def _key_of(root: Path, access: Access | None) -> bytes:
-    if holds_vault(root / FOLDER):
+def _key_of(project: Project, access: Access | None) -> bytes:
+    if checked_vault(project):
         from sfumato.data.vault import Vault
 
-        return Vault.of(root, access).keys.pseudonym_key()
-    return plain_key(root / FOLDER)
+        return Vault.of(project.root, access).keys.pseudonym_key()
+    return plain_key(project.root / FOLDER)
 
 
 def plain_key(folder: Path) -> bytes:

@@ -99,7 +99,10 @@ def pixels_of(one: Entering, strip: Strip) -> bytes:
 def digests(pictures: list[Entering]) -> tuple[str, str]:
     """Return a digest of the bytes of all pictures, whatever they are called, and one of all that enters."""
     hashes = [sha256_of(one.picture.file) for one in pictures]
-    entering = [[one.name, digest, one.record] for one, digest in zip(pictures, hashes, strict=True)]
+    entering = [
+        [one.name, digest, json.dumps(one.record, sort_keys=True)]
+        for one, digest in zip(pictures, hashes, strict=True)
+    ]
     return digest_of(sorted(hashes)), digest_of(sorted(entering, key=lambda part: str(part[0])))
 
 

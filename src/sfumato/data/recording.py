@@ -16,9 +16,10 @@ from sfumato.core.errors import (
     PolicyRefused,
 )
 from sfumato.core.roles import may
+from sfumato.core.vaults import MADE
 from sfumato.core.versions import DERIVED, RESTRICTED, touched
 from sfumato.core.versions import versions as rows_of
-from sfumato.data.version import Version
+from sfumato.data.version import TAKEN_OVER, Version
 
 if TYPE_CHECKING:
     from sfumato.core.gate import Gate
@@ -89,10 +90,16 @@ class Recorder:
 
     def retired(self, version: Version, reason: str) -> None:
         """Record that a version was retired, once."""
-        why = "retention" if reason.startswith("retention") else "by hand"
+        why = "vault" if reason == TAKEN_OVER else "by hand"
+        why = "retention" if reason.startswith("retention") else why
         self._project.gate().record_retired(
             dataset=version.dataset, label=version.label, hash=version.hash, why=why
         )
+
+    def vault(self, name: str, what: str = MADE) -> None:
+        """Record that the project's vault was made, once, or rotated."""
+        if self.allowed:
+            self._project.gate().record_vault(vault=name, what=what)
 
     def catch_up(self, catalogue: Catalogue) -> int:
         """Record what is not yet, parents first; return how many versions that were.

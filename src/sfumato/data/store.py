@@ -79,6 +79,10 @@ class Store(Protocol):
         """Remove something that no version refers to; see `sfumato.data.sweep`."""
         ...
 
+    def aside(self) -> Iterator[Path]:
+        """Iterate over files that a writer began; it may be at them still."""
+        ...
+
 
 class PlainStore:
     """A folder of files named by their SHA-256, unencrypted.
@@ -142,6 +146,10 @@ class PlainStore:
         path = self._path(name)
         if path.exists():
             shred(path)
+
+    def aside(self) -> Iterator[Path]:
+        """Iterate over files that a writer began; it may be at them still."""
+        yield from sorted(self.root.glob("??/.*"))
 
     def names(self) -> Iterator[str]:
         """Iterate over the names of all that is stored."""

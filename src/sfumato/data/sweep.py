@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from sfumato.core.files import shred
 from sfumato.data.catalogue import Catalogue
 from sfumato.data.store import Store
 
 
 def sweep(catalogue: Catalogue, store: Store) -> tuple[str, ...]:
     """Remove what is stored and belongs to no version, and return its names. Needs no key.
+
+    What a killed writer left half written goes too; its names begin with a dot.
 
     Nobody can add or derive a version meanwhile, and a version that does not read keeps everything.
 
@@ -20,4 +23,7 @@ def sweep(catalogue: Catalogue, store: Store) -> tuple[str, ...]:
         loose = tuple(name for name in store.names() if name not in kept)
         for name in loose:
             store.remove(name)
-    return loose
+        aside = tuple(store.aside())  # nobody is writing: whoever does holds a claim
+        for path in aside:
+            shred(path)
+    return (*loose, *(path.name for path in aside))

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from sfumato.core.errors import PolicyRefused
 from sfumato.core.files import make_private, shred, write_whole
 from sfumato.data.add import ENCRYPTED, ROWS, put_all
-from sfumato.data.catalogue import TAKEN_OVER, Catalogue
+from sfumato.data.catalogue import Catalogue
 from sfumato.data.contents import is_rows
 from sfumato.data.lineage import populations_of
 from sfumato.data.lock import locked
 from sfumato.data.store import MOVED, Place, PlainStore, Store
-from sfumato.data.version import Version
+from sfumato.data.version import TAKEN_OVER, Version
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,6 +196,10 @@ class Vault:
         """Iterate over the names of all that is stored."""
         return self._files.names()
 
+    def aside(self) -> Iterator[Path]:
+        """Iterate over files that a writer began; it may be at them still."""
+        yield from sorted(self.root.glob(".aside-*"))
+
     def knows(self, subject: str) -> bool:
         """Whether a subject (a pseudonym) has a key here, or was erased."""
         return self.keys.knows(owner_of("subject", checked_pseudonym(subject)))

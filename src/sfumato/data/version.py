@@ -10,6 +10,8 @@ from sfumato.core.files import digest_of
 from sfumato.data.store import Place
 
 FORMAT = "sfumato-version/1"
+#: Why the versions of before a vault are retired; what they held lies in a later version.
+TAKEN_OVER = "moved into the vault"
 
 
 @dataclass(frozen=True, slots=True)

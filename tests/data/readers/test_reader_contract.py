@@ -281,3 +281,13 @@ def test_links_out_of_a_folder_are_left_out(tmp_path: Path) -> None:
         "notes.txt": "not a picture",
     }
     assert len(list(source.pictures())) == 2
+
+
+def test_yolo_reads_no_folder_that_nobody_named(tmp_path: Path) -> None:
+    make_yolo(tmp_path / "elsewhere")
+    path = tmp_path / "asked" / "data.yaml"
+    path.parent.mkdir()
+    for way in ("../elsewhere", str(tmp_path / "elsewhere")):
+        path.write_text(f"path: {way}\ntrain: images/train\nnames:\n  0: scar\n")
+        with pytest.raises(InvalidRequest, match="leads out of the folder"):
+            CATALOGUE.build("yolo").open(path)

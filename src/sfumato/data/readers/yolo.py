@@ -45,6 +45,11 @@ class Yolo:
         root = (file.parent / str(data.get("path") or ".")).resolve()
         if not root.is_dir():
             root = file.parent.resolve()
+        if not root.is_relative_to(file.parent.resolve()):
+            raise InvalidRequest(
+                f"{file}: its path, {str(data['path'])!r}, leads out of the folder that it lies in, and "
+                "nobody named that one: put the file into the dataset's folder and take path out of it"
+            )
         found: dict[str, Picture] = {}
         left_out = []
         for split in SPLITS:
