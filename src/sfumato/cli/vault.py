@@ -54,8 +54,7 @@ def init(wrapping: str, settings: tuple[str, ...], passphrase_fd: int | None, as
     """
     from sfumato.data.opening import make_vault
 
-    project = project_here()
-    project.actor.require("curate")
+    project = project_here("vault")
     vault, taken = make_vault(project, wrapping, access_from(passphrase_fd, settings))
     if as_json:
         emit(vault.status().to_data() | {"moved": list(taken.versions), "retired": taken.retired})
@@ -80,7 +79,7 @@ def status(check: bool, as_json: bool) -> None:
     """Show what the vault holds; needs no key."""
     from sfumato.data.vault import Vault
 
-    vault = Vault.of(project_here().root)
+    vault = Vault.of(project_here("read").root)
     found = vault.status()
     if check:
         for name in vault.names():
@@ -122,7 +121,7 @@ def rotate(
     from sfumato.data.rotation import rotate as turn
     from sfumato.data.vault import Vault
 
-    project = project_here()
+    project = project_here("vault")
     old = access_from(passphrase_fd, ())
     new = replace(access_from(new_passphrase_fd, settings, NEW_PASSPHRASE), project=project.root)
     if new.passphrase is None:
@@ -155,7 +154,7 @@ def erase_command(
     from sfumato.data.erasure import LIMITS, erase
     from sfumato.data.vault import Vault
 
-    project = project_here()
+    project = project_here("erase")
     vault = Vault.of(project.root, access_from(passphrase_fd, ()))
     if subject == "-":
         subject = sys.stdin.readline().rstrip("\r\n")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sfumato.core.blocks import Blocks, chosen, rule_of
-from sfumato.core.errors import InvalidRequest, PolicyRefused
+from sfumato.core.blocks import MARK, Blocks, chosen, rule_of
+from sfumato.core.errors import IntegrityError, InvalidRequest, PolicyRefused
 from sfumato.core.ledger import Ledger
 from sfumato.core.versions import RESTRICTED, touched, versions
 from sfumato.data.catalogue import Catalogue
@@ -46,7 +46,8 @@ def restrict(
 ) -> Version:
     """Write a view of a version that holds the people of some blocks and nobody else.
 
-    It touches these blocks only: record it with `gate.record_version(how="blocks", ...)` and these blocks.
+    It touches these blocks only, and so says its row in the ledger: `sfumato.data.opening` gives a catalogue
+    that writes it; for any other, `gate.record_version(how="blocks", ...)` with these blocks does.
 
     Raises:
         InvalidRequest: no blocks or several populations, an item that is about many, or nobody would be left.
@@ -76,8 +77,18 @@ def restrict(
     items = [item for item in version.items if where.get(item.subject) in wanted]
     if not items:
         raise InvalidRequest(f"{version.spec} holds nobody of {', '.join(wanted)}")
-    made_by = f"blocks {population}#{','.join(wanted)}"  # hashed, so that two choices are two versions
+    made_by = (
+        f"{RESTRICTED} {population}{MARK}{','.join(wanted)}"  # hashed, so that two choices are two versions
+    )
     return derive(catalogue, dataset, [version], items, how=RESTRICTED, made_by=made_by)
+
+
+def blocks_named(version: Version) -> dict[str, tuple[str, ...]]:
+    """Return of which blocks a view is, as `restrict` wrote it: population -> blocks."""
+    population, mark, blocks = version.facts.made_by.removeprefix(f"{RESTRICTED} ").rpartition(MARK)
+    if not mark or not version.facts.made_by.startswith(f"{RESTRICTED} "):
+        raise IntegrityError(f"{version.spec} is a view of blocks, and does not say of which: restore it")
+    return {population: tuple(blocks.split(","))}
 
 
 def _rule(ledger: Ledger, population: str) -> Blocks:

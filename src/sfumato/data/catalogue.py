@@ -225,7 +225,7 @@ class Catalogue:
         note = {"hash": version.hash, "reason": reason, "at": datetime.now(UTC).isoformat(timespec="seconds")}
         write_whole(self._note(version), json.dumps(note) + "\n", mode=0o600)
         if self._recorder is not None and self._recorder.allowed:
-            self._recorder.retired(version, reason)
+            self._recorder.retired(version)
 
     def retired(self, version: Version) -> str | None:
         """Return why a version was retired; None where it was not."""

@@ -7,11 +7,15 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from sfumato.core.errors import IntegrityError
-from sfumato.core.roles import may
+from sfumato.core.versions import CUT, RESTRICTED, touched
 from sfumato.core.versions import versions as rows_of
+from sfumato.data.age import at_the_door
+from sfumato.data.blocks import blocks_named
+from sfumato.data.lineage import ancestors
 from sfumato.data.version import Version
 
 if TYPE_CHECKING:
+    from sfumato.core.gate import Gate
     from sfumato.core.project import Project
     from sfumato.data.catalogue import Catalogue
 
@@ -28,25 +32,18 @@ class Recorder:
     @property
     def allowed(self) -> bool:
         """Whether who runs this may record: else the next curator's opening does."""
-        return may(self._project.actor.role, "curate")
+        return self._project.actor.may("curate")
 
     def version(self, version: Version) -> None:
         """Record a version, once."""
-        self._project.gate().record_version(
-            dataset=version.dataset,
-            label=version.label,
-            hash=version.hash,
-            how=version.facts.reader,
-            parents=version.parents,
-            populations=dict.fromkeys(version.facts.populations, ()),
-        )
+        _write(self._project.gate(), version)
 
-    def retired(self, version: Version, reason: str) -> None:
-        """Record that a version was retired, once."""
-        why = "retention" if reason.startswith("retention") else "by hand"
-        self._project.gate().record_retired(
-            dataset=version.dataset, label=version.label, hash=version.hash, why=why
-        )
+    def retired(self, version: Version) -> None:
+        """Record that a version was retired, by hand unless the ledger says that its time was over."""
+        if (version.dataset, version.label) not in recorded(self._project)[1]:
+            self._project.gate().record_retired(
+                dataset=version.dataset, label=version.label, hash=version.hash, why="by hand"
+            )
 
     def catch_up(self, catalogue: Catalogue) -> int:
         """Record what is not yet, parents first; return how many versions that were."""
@@ -56,14 +53,54 @@ class Recorder:
         every: list[Version] = []
         for name in catalogue.names():
             with contextlib.suppress(IntegrityError):  # `verify` names what is damaged
-                every += catalogue.versions(name)
+                every += catalogue.versions(name, cuts=True)
         missing = [one for one in every if (one.dataset, one.label) not in known]
         for one in _parents_first(missing):
             self.version(one)
         for one in every:
-            if (one.dataset, one.label) not in gone and (reason := catalogue.retired(one)) is not None:
-                self.retired(one, reason)
+            if (one.dataset, one.label) not in gone and catalogue.retired(one) is not None:
+                self.retired(one)
         return len(missing)
+
+
+def record(catalogue: Catalogue, gate: Gate, version: Version) -> None:
+    """Write a version and what it was made from into the ledger, the oldest first, where that is not done.
+
+    Who is no curator writes down only that people left a version that the ledger knows: Sfumato made that.
+    """
+    if gate.ledger is None:
+        return
+    known = {(row.body["dataset"], row.body["label"], row.body["hash"]) for row in rows_of(gate.ledger)}
+    lineage = (version, *ancestors(catalogue, version))
+    curator = gate.actor.may("curate")
+    for one in _parents_first([one for one in lineage if (one.dataset, one.label, one.hash) not in known]):
+        if curator:
+            _write(gate, one)
+        elif CUT.fullmatch(one.label) and (one.dataset, one.parents[0]) in {(d, h) for d, _, h in known}:
+            gate.record_cut(dataset=one.dataset, label=one.label, hash=one.hash, parent=one.parents[0])
+            known.add((one.dataset, one.label, one.hash))
+
+
+def _write(gate: Gate, version: Version) -> None:
+    gate.record_version(
+        dataset=version.dataset,
+        label=version.label,
+        hash=version.hash,
+        how=version.facts.reader,
+        parents=version.parents,
+        populations=_touching(gate, version),
+    )
+
+
+def _touching(gate: Gate, version: Version) -> dict[str, tuple[str, ...]]:
+    """Return what a version touches, by time and lineage; without blocks all that exist by now."""
+    own = dict.fromkeys(version.facts.populations, tuple[str, ...]())
+    if gate.ledger is None or at_the_door(version):
+        return own
+    if version.facts.reader == RESTRICTED:
+        return own | blocks_named(version)
+    theirs = touched(gate.ledger, version.parents)
+    return own | {name: blocks for name, blocks in theirs.items() if name in own}
 
 
 def recorded(project: Project) -> tuple[Known, Known]:
@@ -94,7 +131,10 @@ def compare(catalogue: Catalogue, known: Known, gone: Known, datasets: Iterable[
                 f"{dataset}@{label} has hash {version.hash[:16]}, and the ledger knows {digest[:16]}"
             )
         elif (dataset, label) in gone and catalogue.retired(version) is None:
-            wrong.append(f"{dataset}@{label} is retired in the ledger, and not in the catalogue")
+            wrong.append(
+                f"{dataset}@{label} is retired in the ledger, and not in the catalogue (where its time was "
+                "over: run `sfumato data retain` again)"
+            )
     return wrong
 
 
