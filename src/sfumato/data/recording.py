@@ -68,8 +68,8 @@ def record(catalogue: Catalogue, gate: Gate, version: Version) -> None:
 
     Who is no curator writes down only that people left a version that the ledger knows: Sfumato made that.
     """
-    if gate.ledger is None:
-        return
+    if gate.ledger is None or not set(version.facts.populations) <= set(gate.ledger.populations()):
+        return  # nothing private can be released from it
     known = {(row.body["dataset"], row.body["label"], row.body["hash"]) for row in rows_of(gate.ledger)}
     lineage = (version, *ancestors(catalogue, version))
     curator = gate.actor.may("curate")
