@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sfumato.cli.access import access_from, passphrase_option
+from sfumato.cli.data_retain import retain_command
 from sfumato.cli.data_view import view_command
 from sfumato.cli.output import emit, json_option, note, project_here, table
 
@@ -77,7 +78,7 @@ def add_command(
     from sfumato.data.add import add, look
     from sfumato.data.door import Request
 
-    project = project_here()
+    project = project_here("curate")
     keep = tuple(word.strip() for value in options.pop("keep") for word in value.split(","))
     request = Request(dataset=name, path=path, keep=keep, **options)
     if explain:
@@ -202,7 +203,7 @@ def diff_command(old: str, new: str, key: str, passphrase_fd: int | None, as_jso
     """
     from sfumato.data.diff import diff
 
-    catalogue, store = _opened(project_here(), passphrase_fd)
+    catalogue, store = _opened(project_here("read"), passphrase_fd)
     before, after = catalogue.find(old), catalogue.find(new)
     result = diff(store, before, after, key=key)
     if as_json:
@@ -233,21 +234,28 @@ def verify_command(names: tuple[str, ...], as_json: bool) -> None:
     Example:
       sfumato data verify
     """
+    from sfumato.core.versions import RETENTION, retired
     from sfumato.data.check import verify
     from sfumato.data.recording import recorded
 
-    project = project_here()
+    project = project_here("read")
     known = recorded(project)  # before the opening, which records what the ledger does not know
-    result = verify(*_opened(project), names, ledger=known)
+    over = retired(project.ledger, RETENTION)
+    result = verify(*_opened(project), names, ledger=known, over=over)
     if as_json:
         counts = {"versions": result.versions, "items": result.items, "bytes": result.bytes}
-        emit({"verified": True, **counts, "loose": list(result.loose)})
+        emit({"verified": True, **counts, "loose": list(result.loose), "overdue": list(result.overdue)})
         return
     click.echo(f"The data verifies: {result.versions} versions, {result.items} items, {result.bytes} bytes.")
     if result.loose:
         note(
             f"{len(result.loose)} stored items belong to no version; an add that was stopped leaves such. "
             "Remove them: sfumato data sweep"
+        )
+    if result.overdue:
+        note(
+            f"{len(result.overdue)} stored items are of versions whose time is over; a run that was stopped "
+            "left them. Remove them: sfumato data retain"
         )
 
 
@@ -264,8 +272,7 @@ def sweep_command(as_json: bool) -> None:
     """
     from sfumato.data.sweep import sweep
 
-    project = project_here()
-    project.actor.require("curate")
+    project = project_here("curate")
     removed = sweep(*_opened(project))
     if as_json:
         emit({"removed": list(removed)})
@@ -341,7 +348,7 @@ def retire_command(version: str, reason: str, as_json: bool) -> None:
     Example:
       sfumato data retire clinic@1 --reason "wrong export"
     """
-    catalogue, _ = _opened(project_here())
+    catalogue, _ = _opened(project_here("curate"))
     found = catalogue.find(version)
     catalogue.retire(found, reason)
     if as_json:
@@ -350,11 +357,14 @@ def retire_command(version: str, reason: str, as_json: bool) -> None:
     click.echo(f"{found.spec} is retired. Its data and its history stay.")
 
 
+command.add_command(retain_command)
+
+
 def _looked() -> Catalogue:
     """Return the catalogue to look at; needs no key."""
     from sfumato.data.opening import open_catalogue
 
-    return open_catalogue(project_here())
+    return open_catalogue(project_here("read"))
 
 
 def _opened(project: Project, passphrase_fd: int | None = None) -> tuple[Catalogue, Store]:

@@ -34,15 +34,21 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def project_here() -> Project:
+def project_here(right: str = "") -> Project:
     """Return the project of the working folder.
+
+    Args:
+        right: that the command needs, of `sfumato roles`; empty: it is checked elsewhere.
 
     Raises:
         InvalidRequest: there is none.
+        PolicyRefused: whoever runs this lacks the right.
     """
     project = Project.find()
     if project is None:
         raise InvalidRequest(
             "there is no project here: no sfumato.toml in this folder or above it. Run `sfumato init`."
         )
+    if right:
+        project.actor.require(right)
     return project

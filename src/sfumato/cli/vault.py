@@ -62,8 +62,7 @@ def init(wrapping: str, settings: tuple[str, ...], passphrase_fd: int | None, as
     """
     from sfumato.data.opening import make_vault
 
-    project = project_here()
-    project.actor.require("curate")
+    project = project_here("vault")
     vault, taken = make_vault(project, wrapping, access_from(passphrase_fd, settings))
     if as_json:
         emit(vault.status().to_data() | {"moved": list(taken.versions), "retired": taken.retired})
@@ -93,7 +92,7 @@ def status(check: bool, as_json: bool) -> None:
     """
     from sfumato.data.opening import open_vault
 
-    vault = open_vault(project_here())
+    vault = open_vault(project_here("read"))
     found = vault.status()
     if check:
         for name in vault.names():
@@ -139,7 +138,7 @@ def rotate(
 
     from sfumato.data.opening import rotate_vault
 
-    project = project_here()
+    project = project_here("vault")
     old = access_from(passphrase_fd, ())
     new = replace(access_from(new_passphrase_fd, settings, NEW_PASSPHRASE), project=project.root)
     if new.passphrase is None:
@@ -177,7 +176,7 @@ def erase_command(
     from sfumato.data.erasure import LIMITS, erase
     from sfumato.data.opening import open_vault
 
-    project = project_here()
+    project = project_here("erase")
     vault = open_vault(project, access_from(passphrase_fd, ()))
     if subject == "-":
         subject = sys.stdin.readline().rstrip("\r\n")

@@ -207,7 +207,9 @@ class Register:
             raise PolicyRefused(
                 f"the purpose {purpose!r} rests on consent, and this plan was made without asking the "
                 "consent register: plan with `Project.consent.decide(subjects, purpose)` and pass its "
-                f"evidence. Where nobody can be asked, the purpose needs another lawful basis. Rule: {rule}.",
+                "evidence. For files: bring them in with `sfumato data add NAME PATH --unit ...`, let out "
+                f"those who agree with `sfumato data export NAME -o FOLDER --purpose {purpose}`, and go on "
+                f"with FOLDER under a purpose that rests on another lawful basis. Rule: {rule}.",
                 rule=rule,
             )
         if type(evidence.seq) is not int or not 1 <= evidence.seq <= self._seq:

@@ -259,7 +259,7 @@ class Gate:
                 )
             return
         try:
-            purposes.check(self.policy, plan, self.actor, purposes.clock(self.ledger))
+            purposes.check(self.policy, plan, self.actor, purposes.clock(self.ledger), self.ledger)
             self._check_consent(plan, self.policy)
             if self.ledger is not None and not isinstance(plan.event, NoEvent):
                 versions.check(self.ledger, plan)
@@ -364,6 +364,24 @@ class Gate:
         body = {"dataset": dataset, "label": label, "hash": hash, "how": how, "parents": list(parents)}
         return versions.record(self._curated(), body, populations, self._by())
 
+    def record_cut(self, *, dataset: str, label: str, hash: str, parent: str) -> Entry:
+        """Write into the ledger, once, a version that people left who do not agree to a purpose.
+
+        Sfumato makes such a version, not a curator: whoever may release data may record it. It is called
+        after the version that they left ("2w1"), and touches the same populations and blocks.
+
+        Args:
+            parent: hash of the version that they left.
+
+        Raises:
+            PolicyRefused: no right to any release, or the ledger has no such version to be cut from.
+            IntegrityError: the label stands there with another hash.
+        """
+        if not any(self.actor.may(action) for action in ACTIONS if action not in RIGHTS):
+            self.actor.require("curate")
+        body = {"dataset": dataset, "label": label, "hash": hash}
+        return versions.record_cut(self._here(), body, parent, self._by())
+
     def record_retired(self, *, dataset: str, label: str, hash: str, why: str) -> Entry:
         """Write into the ledger, once, that a version was retired: by "retention", "vault" or "by hand".
 
@@ -383,6 +401,9 @@ class Gate:
 
     def _curated(self) -> Ledger:
         self.actor.require("curate")
+        return self._here()
+
+    def _here(self) -> Ledger:
         if self.ledger is None:
             raise InvalidRequest("there is no project here, and so no ledger: run `sfumato init`")
         return self.ledger

@@ -69,6 +69,14 @@ class Actor:
         self.in_time(datetime.now(UTC))
         self._within("actions", self.actions, right)
 
+    def may(self, right: str) -> bool:
+        """Whether `require` would let this right pass."""
+        try:
+            self.require(right)
+        except PolicyRefused:
+            return False
+        return True
+
     def about(self, purpose: str) -> None:
         """Refuse a purpose that a token is not for.
 

@@ -1,7 +1,7 @@
 """The rules of the policy that a plan must pass: who, for what, until when, on which data.
 
-Every answer follows from the policy, the plan, the acting identity and the clock, never from the data, so a
-refusal reads the same whatever the data holds.
+Every answer follows from the policy, the plan, the acting identity, the clock and the ledger, never from the
+data, so a refusal reads the same whatever the data holds.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from sfumato.core.blocks import MARK
 from sfumato.core.errors import PolicyRefused, nearest
 from sfumato.core.identity import Actor
 from sfumato.core.policy import ACTIONS, FILE_NAME, RIGHTS, Policy, Purpose
+from sfumato.core.versions import sources
 
 if TYPE_CHECKING:
     from sfumato.core.gate import Plan
@@ -28,8 +29,11 @@ def clock(ledger: Ledger | None) -> datetime:
     return max(now, datetime.fromisoformat(last.body["at"]))
 
 
-def check(policy: Policy, plan: Plan, actor: Actor, at: datetime) -> None:
+def check(policy: Policy, plan: Plan, actor: Actor, at: datetime, ledger: Ledger | None = None) -> None:
     """Refuse a plan that a rule of the policy forbids.
+
+    Args:
+        ledger: knows what the versions that the plan names were made from: their rules count too.
 
     Raises:
         PolicyRefused: names the rule, what was asked, and what would pass.
@@ -47,8 +51,12 @@ def check(policy: Policy, plan: Plan, actor: Actor, at: datetime) -> None:
         return  # a person's right overrides purposes; nothing can leave this way: see `Plan` and `settle`
     purpose = _declared(policy, plan)
     _allowed(plan, purpose, actor, at)
-    for name, _ in plan.datasets:
-        _given(policy, plan, name)
+    for name, digest in plan.datasets:
+        made_from = sources(ledger, digest, policy.datasets) if ledger is not None else ()
+        # A copy or a view that the policy does not name is held to the rules of all that it was made from.
+        own = () if made_from and name not in policy.datasets else (name,)
+        for one in sorted({*own, *made_from}):
+            _given(policy, plan, one)
 
 
 def _declared(policy: Policy, plan: Plan) -> Purpose:

@@ -20,6 +20,7 @@ RIGHTS: Mapping[str, tuple[tuple[Role, ...], str]] = {
     "consent": (("owner", "curator"), "record consent and its withdrawal"),
     "erase": (("owner", "curator"), "erase a person"),
     "read": (("owner", "curator", "analyst", "auditor"), "read the ledger and the consent register"),
+    "vault": (("owner",), "make the vault, and take new keys for it"),
     "raise": (("owner",), "propose or approve a larger budget"),
     "tokens": (("owner",), "make and revoke tokens"),
 }

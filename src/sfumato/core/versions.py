@@ -7,6 +7,7 @@ ledger and goes into no receipt of a proven release.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +23,14 @@ if TYPE_CHECKING:
 
 #: How a version is called that holds only the people of some blocks, by construction (data/blocks.py).
 RESTRICTED = "blocks"
+#: How a version is called that people left who do not agree to a purpose, and its label: of which version.
+WITHDRAWN = "withdrawn"
+CUT = re.compile(r"([0-9]+)w[0-9]+")
 #: How versions are called that were made from others; any other came from a source, and holds new people.
-DERIVED = frozenset({"copy", "view", "merge", "without", "withdrawn", "encrypted", RESTRICTED})
+DERIVED = frozenset({"copy", "view", "merge", "without", WITHDRAWN, "encrypted", RESTRICTED})
+RETENTION = "retention"
 #: "vault": what it held lies encrypted in a later version.
-REASONS = ("retention", "vault", "by hand")
+REASONS = (RETENTION, "vault", "by hand")
 Touched = dict[str, tuple[str, ...]]
 
 
@@ -150,8 +155,63 @@ def unfinished(
     return ""
 
 
+def record_cut(ledger: Ledger, body: Mapping[str, Any], parent: str, by: Mapping[str, Any]) -> Entry:
+    """Write into the ledger, once, a version that people left: it touches what the one touches that it is of.
+
+    Args:
+        body: dataset, label, hash; parent: hash of the version that they left.
+
+    Raises:
+        PolicyRefused: the label is not that of a cut of a version with this hash in the ledger.
+    """
+    match = CUT.fullmatch(body["label"])
+    for row in versions(ledger):
+        same = (row.body["dataset"], row.body["hash"]) == (body["dataset"], parent)
+        if match and same and row.body["label"].partition("w")[0] == match[1]:
+            facts = {**body, "how": WITHDRAWN, "parents": [parent]}
+            return record(ledger, facts, row.body["populations"], by)
+    raise PolicyRefused(
+        f"{body['dataset']}@{body['label']} is no version that people left, of {parent[:16]} in the ledger: "
+        f"such are called NwM, after the version N that the ledger has. Any other is recorded by a curator.",
+        rule="roles",
+    )
+
+
+def sources(ledger: Ledger, digest: str, named: Collection[str]) -> tuple[str, ...]:
+    """Return the other datasets whose rules a recorded version is held to: those that it was made from.
+
+    Args:
+        named: datasets that the policy names; of the others those count where something came in.
+    """
+    rows: dict[str, list[Entry]] = {}
+    for row in versions(ledger):
+        rows.setdefault(row.body["hash"], []).append(row)
+    waiting = [parent for row in rows.get(digest, ()) for parent in row.body["parents"]]
+    found, seen = set[str](), set[str]()
+    while waiting:
+        one = waiting.pop()
+        if one in seen:
+            continue
+        seen.add(one)
+        for row in rows.get(one, ()):
+            waiting += row.body["parents"]
+            if row.body["dataset"] in named or not row.body["parents"]:
+                found.add(row.body["dataset"])
+    return tuple(sorted(found))
+
+
+def retired(ledger: Ledger, why: str = "") -> frozenset[tuple[str, str, str]]:
+    """Return (dataset, label, hash) of the versions that the ledger knows to be retired.
+
+    Args:
+        why: only those for this reason.
+    """
+    bodies = [row.body for row in ledger.book.all(kind="retired") if why in ("", row.body["why"])]
+    return frozenset((body["dataset"], body["label"], body["hash"]) for body in bodies)
+
+
 def retire(ledger: Ledger, body: Mapping[str, Any], by: Mapping[str, Any]) -> Entry:
-    """Write into the ledger, once, that a version is retired.
+    """Write into the ledger, once for each reason, that a version is retired.
 
     Raises:
         InvalidRequest: no such version, or no such reason.
@@ -160,9 +220,9 @@ def retire(ledger: Ledger, body: Mapping[str, Any], by: Mapping[str, Any]) -> En
         raise InvalidRequest(f"a version is retired for one of {', '.join(REASONS)}, got {body['why']!r}")
     key = key_of(body)
     with ledger._charging():
-        row = ledger.retired.fresh().by_key.get(key)
-        if row is not None:
-            return row
+        for row in ledger.retired.fresh().by_hash.get(key[2], ()):
+            if key_of(row.body) == key and row.body["why"] == body["why"]:
+                return row
         if key not in ledger.versions.fresh().by_key:
             raise InvalidRequest(f"{body['dataset']}@{body['label']} is not in the ledger: record it first")
         entry = ledger.book.append("retired", "", None, {"at": ledger.time(), **body, **by})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,6 +21,7 @@ class Verified:
     Args:
         versions, items: how many.
         bytes: that the items put into the store.
+        overdue: names in the store that only versions refer to whose time is over.
         loose: names in the store that no version refers to, left by an add that was stopped.
     """
 
@@ -28,6 +29,7 @@ class Verified:
     items: int
     bytes: int
     loose: tuple[str, ...]
+    overdue: tuple[str, ...] = ()
 
 
 def verify(
@@ -36,12 +38,15 @@ def verify(
     datasets: Iterable[str] = (),
     *,
     ledger: tuple[Known, Known] = ({}, {}),
+    over: Collection[tuple[str, str, str]] = (),
 ) -> Verified:
     """Hash every version and every item again, and follow every lineage.
 
     Args:
         datasets: names to look at; default: all.
         ledger: what the ledger knows of versions; see `sfumato.data.recording.recorded`.
+        over: (dataset, label, hash) of versions that the ledger knows to be ended by retention: of them, and
+            of no others, items may be missing.
 
     Raises:
         IntegrityError: names everything that does not verify.
@@ -54,11 +59,14 @@ def verify(
         found: list[Version] = []
         _try(wrong, partial(_collect, catalogue, name, found))
         versions += found
-    names: dict[str, str] = {}
+    names, ended = dict[str, str](), set[str]()
     for version in versions:
         _try(wrong, partial(check_populations, catalogue, version))
         _try(wrong, partial(catalogue.retired, version))
         if _taken_over(catalogue, version):
+            continue
+        if (version.dataset, version.label, version.hash) in over:
+            ended |= {item.name for item in version.items}
             continue
         for item in version.items:
             names.setdefault(item.name, f"{version.spec} {item.path}")
@@ -71,9 +79,11 @@ def verify(
             f"{len(wrong)} things do not verify: {shown}. Restore them from a backup; until then use nothing "
             "of these versions."
         )
-    loose = () if chosen else tuple(name for name in store.names() if name not in names)
+    extra = () if chosen else tuple(name for name in store.names() if name not in names)
+    loose = tuple(name for name in extra if name not in ended)
+    overdue = tuple(name for name in extra if name in ended)
     count = sum(len(version.items) for version in versions)
-    return Verified(len(versions), count, sum(i.bytes for v in versions for i in v.items), loose)
+    return Verified(len(versions), count, sum(i.bytes for v in versions for i in v.items), loose, overdue)
 
 
 def _taken_over(catalogue: Catalogue, version: Version) -> bool:

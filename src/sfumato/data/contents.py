@@ -116,12 +116,15 @@ def without(
 
 
 def staying(store: Store, version: Version, label: str, subjects: Collection[str]) -> list[Item]:
-    """Return what a version holds without some people; a table that shrinks is stored for the new label."""
+    """Return what a version holds without some people; a table that shrinks is stored for the new label.
+
+    What is of people who were erased goes too: nobody can read it.
+    """
     leaving = set(subjects)
     items = [
         item if item.subject or not is_rows(item) else _cut(store, version, item, label, leaving)
         for item in version.items
-        if item.subject not in leaving
+        if item.subject not in leaving and not store.erased(item.home)
     ]
     return [item for item in items if item is not None]
 

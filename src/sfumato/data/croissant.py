@@ -112,11 +112,27 @@ class Exported:
         return MIME.get(PurePosixPath(self.path).suffix.lower(), "application/octet-stream")
 
 
-def describe(version: Version, files: Sequence[Exported], terms: Mapping[str, str]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What of a version was written: it lacks the pieces of people who were erased.
+
+    Args:
+        rows, items: how many; people: 0 where they were not counted.
+    """
+
+    rows: int
+    items: int
+    people: int
+
+
+def describe(
+    version: Version, files: Sequence[Exported], terms: Mapping[str, str], counts: Counts
+) -> dict[str, Any]:
     """Return a version's Croissant description.
 
     Args:
         files: what the export holds; tables are listed by hash, pictures and records as sets of files.
+        counts: how much that is.
         terms: more properties of the dataset, such as license, url or creator.
 
     Source: the Croissant format specification 1.1, https://docs.mlcommons.org/croissant/docs/croissant-spec-1.1.html
@@ -135,7 +151,7 @@ def describe(version: Version, files: Sequence[Exported], terms: Mapping[str, st
         "@context": CONTEXT,
         "@type": "sc:Dataset",
         "name": version.dataset,
-        "description": _sentence(version),
+        "description": _sentence(version, counts),
         "conformsTo": CONFORMS_TO,
         "version": f"{version.label}.0.0",
         "identifier": f"sha256:{version.hash}",
@@ -148,11 +164,11 @@ def describe(version: Version, files: Sequence[Exported], terms: Mapping[str, st
     return result | dict(terms)
 
 
-def _sentence(version: Version) -> str:
-    facts = version.facts
-    what = f"{facts.rows} rows" if facts.rows else f"{len(version.items)} items"
-    people = f", of {facts.subjects} people" if facts.subjects else ""
-    return f"Version {version.label} of {version.dataset}: {what}{people}, privacy unit {facts.unit!r}."
+def _sentence(version: Version, counts: Counts) -> str:
+    unit = version.facts.unit
+    what = f"{counts.rows} rows" if version.facts.rows else f"{counts.items} items"
+    people = f", of {counts.people} people" if counts.people else ""
+    return f"Version {version.label} of {version.dataset}: {what}{people}, privacy unit {unit!r}."
 
 
 def _personal(version: Version) -> str:

@@ -15,7 +15,7 @@ from sfumato.core.files import sha256_of, sync_folder, write_whole
 from sfumato.core.gate import Gate, Plan
 from sfumato.core.receipt import Output, Receipt
 from sfumato.data.contents import gone, holds_rows, is_rows, table
-from sfumato.data.croissant import Exported, describe
+from sfumato.data.croissant import Counts, Exported, describe
 from sfumato.data.store import Store
 from sfumato.data.use import Use
 from sfumato.data.version import Version
@@ -92,8 +92,10 @@ def export(gate: Gate, used: Use, target: Path, wish: Wish) -> Receipt:
     try:
         with gate.open(plan) as permit:
             files = list(_write(store, version, aside, wish.form))
+            counts = _counts(store, version)
             if wish.only != "rows":
-                text = json.dumps(describe(version, files, wish.terms), indent=2, allow_nan=False)
+                description = describe(version, files, wish.terms, counts)
+                text = json.dumps(description, indent=2, allow_nan=False)
                 write_whole(aside / DESCRIPTION, text + "\n")
             if wish.only == "croissant":
                 for path in aside.iterdir():
@@ -101,7 +103,11 @@ def export(gate: Gate, used: Use, target: Path, wish: Wish) -> Receipt:
                         shutil.rmtree(path) if path.is_dir() else path.unlink()
             outputs = [Output.of(path) for path in sorted(aside.rglob("*")) if path.is_file()]
             permit.releasing()
-            facts = {"files": len(outputs), "rows": version.facts.rows, "erased_pieces": gone(store, version)}
+            facts = {
+                "files": len(outputs),
+                "rows": counts.rows if wish.only != "croissant" else 0,
+                "erased_pieces": gone(store, version),
+            }
             receipt = permit.settle(outputs, facts=facts | used.facts())
         receipt.write(aside / RECEIPT)
         aside.chmod(0o755)
@@ -135,6 +141,15 @@ def _write(store: Store, version: Version, folder: Path, form: Form) -> Iterator
         write_whole(path, store.get(item.name, item.home))
         top = item.home.path.split("/", 1)[0]
         yield _exported(path, folder, item.path.removesuffix(item.home.path) + top)
+
+
+def _counts(store: Store, version: Version) -> Counts:
+    """Return how much of a version can be written."""
+    left = [item for item in version.items if not store.erased(item.home)]
+    people = {item.subject for item in left}
+    counted = len(people) if "" not in people else 0
+    whole = len(left) == len(version.items)
+    return Counts(sum(item.rows for item in left), len(left), version.facts.subjects if whole else counted)
 
 
 def _exported(path: Path, folder: Path, group: str = "") -> Exported:

@@ -27,7 +27,9 @@ def open_catalogue(project: Project, access: Access | None = None) -> Catalogue:
     return Catalogue(project.root / FOLDER / CATALOGUE, people_of(project, access))
 
 
-def open_data(project: Project, access: Access | None = None) -> tuple[Catalogue, Store]:
+def open_data(
+    project: Project, access: Access | None = None, *, record: bool = True
+) -> tuple[Catalogue, Store]:
     """Return a project's catalogue and store: the vault where there is one, plain files otherwise.
 
     Versions that a stopped process left out of the ledger are recorded, where a curator opens the data.
@@ -36,6 +38,7 @@ def open_data(project: Project, access: Access | None = None) -> tuple[Catalogue
 
     Args:
         access: what may open the vault.
+        record: False leaves the ledger as it is.
 
     Raises:
         InvalidRequest: the data was not moved into the vault wholly.
@@ -45,7 +48,8 @@ def open_data(project: Project, access: Access | None = None) -> tuple[Catalogue
     name = checked_vault(project)
     recorder = Recorder(project)
     catalogue = Catalogue(folder / CATALOGUE, people_of(project, access), recorder)
-    recorder.catch_up(catalogue)
+    if record:
+        recorder.catch_up(catalogue)
     plain = PlainStore(folder / OBJECTS)
     if not name:
         return catalogue, plain

@@ -15,10 +15,10 @@ from sfumato.core.errors import (
     LedgerTampered,
     PolicyRefused,
 )
-from sfumato.core.roles import may
 from sfumato.core.vaults import MADE
-from sfumato.core.versions import DERIVED, RESTRICTED, touched
+from sfumato.core.versions import CUT, DERIVED, RESTRICTED, touched
 from sfumato.core.versions import versions as rows_of
+from sfumato.data.lineage import ancestors
 from sfumato.data.version import TAKEN_OVER, Version
 
 if TYPE_CHECKING:
@@ -54,12 +54,28 @@ def touches(ledger: Ledger, version: Version) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def record(gate: Gate, version: Version) -> None:
-    """Write a version into the ledger, once; what it was made from has to be there.
+def record(catalogue: Catalogue, gate: Gate, version: Version) -> None:
+    """Write a version and what it was made from into the ledger, the oldest first, where that is not done.
+
+    Who is no curator writes down only that people left a version that the ledger knows: Sfumato made that.
 
     Raises:
         PolicyRefused, InvalidRequest, IntegrityError: it cannot be; says why.
     """
+    if gate.ledger is None or not set(version.facts.populations) <= set(gate.ledger.populations()):
+        return  # nothing private can be released from it
+    known = {(row.body["dataset"], row.body["label"], row.body["hash"]) for row in rows_of(gate.ledger)}
+    lineage = (version, *ancestors(catalogue, version))
+    curator = gate.actor.may("curate")
+    for one in _parents_first([one for one in lineage if (one.dataset, one.label, one.hash) not in known]):
+        if curator:
+            _write(gate, one)
+        elif CUT.fullmatch(one.label) and (one.dataset, one.parents[0]) in {(d, h) for d, _, h in known}:
+            gate.record_cut(dataset=one.dataset, label=one.label, hash=one.hash, parent=one.parents[0])
+            known.add((one.dataset, one.label, one.hash))
+
+
+def _write(gate: Gate, version: Version) -> None:
     if gate.ledger is None:
         return
     gate.record_version(
@@ -82,19 +98,19 @@ class Recorder:
     @property
     def allowed(self) -> bool:
         """Whether who runs this may record: else the next curator's opening does."""
-        return may(self._project.actor.role, "curate")
+        return self._project.actor.may("curate")
 
     def version(self, version: Version) -> None:
         """Record a version, once."""
-        record(self._project.gate(), version)
+        _write(self._project.gate(), version)
 
     def retired(self, version: Version, reason: str) -> None:
-        """Record that a version was retired, once."""
-        why = "vault" if reason == TAKEN_OVER else "by hand"
-        why = "retention" if reason.startswith("retention") else why
-        self._project.gate().record_retired(
-            dataset=version.dataset, label=version.label, hash=version.hash, why=why
-        )
+        """Record that a version was retired, unless the ledger says so already: that its time was over."""
+        if (version.dataset, version.label) not in recorded(self._project)[1]:
+            why = "vault" if reason == TAKEN_OVER else "by hand"
+            self._project.gate().record_retired(
+                dataset=version.dataset, label=version.label, hash=version.hash, why=why
+            )
 
     def vault(self, name: str, what: str = MADE) -> None:
         """Record that the project's vault was made, once, or rotated."""
@@ -164,7 +180,10 @@ def compare(catalogue: Catalogue, known: Known, gone: Known, datasets: Iterable[
                 f"{dataset}@{label} has hash {version.hash[:16]}, and the ledger knows {digest[:16]}"
             )
         elif (dataset, label) in gone and catalogue.retired(version) is None:
-            wrong.append(f"{dataset}@{label} is retired in the ledger, and not in the catalogue")
+            wrong.append(
+                f"{dataset}@{label} is retired in the ledger, and not in the catalogue (where its time was "
+                "over: run `sfumato data retain` again)"
+            )
     return wrong
 
 

@@ -27,12 +27,14 @@ class Held:
         dataset, version: what it is.
         since: when it came in, with its time zone.
         subject: a pseudonym where it is one person's data; empty for a whole version.
+        days: how long it may stay; None: as long as the rule says for the dataset.
     """
 
     dataset: str
     version: str
     since: datetime
     subject: str = ""
+    days: int | None = None
 
     def __post_init__(self) -> None:
         _aware(self.since, "since")
@@ -72,7 +74,7 @@ def due(held: Iterable[Held], rule: Retention, now: datetime) -> tuple[Due, ...]
     now = _aware(now, "now")
     found = []
     for item in held:
-        days = rule.days_of(item.dataset)
+        days = item.days if item.days is not None else rule.days_of(item.dataset)
         since = item.since.astimezone(UTC)
         if days is not None and since <= now and now - since >= timedelta(days=days):
             found.append(Due(item, days, since + timedelta(days=days)))

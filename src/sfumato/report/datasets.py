@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from datetime import date
 from typing import Any
 
 from sfumato.core.book import Entry
 from sfumato.core.consent_csv import GIVEN, WITHDRAWN
 from sfumato.core.dataset_policy import DatasetSection
+from sfumato.data.age import over_since
+from sfumato.data.catalogue import Catalogue
 from sfumato.data.version import Version
 from sfumato.report.sources import Sources
 
@@ -132,11 +134,11 @@ def retention(sources: Sources) -> dict[str, Any]:
     rule = sources.policy.retention
     due: list[dict[str, Any]] = []
     coming: list[dict[str, Any]] = []
+    everything = tuple(Catalogue.of(sources.project).all())
     for one in sources.versions:
-        days = rule.days_of(one.dataset)
-        if days is None or not one.created or sources.retired(one):
+        if sources.retired(one) or (over := over_since(sources.policy, everything, one)) is None:
             continue
-        end = datetime.fromisoformat(one.created) + timedelta(days=days)
+        end, days = over
         record = {
             "version": one.spec,
             "days": days,
