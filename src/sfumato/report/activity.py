@@ -42,6 +42,12 @@ class Release:
         return self.ends.get(self.first.seq)
 
     @property
+    def settled(self) -> Entry | None:
+        """The row that its receipt ends with: the last one, where several accounts were charged."""
+        rows = [row for row in self.ends.values() if row.kind == "settle"]
+        return max(rows, key=lambda row: row.seq) if rows else None
+
+    @property
     def state(self) -> str:
         """released, taken back, or unfinished: charged, and perhaps released."""
         if self.end is None:
@@ -97,7 +103,7 @@ def _release(
     sources: Sources, release: Release, terms: Mapping[str, Share], speak: Callable[[object], str]
 ) -> dict[str, Any]:
     plan, end = release.plan, release.end
-    receipt = sources.receipt(end) if end is not None and end.kind == "settle" else None
+    receipt = sources.receipt(release.settled) if release.settled is not None else None
     digest = str(end.body.get("receipt", "")) if end is not None else ""
     guarantee = receipt.body["guarantee"] if receipt is not None else {}
     return {

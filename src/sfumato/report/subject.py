@@ -87,6 +87,8 @@ def _days(sources: Sources, name: str) -> int | str:
 def _presence(version: Version, subject: Subject) -> str:
     if any(item.subject in subject.pseudonyms for item in version.items):
         return HELD
+    if subject.population not in (version.facts.populations or ("",)):
+        return ABSENT  # its pseudonyms are those of other people
     shared = [item for item in version.items if is_rows(item) and not item.subject]
     if not shared:
         return ABSENT
@@ -131,9 +133,7 @@ def _uses(
     hashes, names = {one.hash for one in held}, {one.dataset for one in held}
     speak, uses, erasures = purpose_speaker(sources), [], []
     for release in found:
-        if release.end is None or release.end.kind != "settle":
-            continue
-        receipt = sources.receipt(release.end)
+        receipt = sources.receipt(release.settled) if release.settled is not None else None
         if receipt is None:
             continue
         record = _record(release, receipt, speak)
