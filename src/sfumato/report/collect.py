@@ -49,7 +49,7 @@ def collect(
             "door": datasets.door(sources),
             "releases": activity.releases(sources, found, full=full),
             "refusals": activity.refusals(sources),
-            "erasures": activity.erasures(found),
+            "erasures": activity.erasures(sources, found),
             "consent": datasets.consent(sources),
             "raises": activity.raises(sources.entries),
             "roles": _roles(sources),

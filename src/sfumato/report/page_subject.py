@@ -189,6 +189,9 @@ def _rights(report: Mapping[str, Any]) -> Html:
     return section(
         "rights",
         "Your rights",
+        law(
+            "The list follows Article 15(1)(e) and (f); how to use these rights is for the controller to say."
+        ),
         el("p", "You have the right, within the limits of the law:"),
         listed(RIGHTS),
         el("p", "No decision about a person is made by this software (Art. 22)."),
