@@ -1,8 +1,7 @@
-"""Blocks, several populations at once, versions cut for a purpose, and very many releases."""
+"""Blocks, several populations at once, versions cut for a purpose."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -160,21 +159,30 @@ def test_a_version_cut_for_a_purpose_is_reported(project: Project, capsys) -> No
     assert [one["certain"] for one in mine["releases"]] == [True]
 
 
-@pytest.mark.slow
-def test_ten_thousand_releases(project: Project) -> None:
-    count = 10_000
-    ledger = project.ledger
-    said = {"action": "query", "mechanism": "counts", "purpose": "care", "guarantee": "proven"}
-    for _ in range(count):
-        row = ledger.reserve(said, Gaussian(50000), population="staff", share="all")
-        ledger.settle(row.seq, receipt="0" * 64)
-    ledger.close()
-    begin = time.monotonic()
-    data = report(project)
-    taken = time.monotonic() - begin
-    assert data["releases"]["count"] == count
-    assert len(data["releases"]["newest"]) == 200
-    size = (project.root / "page.html").stat().st_size
-    assert size < 4 << 20, size
-    assert taken < 120, taken
-    print(f"{taken:.1f} s, {size / 1e6:.2f} MB")
+def test_an_erased_person_is_told_so(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
+    (project.root / "visits.csv").write_text("patient,age\n007,40\n008,41\n009,42\n")
+    for line in (
+        f"vault init --wrapping file --set path={tmp_path_factory.mktemp('stick')}/master.key",
+        "data add visits visits.csv",
+        "report --subject 007 --population patients -o before.html",
+        "vault erase 007 --population patients --yes",
+        "report --subject 007 --population patients -o after.html",
+        "report --subject 008 --population patients -o other.html",
+        "report -o all.html",
+        "report --verify before.html",
+        "report --verify after.html",
+        "report --verify other.html",
+        "report --verify all.html",
+    ):
+        main(line.split())
+    before, after, other = (
+        read(project.root / f"{name}.html")[1]["subject"] for name in ("before", "after", "other")
+    )
+    assert [one["state"] for one in before["versions"]] == ["holds data of this person"]
+    assert [one["state"] for one in after["versions"]] == ["held data of this person, which were erased"]
+    assert [one["state"] for one in other["versions"]] == ["holds data of this person"]
+    assert (len(before["erasures"]), len(after["erasures"]), len(other["erasures"])) == (0, 1, 0)
+    assert after["datasets"] == []
+    page = (project.root / "all.html").read_text()
+    assert after["pseudonyms"][0] not in page
+    assert "1 in all" in page

@@ -168,6 +168,32 @@ def _budget(data: Mapping[str, Any]) -> Html:
             "Privacy budget",
             el("p", "No population has a budget here: nothing could be released under a proven guarantee."),
         )
+    drawn = plots.fullest(shares, BARS)
+    cut = any(share["template"] for share in shares)
+    return section(
+        "budget",
+        "Privacy budget",
+        el(
+            "p",
+            "How much privacy loss each group of people may suffer here, how much they have, and how much is "
+            "left. It never comes back. Spent is rounded up, left is rounded down.",
+        ),
+        el(
+            "p",
+            "Blocks are parts of a population that share nobody; each has the whole of every share for "
+            "itself. A block stands here from its first charge on; until then all of it is left.",
+        )
+        if cut
+        else None,
+        el("div", [plots.bar(share, f"shares.{index}") for index, share in drawn], class_="bars"),
+        el("h3", "Spending over time"),
+        plots.curves(shares, data["extent"]["at"]),
+        _budget_tables(data),
+    )
+
+
+def _budget_tables(data: Mapping[str, Any]) -> Html:
+    shares = data["shares"]
     rows = [
         (
             (
@@ -198,34 +224,19 @@ def _budget(data: Mapping[str, Any]) -> Html:
         )
         for index, share in enumerate(shares)
     ]
-    drawn = plots.fullest(shares, BARS)
-    cut = any(share["template"] for share in shares)
-    return section(
-        "budget",
-        "Privacy budget",
-        el(
-            "p",
-            "How much privacy loss each group of people may suffer here, how much they have, and how much is "
-            "left. It never comes back. Spent is rounded up, left is rounded down.",
-        ),
-        el(
-            "p",
-            "Blocks are parts of a population that share nobody; each has the whole of every share for "
-            "itself. A block stands here from its first charge on; until then all of it is left.",
-        )
-        if cut
-        else None,
-        el("div", [plots.bar(share, f"shares.{index}") for index, share in drawn], class_="bars"),
-        el("h3", "Spending over time"),
-        plots.curves(shares, data["extent"]["at"]),
-        table(
-            "Populations", ("Population", "Unit", "Neighbouring relation", "Epsilon", "Delta", "Blocks"), rows
-        ),
-        table(
-            "Shares of their budgets",
-            ("Population / share", "Kind", "Epsilon", "Spent", "Left", "Delta"),
-            parts,
-        ),
+    return join(
+        [
+            table(
+                "Populations",
+                ("Population", "Unit", "Neighbouring relation", "Epsilon", "Delta", "Blocks"),
+                rows,
+            ),
+            table(
+                "Shares of their budgets",
+                ("Population / share", "Kind", "Epsilon", "Spent", "Left", "Delta"),
+                parts,
+            ),
+        ]
     )
 
 

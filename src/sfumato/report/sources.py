@@ -34,7 +34,7 @@ from sfumato.data.version import Version
 POLICIES = "report-policies"
 RETENTION_LOG = "retention.jsonl"
 #: Seconds between a row that settles a release and its receipt's file, at most.
-PATIENCE = 2.0
+PATIENCE = 10.0
 #: Rows among which such a row can be.
 NEWEST = 500
 
