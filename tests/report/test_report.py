@@ -55,7 +55,7 @@ class Reader(HTMLParser):
 
     def handle_starttag(self, tag, attrs) -> None:
         self.tags.append(tag)
-        if tag not in ("meta", "br"):
+        if tag not in ("meta", "br", "wbr"):
             self.open.append(tag)
         for name, value in attrs:
             self.attributes.append((name, value or ""))

@@ -42,6 +42,12 @@ class Release:
         return self.ends.get(self.first.seq)
 
     @property
+    def settled(self) -> Entry | None:
+        """The row that its receipt ends with: the last one, where several accounts were charged."""
+        rows = [row for row in self.ends.values() if row.kind == "settle"]
+        return max(rows, key=lambda row: row.seq) if rows else None
+
+    @property
     def state(self) -> str:
         """released, taken back, or unfinished: charged, and perhaps released."""
         if self.end is None:
@@ -79,15 +85,16 @@ def releases(sources: Sources, found: Sequence[Release], *, full: int | None = F
     terms = {row.share: Share.from_data(row.body["terms"]) for row in sources.entries if row.kind == "share"}
     speak = purpose_speaker(sources)
     by_type = {kind: [r for r in made if r.plan.get("guarantee") == kind] for kind in GUARANTEES}
+    whole = sources.extent.rows
     states = {name: sum(r.state == name for r in made) for name in ("released", "taken back", "unfinished")}
     return {
         "count": len(made),
         "by_guarantee": {
-            kind: {"count": len(group), "from": _span([row for r in group for row in r.rows])}
+            kind: {"count": len(group), "from": _span([row for r in group for row in r.rows], whole)}
             for kind, group in by_type.items()
         },
         "by_state": states,
-        "from": _span([row for release in made for row in release.rows]),
+        "from": _span([row for release in made for row in release.rows], whole),
         "months": _months(made, speak),
         "newest": [_release(sources, one, terms, speak) for one in reversed(shown)],
     }
@@ -97,9 +104,11 @@ def _release(
     sources: Sources, release: Release, terms: Mapping[str, Share], speak: Callable[[object], str]
 ) -> dict[str, Any]:
     plan, end = release.plan, release.end
-    receipt = sources.receipt(end) if end is not None and end.kind == "settle" else None
+    receipt = sources.receipt(release.settled) if release.settled is not None else None
     digest = str(end.body.get("receipt", "")) if end is not None else ""
     guarantee = receipt.body["guarantee"] if receipt is not None else {}
+    reserved = release.first.body["event"]
+    event = end.body.get("event", reserved) if end is not None else reserved
     return {
         "row": release.first.seq,
         "at": release.first.body["at"],
@@ -109,7 +118,8 @@ def _release(
         "purpose": speak(plan.get("purpose")),
         "guarantee": plan.get("guarantee"),
         "role": role(plan.get("by")),
-        "event": spoken_event(release.first.body["event"]),
+        "event": spoken_event(event),
+        "reserved": spoken_event(reserved) if event != reserved else "",
         "charges": [_charge(row, release.ends.get(row.seq), terms) for row in release.charged if row.share],
         "statement": str(guarantee.get("statement", "")),
         "limits": [str(limit) for limit in guarantee.get("limits", ())],
@@ -173,7 +183,7 @@ def refusals(sources: Sources) -> dict[str, Any]:
         groups.setdefault(key, []).append(row)
     return {
         "count": len(rows),
-        "from": _span([row.seq for row in rows]),
+        "from": _span([row.seq for row in rows], sources.extent.rows),
         "rules": [
             {
                 "rule": rule or "the policy",
@@ -190,12 +200,12 @@ def refusals(sources: Sources) -> dict[str, Any]:
     }
 
 
-def erasures(found: Sequence[Release]) -> dict[str, Any]:
+def erasures(sources: Sources, found: Sequence[Release]) -> dict[str, Any]:
     """Return the erasures, without a word on who was erased."""
     made = [release for release in found if release.plan.get("action") == "erase"]
     return {
         "count": len(made),
-        "from": _span([row for release in made for row in release.rows]),
+        "from": _span([row for release in made for row in release.rows], sources.extent.rows),
         "newest": [
             {
                 "at": release.first.body["at"],
@@ -306,8 +316,10 @@ def spoken_event(event: Mapping[str, Any]) -> str:
     return f"{kind}: {amounts}"
 
 
-def _span(rows: Sequence[int]) -> dict[str, Any]:
-    """Return the source of a count: its rows, or the first and the last of many."""
+def _span(rows: Sequence[int], whole: int = 0) -> dict[str, Any]:
+    """Return the source of a count: its rows, the first and last of many, or of none the whole."""
+    if not rows and whole:
+        return {"rows": [1, whole], "of": whole}
     if len(rows) <= 6:
         return {"rows": sorted(rows)}
     return {"rows": [min(rows), max(rows)], "of": len(rows)}

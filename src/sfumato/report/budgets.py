@@ -27,6 +27,7 @@ def populations(rows: Sequence[Entry]) -> list[dict[str, Any]]:
             "relation": row.body["relation"],
             "epsilon": text(Fraction(row.body["epsilon"])),
             "delta": text(Fraction(row.body["delta"])),
+            "blocks": row.body.get("blocks", ""),
             "from": {"rows": [row.seq]},
         }
         for name, row in newest.items()
@@ -36,8 +37,10 @@ def populations(rows: Sequence[Entry]) -> list[dict[str, Any]]:
 def shares(rows: Sequence[Entry]) -> list[dict[str, Any]]:
     """Return every share: its terms, what is spent (rounded up) and left (rounded down), and its curve.
 
-    An account of one block of a population is called "POPULATION#BLOCK".
+    An account of one block of a population is called "POPULATION#BLOCK". Where there are blocks, the share
+    of the population itself is the template of theirs, and is never charged.
     """
+    cut = {row.share for row in rows if row.kind == "population" and row.body.get("blocks")}
     opened, moves = moves_of(rows)
     result = []
     for name, row in opened.items():
@@ -51,6 +54,7 @@ def shares(rows: Sequence[Entry]) -> list[dict[str, Any]]:
                 "population": population,
                 "block": block,
                 "share": share,
+                "template": population in cut and not block,
                 "kind": terms.kind,
                 "epsilon": text(terms.epsilon),
                 "delta": text(terms.delta),

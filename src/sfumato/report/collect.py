@@ -14,6 +14,8 @@ from sfumato.report.claims import FORMAT, SOURCE, plain
 from sfumato.report.sources import Sources
 from sfumato.report.subject import Subject, answer
 
+MADE_WITH = f"Sfumato {__version__}"
+
 
 def collect(
     sources: Sources, *, full: int | None = activity.FULL, subject: Subject | None = None
@@ -49,7 +51,7 @@ def collect(
             "door": datasets.door(sources),
             "releases": activity.releases(sources, found, full=full),
             "refusals": activity.refusals(sources),
-            "erasures": activity.erasures(found),
+            "erasures": activity.erasures(sources, found),
             "consent": datasets.consent(sources),
             "raises": activity.raises(sources.entries),
             "roles": _roles(sources),
@@ -70,7 +72,7 @@ def _project(sources: Sources) -> dict[str, Any]:
         "controller": project.controller,
         "contact": project.contact,
         "dpo": project.dpo,
-        "made_with": f"Sfumato {__version__}",
+        "made_with": MADE_WITH,
         "from": {"policy": "project"},
     }
 

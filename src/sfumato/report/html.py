@@ -9,7 +9,7 @@ from typing import Any
 
 #: What a page must not hold at all: control characters and halves of surrogate pairs.
 BROKEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-VOID = ("meta", "br")
+VOID = ("meta", "br", "wbr")
 SHAPES = ("path", "rect", "line", "circle")
 
 
@@ -63,12 +63,17 @@ def join(children: Iterable[Child], between: str = "") -> Html:
 
 def word(text: object) -> Html:
     """Return a name from outside; its direction of writing does not reach its neighbours."""
-    return el("bdi", str(text))
+    return el("bdi", str(text)) if str(text) else Html("")
 
 
 def words(items: Sequence[object], nothing: str = "none") -> Html:
     """Return names with commas between."""
     return join([word(item) for item in items], ", ") if items else el("span", nothing, class_="none")
+
+
+def breakable(text: object) -> Html:
+    """Return text that may go on in the next line after a dot within a name."""
+    return join(re.split(r"(?<=\.)(?=\w)", str(text)), el("wbr"))
 
 
 def code(text: object, length: int = 16) -> Html:
@@ -98,7 +103,7 @@ def source(record: Mapping[str, Any]) -> Html:
         listed = ", ".join(str(row) for row in origin["consent"])
         chips.append(el("a", f"consent register {listed}", href="#appendix", class_="src"))
     if "policy" in origin:
-        chips.append(el("a", f"policy: {origin['policy']}", href="#policy", class_="src"))
+        chips.append(el("a", breakable(f"policy: {origin['policy']}"), href="#policy", class_="src long"))
     for key in ("vault", "line of the retention log"):
         if key in origin:
             chips.append(el("span", f"{key} {origin[key]}", class_="src"))

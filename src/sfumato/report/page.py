@@ -17,6 +17,9 @@ OPEN, CLOSE = '<script type="application/json" id="claims">', "</script>"
 #: The cells of a table's row, the record that they show, and its path among the claims.
 Line = tuple[Sequence[Any], Mapping[str, Any], str]
 
+#: Budgets drawn as bars, of the shares with most spent; the table has all.
+BARS = 24
+
 GUARANTEES = (
     ("proven", "a mathematical guarantee: this much privacy loss, and no more, under stated assumptions"),
     ("tested", "an attack or check was run and its result written down; nothing follows for other attacks"),
@@ -165,6 +168,32 @@ def _budget(data: Mapping[str, Any]) -> Html:
             "Privacy budget",
             el("p", "No population has a budget here: nothing could be released under a proven guarantee."),
         )
+    drawn = plots.fullest(shares, BARS)
+    cut = any(share["template"] for share in shares)
+    return section(
+        "budget",
+        "Privacy budget",
+        el(
+            "p",
+            "How much privacy loss each group of people may suffer here, how much they have, and how much is "
+            "left. It never comes back. Spent is rounded up, left is rounded down.",
+        ),
+        el(
+            "p",
+            "Blocks are parts of a population that share nobody; each has the whole of every share for "
+            "itself. A block stands here from its first charge on; until then all of it is left.",
+        )
+        if cut
+        else None,
+        el("div", [plots.bar(share, f"shares.{index}") for index, share in drawn], class_="bars"),
+        el("h3", "Spending over time"),
+        plots.curves(shares, data["extent"]["at"]),
+        _budget_tables(data),
+    )
+
+
+def _budget_tables(data: Mapping[str, Any]) -> Html:
+    shares = data["shares"]
     rows = [
         (
             (
@@ -173,6 +202,7 @@ def _budget(data: Mapping[str, Any]) -> Html:
                 one["relation"],
                 one["epsilon"],
                 one["delta"],
+                one["blocks"] or "none",
             ),
             one,
             f"populations.{index}",
@@ -185,8 +215,8 @@ def _budget(data: Mapping[str, Any]) -> Html:
                 word(plots.name(share)),
                 share["kind"],
                 share["epsilon"],
-                share["spent_epsilon"],
-                share["left_epsilon"],
+                "in each block" if share["template"] else share["spent_epsilon"],
+                "in each block" if share["template"] else share["left_epsilon"],
                 share["delta"],
             ),
             share,
@@ -194,24 +224,19 @@ def _budget(data: Mapping[str, Any]) -> Html:
         )
         for index, share in enumerate(shares)
     ]
-    drawn = sorted(enumerate(shares), key=lambda pair: (-float(pair[1]["spent_part"]), pair[0]))[:24]
-    return section(
-        "budget",
-        "Privacy budget",
-        el(
-            "p",
-            "How much privacy loss each group of people may suffer here, how much they have, and how much is "
-            "left. It never comes back. Spent is rounded up, left is rounded down.",
-        ),
-        el("div", [plots.bar(share, f"shares.{index}") for index, share in drawn], class_="bars"),
-        el("h3", "Spending over time"),
-        plots.curves(shares, data["extent"]["at"]),
-        table("Populations", ("Population", "Unit", "Neighbouring relation", "Epsilon", "Delta"), rows),
-        table(
-            "Shares of their budgets",
-            ("Population / share", "Kind", "Epsilon", "Spent", "Left", "Delta"),
-            parts,
-        ),
+    return join(
+        [
+            table(
+                "Populations",
+                ("Population", "Unit", "Neighbouring relation", "Epsilon", "Delta", "Blocks"),
+                rows,
+            ),
+            table(
+                "Shares of their budgets",
+                ("Population / share", "Kind", "Epsilon", "Spent", "Left", "Delta"),
+                parts,
+            ),
+        ]
     )
 
 

@@ -46,6 +46,10 @@ def releases(report: Mapping[str, Any]) -> Html:
     )
 
 
+def _reserved(one: Mapping[str, Any]) -> str:
+    return f" Less than was reserved: {one['reserved']}." if one["reserved"] else ""
+
+
 def _counted(one: Mapping[str, Any]) -> str:
     extra = [(one["taken_back"], "taken back"), (one["unfinished"], "unfinished")]
     said = ", ".join(f"{count} {name}" for count, name in extra if count)
@@ -85,7 +89,7 @@ def _release(one: Mapping[str, Any], path: str) -> Html:
         el("details", el("summary", "What it does not cover"), listed([word(x) for x in one["limits"]]))
         if one["limits"]
         else None,
-        el("p", f"Event: {one['event']}.") if one["charges"] else None,
+        el("p", f"Event: {one['event']}." + _reserved(one)) if one["charges"] else None,
         join([el("p", "Cost on its own:"), listed(costs)]) if costs else None,
         el("p", "Receipt: ", receipt, f", {one['outputs']} file{'s' * (one['outputs'] != 1)} released")
         if one["receipt"]

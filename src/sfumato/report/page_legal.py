@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sfumato.report.html import Html, el, join, law, listed, section, source, table, word, words
+from sfumato.report.html import Html, breakable, el, join, law, listed, section, source, table, word, words
 from sfumato.report.legal import TO_DO
 
 
 def said(text: object) -> Html:
     """Return what the policy says, or a mark where it says nothing."""
-    return el("span", str(text), class_="warn") if str(text).startswith(TO_DO) else word(text)
+    return el("span", breakable(text), class_="warn") if str(text).startswith(TO_DO) else word(text)
 
 
 def article_30(report: Mapping[str, Any]) -> Html:
@@ -91,7 +91,8 @@ def california(report: Mapping[str, Any]) -> Html:
         law(
             "Which categories of California Civil Code 1798.140(v)(1) the declared categories of data fall "
             "under. Whether the law applies to you is for you to find out. Health data under HIPAA are "
-            "largely outside it (1798.145(c))."
+            "largely outside it (1798.145(c)). Precise location, and origin or belief among demographics, "
+            "are sensitive information (L) too."
         ),
         table("Categories", ("Category", "Datasets"), rows),
         el("p", "Sold: ", facts["sold"], ". Shared for advertising: ", facts["shared"], "."),
@@ -121,9 +122,10 @@ def hipaa(report: Mapping[str, Any]) -> Html:
         "hipaa",
         "HIPAA: the identifiers of Safe Harbor",
         law(
-            "The 18 identifiers of 45 CFR 164.514(b)(2)(i), and what became of the fields whose names sound "
-            "like each. A name is only a hint: what a field or a picture holds was not looked at. All 18 "
-            "must be gone, and nothing else known that points at the person, before Safe Harbor is met."
+            "The 18 identifiers of 45 CFR 164.514(b)(2)(i), of the person and of relatives, employers and "
+            "household members, and what became of the fields whose names sound like each. A name is only a "
+            "hint: what a field or a picture holds was not looked at. All 18 must be gone, and nothing else "
+            "known that points at the person, before Safe Harbor is met."
         ),
         el("p", f"Shown because {facts['why']}."),
         table("Identifiers", ("Identifier", "Handled", "Fields that sound like it", "Note"), rows),

@@ -36,6 +36,7 @@ def _short(report: Mapping[str, Any]) -> Html:
     facts, project = report["subject"], report["project"]
     held = [one for one in facts["versions"] if one["state"].startswith("holds data")]
     unread = [one for one in facts["versions"] if one["state"].startswith("could not")]
+    gone = [one for one in facts["versions"] if one["state"].startswith("held data")]
     return section(
         "glance",
         "In short",
@@ -50,6 +51,7 @@ def _short(report: Mapping[str, Any]) -> Html:
             "p",
             f"Data of this person are in {len(held)} of {len(facts['versions'])} dataset versions"
             + (f"; {len(unread)} could not be read" if unread else "")
+            + (f"; {len(gone)} held some that were erased" if gone else "")
             + f". {len(facts['releases'])} releases read such versions. Consents and withdrawals: "
             f"{len(facts['consents'])}. Erasures: {len(facts['erasures'])}.",
         ),
@@ -116,6 +118,11 @@ def _held(report: Mapping[str, Any]) -> Html:
         ),
         table(
             "Datasets that hold the person", ("Dataset", "Categories", "Obtained from", "Stored for"), sets
+        ),
+        el(
+            "p",
+            "A retired version is not used any more, and its data may be destroyed already.",
+            class_="soft",
         ),
         el("p", "A copy of the data (Art. 15(3)) is not part of this page."),
     )
@@ -189,6 +196,9 @@ def _rights(report: Mapping[str, Any]) -> Html:
     return section(
         "rights",
         "Your rights",
+        law(
+            "The list follows Article 15(1)(e) and (f); how to use these rights is for the controller to say."
+        ),
         el("p", "You have the right, within the limits of the law:"),
         listed(RIGHTS),
         el("p", "No decision about a person is made by this software (Art. 22)."),

@@ -35,10 +35,16 @@ def bar(share: Mapping[str, Any], path: str) -> Html:
 
 def curves(shares: Sequence[Mapping[str, Any]], end: str) -> Html:
     """Return how the spending of each share went, one small picture each."""
-    ordered = sorted(enumerate(shares), key=lambda pair: (-float(pair[1]["spent_part"]), pair[0]))[:DRAWN]
+    ordered = fullest(shares, DRAWN)
     first = min((share["curve"][0]["at"] for share in shares), default=end)
     drawn = [_curve(share, f"shares.{index}.curve", first, end) for index, share in ordered]
     return el("div", drawn, class_="curves")
+
+
+def fullest(shares: Sequence[Mapping[str, Any]], most: int) -> list[tuple[int, Mapping[str, Any]]]:
+    """Return the shares with most spent and their places; without those that are only templates of blocks."""
+    charged = [(index, share) for index, share in enumerate(shares) if not share["template"]]
+    return sorted(charged, key=lambda pair: (-float(pair[1]["spent_part"]), pair[0]))[:most]
 
 
 def name(share: Mapping[str, Any]) -> str:

@@ -7,10 +7,13 @@ the policy is kept under its hash.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,10 @@ from sfumato.data.version import Version
 
 POLICIES = "report-policies"
 RETENTION_LOG = "retention.jsonl"
+#: Seconds between a row that settles a release and its receipt's file, at most.
+PATIENCE = 10.0
+#: Rows among which such a row can be.
+NEWEST = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +108,7 @@ class Sources:
             IntegrityError: the ledger, a version or the consent register does not verify.
             PolicyError: the policy does not read.
         """
-        policy = project.root / FILE_NAME
-        project.policy  # noqa: B018  a policy that does not read gives no report
-        digest = sha256_of(policy)
-        kept = _policy_path(project, digest)
-        if not kept.exists():
-            write_whole(kept, policy.read_bytes(), mode=None)
+        digest = _keep_policy(project)
         ledger = project.book()
         found = verify(ledger)
         register = project.consent.book.last() if _consent_path(project).exists() else None
@@ -123,9 +125,20 @@ class Sources:
             vault=(project.root / FOLDER / "keys").is_dir(),
         )
         sources = cls(project, ledger, extent)
+        sources._await_receipts()
         second = extent.at[:19]
         newly = tuple(one.spec for one in sources.versions if sources.noted(one)[:19] == second)
         return cls(project, ledger, replace(extent, retired=newly))
+
+    def _await_receipts(self) -> None:
+        """Wait for receipts that another process is about to write, just after their rows."""
+        young = (self.at - timedelta(seconds=PATIENCE)).isoformat(timespec="microseconds")
+        named = {row.body["receipt"][:16] for row in self.entries[-NEWEST:] if _settled_since(row, young)}
+        until = time.monotonic() + PATIENCE
+        while named - {path.stem[13:] for path in self.project.receipts.glob("[0-9]*-*.json")}:
+            if time.monotonic() > until:
+                return  # whoever was to write them was stopped
+            time.sleep(0.05)
 
     def close(self) -> None:
         """Close the ledger."""
@@ -200,9 +213,7 @@ class Sources:
                     f"the report was made from {spec} with hash {digest[:16]}, and the catalogue has "
                     f"{found[spec].hash[:16] if spec in found else 'none'}: restore it"
                 )
-        return sorted(
-            (found[spec] for spec in self.extent.versions), key=lambda one: (one.dataset, int(one.label))
-        )
+        return sorted((found[spec] for spec in self.extent.versions), key=_place)
 
     def retired(self, version: Version) -> str:
         """Return when a version was retired, as far as the report goes; empty where it was not."""
@@ -272,6 +283,26 @@ class Sources:
             except (ValueError, KeyError, TypeError) as error:
                 raise IntegrityError(f"line {number} of {log} does not read") from error
         return lines
+
+
+def _place(version: Version) -> tuple[str, list[int]]:
+    """Return where a version stands among others: 2, then 2w1, its part for one purpose, then 3."""
+    return version.dataset, [int(digits) for digits in re.findall(r"\d+", version.label)]
+
+
+def _settled_since(row: Entry, at: str) -> bool:
+    return row.kind == "settle" and bool(row.body.get("receipt")) and str(row.body.get("at", "")) > at
+
+
+def _keep_policy(project: Project) -> str:
+    """Keep a copy of the policy under its hash, and return that."""
+    project.policy  # noqa: B018  a policy that does not read gives no report
+    content = (project.root / FILE_NAME).read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    kept = _policy_path(project, digest)
+    if not kept.exists():
+        write_whole(kept, content, mode=0o600)
+    return digest
 
 
 def _policy_path(project: Project, digest: str) -> Path:

@@ -51,6 +51,7 @@ figcaption{font-size:.88rem}
 .s-area{fill:var(--tint)}
 .s-grid{stroke:var(--line)}.s-text{fill:var(--soft)}
 .scroll{overflow-x:auto;margin:.8rem 0}
+#gdpr td ul{padding-left:.8rem}
 table{border-collapse:collapse;width:100%;font-size:.92rem}
 caption{text-align:left;font-weight:600;padding:.2rem 0 .4rem}
 th,td{text-align:left;vertical-align:top;padding:.45rem .7rem .45rem 0;border-bottom:1px solid var(--line)}
@@ -64,6 +65,7 @@ code{font:.88em ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",mo
 overflow-wrap:anywhere}
 .src{display:inline-block;font-size:.76rem;line-height:1.35;padding:.05rem .4rem;border:1px solid var(--line);
 border-radius:999px;text-decoration:none;color:var(--soft);margin:.05rem 0;white-space:nowrap}
+.long{white-space:normal;border-radius:.6rem}
 a.src:hover{border-color:var(--accent);color:var(--accent)}
 :target{outline:2px solid var(--accent);outline-offset:2px}
 .badge{display:inline-block;padding:.05rem .55rem;border-radius:4px;font-weight:650;font-size:.84rem}
@@ -116,9 +118,13 @@ table{font-size:8pt}tr{break-inside:avoid}thead{display:table-header-group}
 .scroll{overflow:visible}
 .cards{grid-template-columns:repeat(4,1fr)}
 .cards>div,.bar,figure{break-inside:avoid}
+summary{display:block;list-style:none}
 .curves{grid-template-columns:repeat(3,1fr)}
 .src{font-size:6.8pt;padding:0 3pt;white-space:normal}
-th,td{padding:3pt 5pt 3pt 0;min-width:0;overflow-wrap:anywhere}
+th,td{padding:3pt 5pt 3pt 0;min-width:0}
+tbody th .src,#appendix tbody th{white-space:nowrap}
+#gdpr table{font-size:7pt}#gdpr td,#gdpr th{overflow-wrap:anywhere;min-width:34pt}
+.law,.alert{break-inside:avoid}.law{break-after:avoid}
 thead th{font-size:7.4pt;overflow-wrap:normal}
 a{color:inherit;text-decoration:none}
 }

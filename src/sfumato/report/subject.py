@@ -38,6 +38,8 @@ class Subject:
 
 #: How a version was looked through for a person.
 HELD, ABSENT, UNREAD = "holds data of this person", "holds no data of this person", "could not be read"
+#: Their ciphertext stays in it, so that hashes verify; the keys that would open it are destroyed.
+ERASED = "held data of this person, which were erased"
 
 
 def answer(
@@ -49,11 +51,13 @@ def answer(
         IntegrityError: something is missing from the books, or was changed.
     """
     presence = {one.spec: _presence(one, subject) for one in sources.versions}
+    touched = [one for one in sources.versions if presence[one.spec] == HELD]
+    uses, erasures = _uses(sources, found, touched, subject)
+    presence |= dict.fromkeys(_erased(sources, touched, subject, erasures), ERASED)
     mine = {spec for spec, state in presence.items() if state == HELD}
     held = [one for one in sources.versions if one.spec in mine]
     names = dict.fromkeys(one.dataset for one in held)
     purposes = dict.fromkeys(p for one in held for p in one.facts.purposes)
-    uses, erasures = _uses(sources, found, held, subject)
     return {
         "pseudonyms": list(subject.pseudonyms),
         "population": subject.population,
@@ -79,6 +83,25 @@ def answer(
     }
 
 
+def _erased(
+    sources: Sources, held: Sequence[Version], subject: Subject, erasures: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """Return the versions all of whose items of this person were stored before the person was erased."""
+    if not erasures:
+        return []
+    last = max(row for one in erasures for row in one["from"]["rows"])
+    recorded = {
+        (row.body["dataset"], row.body["label"]): row.seq for row in sources.entries if row.kind == "version"
+    }
+    found = []
+    for one in held:
+        mine = [item.home for item in one.items if item.subject in subject.pseudonyms]
+        # What the ledger does not know is not said to be erased.
+        if mine and all(recorded.get((home.dataset, home.version), last) < last for home in mine):
+            found.append(one.spec)
+    return found
+
+
 def _days(sources: Sources, name: str) -> int | str:
     days = sources.policy.retention.days_of(name)
     return days if days is not None else NEVER
@@ -87,6 +110,8 @@ def _days(sources: Sources, name: str) -> int | str:
 def _presence(version: Version, subject: Subject) -> str:
     if any(item.subject in subject.pseudonyms for item in version.items):
         return HELD
+    if subject.population not in (version.facts.populations or ("",)):
+        return ABSENT  # its pseudonyms are those of other people
     shared = [item for item in version.items if is_rows(item) and not item.subject]
     if not shared:
         return ABSENT
@@ -131,9 +156,7 @@ def _uses(
     hashes, names = {one.hash for one in held}, {one.dataset for one in held}
     speak, uses, erasures = purpose_speaker(sources), [], []
     for release in found:
-        if release.end is None or release.end.kind != "settle":
-            continue
-        receipt = sources.receipt(release.end)
+        receipt = sources.receipt(release.settled) if release.settled is not None else None
         if receipt is None:
             continue
         record = _record(release, receipt, speak)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from sfumato.core.project import Project
 from sfumato.core.verify import verify as verify_ledger
 from sfumato.data.store import Store
 from sfumato.report.claims import FORMAT, claims, difference
-from sfumato.report.collect import collect
+from sfumato.report.collect import MADE_WITH, collect
 from sfumato.report.page import CLOSE, OPEN, render
 from sfumato.report.sources import Extent, Sources
 from sfumato.report.subject import UNREAD, Subject
 
 LARGEST = 256 << 20
+#: Seconds by which a report may seem to be younger than the row after its last one.
+LEEWAY = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ def check(project: Project, path: Path, *, store: Store | None = None) -> Checke
     page, data = read(path)
     extent = Extent.from_data(data.get("extent"))
     _compare_rows(project, data, extent)
+    _check_maker(path, data)
     ledger = project.book()
     try:
         verify_ledger(ledger)
@@ -127,12 +131,25 @@ def _mappings(value: object) -> Iterator[Mapping[str, Any]]:
         yield from (one for one in value if isinstance(one, Mapping))
 
 
+def _check_maker(path: Path, data: Mapping[str, Any]) -> None:
+    """Refuse a report of another version of Sfumato, which may word and draw the same facts otherwise."""
+    about = data.get("project")
+    made_with = str(about.get("made_with", "") if isinstance(about, Mapping) else "")
+    if made_with != MADE_WITH:
+        raise IntegrityError(
+            f"{path} says that it was made with {made_with[:40]!r}, and this is {MADE_WITH}, which may draw "
+            "a page otherwise: verify it with the version that made it"
+        )
+
+
 def _check_time(sources: Sources) -> None:
     """Refuse a report that says it was made at a time when its newest row was not the newest."""
     at, rows = sources.extent.at, sources.entries
     after = sources.ledger.book.get(sources.extent.rows + 1)
     before = str(rows[-1].body.get("at", ""))
-    if at < before or (after is not None and at > str(after.body.get("at", ""))):
+    # Another process may have written the next row while this one read the clock, on a machine of its own.
+    early = (datetime.fromisoformat(at) - timedelta(seconds=LEEWAY)).isoformat(timespec="microseconds")
+    if at < before or (after is not None and early > str(after.body.get("at", ""))):
         raise IntegrityError(
             f"extent.at says that the report was made {at[:40]}, and row {rows[-1].seq}, the newest it was "
             f"made from, is of {before}"
