@@ -35,7 +35,6 @@ purposes = ["research"]
 unit = "patient"
 population = "patients"
 [datasets.photos]
-keep = ["path"]
 purposes = ["research"]
 unit = "folder"
 population = "patients"
@@ -115,7 +114,7 @@ def vault() -> None:
 
 def test_without_a_vault_the_search_finds_them(room: Path) -> None:
     fill(room)
-    assert search(room) == {"id", "value", "pixels", "row of pixels"}  # the id in the path, which is kept
+    assert search(room) == {"value", "pixels", "row of pixels"}  # the id is a pseudonym from the door on
 
 
 def test_a_vault_from_the_start(room: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,16 +137,14 @@ def test_a_vault_made_later_takes_everything_over(room: Path) -> None:
     fill(room)
     known = open_data(Project(room))[0].people.subject(ID, "patients")
     vault()
-    # Manifests of before name files where the policy kept the path; `vault init` says so, and they are all.
-    assert search(room) == {"id"}
-    left = [path for path in room.rglob("*") if path.is_file() and ID.encode() in path.read_bytes()]
-    assert {path.relative_to(room).parts[:3] for path in left} == {(".sfumato", "catalogue", "photos")}
+    assert search(room) == set()
     run("data", "add", "clinic", "../in/more.csv")
     catalogue, store = open_data(Project(room))
     assert [one.label for one in catalogue.versions("clinic")] == ["1", "2", "3"]  # known as the same
     assert catalogue.people.subject(ID, "patients") == known
     assert rows(store, catalogue.usable("both")).table.num_rows == 7
     run("vault", "erase", ID, "--yes")
+    assert search(room) == set()
     _the_rest_works(room, known)
 
 

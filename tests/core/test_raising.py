@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import tempfile
 import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -263,6 +264,7 @@ def as_user(user: int, call: Callable[[], None]) -> str:
             os.setgid(54320)
             os.setuid(user)
             os.umask(0o007)
+            os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp()  # each user has a memory of their own
             call()
         except BaseException as error:
             os.write(write_end, f"{type(error).__name__}: {error}".encode())

@@ -434,6 +434,10 @@ def check_proof_command(file: TextIO, root: str, as_json: bool) -> None:
     """Check what `ledger prove` printed against a root; needs no project. Exit code 5 where it fails.
 
     FILE may be "-". The root is that of the ledger's first rows, as many as the proof names.
+
+    \b
+    Example:
+      sfumato ledger prove 17 | sfumato ledger check-proof - --root 5f1c...
     """
     import json
 
