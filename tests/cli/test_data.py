@@ -132,3 +132,23 @@ def test_outside_a_project(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     assert run("data", "list") == 2
     assert "sfumato init" in capsys.readouterr().err
+
+
+def test_an_export_says_that_people_were_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("init") == 0
+    (tmp_path / "sfumato.toml").write_text(
+        '[project]\nname = "x"\n[purposes.research]\nlawful_basis = "consent"\nactions = ["export"]\n'
+        '[datasets.clinic]\nkeep = ["age"]\nunit = "patient"\npurposes = ["research"]\n'
+    )
+    (tmp_path / "visits.csv").write_text("patient,age\nann,41\nbob,66\n")
+    assert run("data", "add", "clinic", "visits.csv") == 0
+    for who in ("ann", "bob"):
+        assert run("consent", "give", who, "--purpose", "research") == 0
+    assert run("consent", "withdraw", "bob", "--purpose", "research") == 0
+    capsys.readouterr()
+    assert run("data", "export", "clinic", "-o", "out", "--format", "csv", "--purpose", "research") == 0
+    assert "1 person was left out" in capsys.readouterr().err
+    assert "66" not in (tmp_path / "out" / "rows.csv").read_text()

@@ -331,9 +331,19 @@ def export_command(
     receipt = export(gate, used, target, wish)
     if as_json:
         guarantee = receipt.body["guarantee"]
-        emit({"version": found.hash, "folder": str(target), "guarantee": guarantee, "digest": receipt.digest})
+        said = {
+            "version": found.hash,
+            "folder": str(target),
+            "guarantee": guarantee,
+            "digest": receipt.digest,
+        }
+        emit(said | {"facts": receipt.body["facts"]})
         return
     click.echo(f"Exported {found.spec} to {target}: {len(receipt.outputs)} files, and receipt.json.")
+    left = len(used.decision.withdrawn) if used.decision is not None else 0
+    if left:
+        who = "1 person was" if left == 1 else f"{left} people were"
+        note(f"{who} left out for want of consent to {used.purpose!r}.")
     click.echo(f"Guarantee: {receipt.guarantee}. {receipt.body['guarantee']['statement']}")
 
 
