@@ -268,13 +268,7 @@ def _slow_photos(folder: Path) -> None:
 def test_an_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
     _slow_photos(tmp_path / "slow")
     call: list[Any] = [sys.executable, "-m", "sfumato", "redact", "slow", "-o", "safe", "--no-report"]
-    before = signal.signal(number, signal.SIG_DFL)  # under nohup a child would inherit that it is ignored
-    try:
-        process = subprocess.Popen(
-            call, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-    finally:
-        signal.signal(number, before)
+    process = subprocess.Popen(call, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while len(list((tmp_path / "safe").glob("*.jpg"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -307,7 +301,13 @@ def _stop(tmp_path: Path, number: signal.Signals, times: int = 1) -> tuple[int, 
         "--no-report",
         "--json",
     ]
-    process = subprocess.Popen(call, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    before = signal.signal(number, signal.SIG_DFL)  # under nohup a child would inherit that it is ignored
+    try:
+        process = subprocess.Popen(
+            call, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+    finally:
+        signal.signal(number, before)
     deadline = time.monotonic() + 60
     while len(list((tmp_path / "safe").glob("*.jpg"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
