@@ -18,7 +18,7 @@ Audio = Literal["copy", "mute", "drop"]
 #: chin, and ears, hair and outline identify too. For 137 of 139 labelled faces the region holds the box and
 #: 35 % of its height above it (docs/guarantees/redaction.md); the back of a head seen from the side, long
 #: hair and hats reach out of it.
-MARGINS: Mapping[str, float] = {"face": 0.4, "*": 0.1}
+MARGINS: Mapping[str, float] = {"face": 0.4, "plate": 0.25, "text": 0.15, "*": 0.1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
