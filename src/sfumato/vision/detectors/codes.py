@@ -76,7 +76,10 @@ def _found(grey: NDArray[np.uint8], cv2: Any) -> list[tuple[str, NDArray[np.floa
     """Return class and corners, (n, 4, 2), of the codes in a grey picture."""
     result = []
     # The detector object keeps state between pictures, so each picture has one of its own.
-    for label, detector in (("qr code", cv2.QRCodeDetectorAruco()), ("barcode", cv2.barcode.BarcodeDetector())):
+    for label, detector in (
+        ("qr code", cv2.QRCodeDetectorAruco()),
+        ("barcode", cv2.barcode.BarcodeDetector()),
+    ):
         try:
             good, corners = detector.detectMulti(grey)
         except cv2.error:  # some pictures of a few pixels' height make it fail: no code is that low
@@ -102,5 +105,7 @@ def build(*, model: Path | None = None, size: int | None = None, threads: int = 
         https://docs.opencv.org/4.x/de/dc3/classcv_1_1QRCodeDetector.html
     """
     if model is not None:
-        raise InvalidRequest(f"the detector 'codes' has no weights to replace, got {str(model)!r}; leave it out")
+        raise InvalidRequest(
+            f"the detector 'codes' has no weights to replace, got {str(model)!r}; leave it out"
+        )
     return Codes(size)

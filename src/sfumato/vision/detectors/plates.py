@@ -93,7 +93,7 @@ def _on(xyxy: NDArray[np.float32], places: NDArray[np.float32]) -> NDArray[np.bo
     """Say which boxes have their centre on one of the vehicles."""
     centre = (xyxy[:, :2] + xyxy[:, 2:])[:, None] / 2
     inside = (centre >= places[None, :, :2]) & (centre <= places[None, :, 2:])
-    result: NDArray[np.bool_] = inside.all(axis=2).any(axis=1)
+    result: NDArray[np.bool_] = np.any(np.all(inside, axis=2), axis=1)
     return result
 
 
