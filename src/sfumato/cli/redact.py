@@ -99,7 +99,7 @@ def _zones(ctx: click.Context, parameter: click.Parameter, values: Sequence[str]
 )
 @click.option(
     "--cover-for", "covers", metavar="CLASS=COVER", multiple=True, callback=_cover_pairs,
-    help="Another cover for one class or 'zone NAME'.  [default: solid for writing that COVER leaves legible]",
+    help="Cover of one class or 'zone NAME'.  [default: solid for writing that blur leaves legible]",
 )  # fmt: skip
 @click.option(
     "--zone", "zones", metavar="NAME=X1,Y1,X2,Y2", multiple=True, callback=_zones,

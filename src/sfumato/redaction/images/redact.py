@@ -83,7 +83,7 @@ def redact_image_file(source: Path, target: Path, job: Job) -> Outcome:
         raise InvalidRequest(f"{source.name} would be written over itself: give another output")
     picture = read_picture(source, job.settings.max_pixels)
     counts: Counter[str] = Counter()
-    notes = [*picture.notes]
+    notes: list[str] = []
     for page in picture.pages:
         form = form_of(page.pixels)
         boxes, fixed, said = _hide(page.pixels, Form(page.channels, form.low, form.high), job, source)
@@ -102,7 +102,7 @@ def redact_image_file(source: Path, target: Path, job: Job) -> Outcome:
         width=width,
         height=height,
         frames=len(picture.pages),
-        notes=tuple(dict.fromkeys(notes)),
+        notes=tuple(dict.fromkeys((*picture.notes, *notes))),
     )
 
 
