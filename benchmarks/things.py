@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import onnxruntime
+
 from _bench import arguments, report
 from sfumato import redact
 from sfumato.redaction.regions import regions_of

@@ -105,12 +105,12 @@ def clearer(pixels: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
     The network misses what people still read: blurred or grey print.
     """
     cv2 = opencv()
-    low, high = np.percentile(pixels[::4, ::4], [1, 99])
+    low, high = np.percentile(pixels.ravel()[::7], [1, 99])
     if not _PLAIN <= high - low < _FAINT:
         return None
     sharp = pixels.astype(np.float32)
     sharp += 2 * (sharp - cv2.GaussianBlur(sharp, (0, 0), 3))
-    low, high = np.percentile(sharp[::4, ::4], [1, 99])
+    low, high = np.percentile(sharp.ravel()[::7], [1, 99])
     result: NDArray[np.uint8] = ((sharp - low) * (255 / max(high - low, 1.0))).clip(0, 255).astype(np.uint8)
     return result
 
