@@ -259,3 +259,45 @@ def test_a_thing_is_not_kept_in_a_folder(tmp_path):
     with pytest.raises(InvalidRequest, match="not in a folder"):
         run_files(tmp_path / "in", tmp_path / "out", Request(keep=("face@0.5,0.5",)), finder=toy)
     assert not (tmp_path / "out").exists()
+
+
+# Videos
+
+
+def video(path: Path) -> Path:
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=10, options={"crf": "10"})
+        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+        for number in range(12):
+            image = np.full((96, 128, 3), 150, np.uint8)
+            image[16:40, 16 + number : 40 + number] = MAGENTA
+            image[56:80, 80:104] = MAGENTA
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        out.mux(stream.encode())
+    return path
+
+
+def frames(path: Path) -> list[np.ndarray]:
+    av = pytest.importorskip("av")
+    with av.open(str(path)) as source:
+        return [frame.to_ndarray(format="rgb24").astype(int) for frame in source.decode(video=0)]
+
+
+@pytest.mark.parametrize(("keep", "left"), [((), 0), (("face@0.25,0.3@0.2",), 1), (("wall",), 1)])
+def test_zones_and_kept_tracks_hold_in_every_frame(tmp_path, keep, left):
+    source = video(tmp_path / "in.mp4")
+    wall = Zone("wall", ((0.0, 0.0), (0.5, 0.0), (0.5, 0.5), (0.0, 0.5)))
+    floor = Zone("floor", ((0.0, 0.75), (0.5, 0.75), (0.5, 1.0), (0.0, 1.0)))
+    zones = (floor, wall) if "wall" in keep else (floor,)
+    wish = Request(zones=zones, keep=keep, cover="solid")
+    run = run_files(source, tmp_path / "out.mp4", wish, finder=toy)
+    done = frames(tmp_path / "out.mp4")
+    assert len(done) == 12
+    for number, frame in enumerate(done):
+        assert frame[74:, :62].max() < 40
+        assert frame[58:78, 82:102].max() < 40
+        walker = frame[20:36, 20 + number : 36 + number]
+        assert (walker[..., 0].min() > 150) == bool(left)
+    assert run.regions["zone floor"] == 1
+    assert any("kept visible" in note for note in run.notes) == bool(left)
