@@ -60,7 +60,28 @@ def _pairs(shape: str, read: Callable[[str], Any]) -> Callable[..., dict[str, An
 
 _file_pairs = _pairs("NAME=FILE, such as yolo26=yolo26n.onnx", lambda text: Path(text).expanduser())
 _score_pairs = _pairs("CLASS=SCORE, such as face=0.2", float)
+_cover_pairs = _pairs("CLASS=COVER, such as plate=solid", str)
 _share_pairs = _pairs("CLASS=SHARE, such as face=0.5", float)
+
+
+def _zones(ctx: click.Context, parameter: click.Parameter, values: Sequence[str]) -> tuple[Any, ...]:
+    from sfumato.redaction.zones import Zone
+
+    made = []
+    for value in values:
+        name, _, rest = value.partition("=")
+        try:
+            numbers = [float(number) for number in rest.split(",")]
+        except ValueError:
+            numbers = []
+        if not name or len(numbers) < 4 or len(numbers) % 2:
+            raise click.BadParameter(f"write NAME=X1,Y1,X2,Y2, such as clock=0.8,0,1,0.1, got {value!r}")
+        points = list(zip(numbers[::2], numbers[1::2], strict=True))
+        if len(points) == 2:
+            (x1, y1), (x2, y2) = points
+            points = [(x1, y1), (x2, y1), (x2, y2), (x1, y2)]
+        made.append(Zone(name, tuple(points)))
+    return tuple(made)
 
 
 @click.command("redact", cls=_WithCatalogues)
@@ -76,6 +97,22 @@ _share_pairs = _pairs("CLASS=SHARE, such as face=0.5", float)
 @click.option(
     "--cover", metavar="NAME", help="How to hide it, see below.  [default: the policy's, else fill]"
 )
+@click.option(
+    "--cover-for", "covers", metavar="CLASS=COVER", multiple=True, callback=_cover_pairs,
+    help="Cover of one class or 'zone NAME'.  [default: solid for writing that blur leaves legible]",
+)  # fmt: skip
+@click.option(
+    "--zone", "zones", metavar="NAME=X1,Y1,X2,Y2", multiple=True, callback=_zones,
+    help="Cover this place in every picture and frame, in shares of its sides; more numbers: a polygon.",
+)  # fmt: skip
+@click.option(
+    "--keep", metavar="WHAT", multiple=True,
+    help="Never cover this zone, or this thing: CLASS@X,Y, in video CLASS@X,Y@SECONDS. Goes on the receipt.",
+)  # fmt: skip
+@click.option(
+    "--only", metavar="CLASS|ZONE", multiple=True, callback=_words,
+    help="In place of --hide: these and nothing else, where the policy allows that.",
+)  # fmt: skip
 @click.option(
     "--model", "models", metavar="NAME=FILE", multiple=True, callback=_file_pairs,
     help="Weights for a detector, in place of those fetched by `sfumato models pull`.",
@@ -129,6 +166,10 @@ def command(source: Path, target: Path, as_json: bool, **options: Any) -> None:
       sfumato redact photos/ -o safe/ --hide face --resume
       sfumato redact walk.mp4 -o safe.mp4 --hide person --model yolo26=yolo26n.onnx
       sfumato redact walk.mp4 -o safe.mp4 --hide face --audio drop --every 1
+      sfumato redact street/ -o safe/ --hide face,plate,text --cover-for text=solid
+      sfumato redact desk.jpg -o safe.jpg --hide screen,document,code
+      sfumato redact hall.mp4 -o safe.mp4 --zone board=0,0.1,0.3,0.4 --keep face@0.5,0.3@2.5
+      sfumato redact hall.mp4 -o safe.mp4 --zone board=0,0.1,0.3,0.4 --only board
     """
     from sfumato.core.errors import BatchFailed, MediaError, SfumatoError
     from sfumato.redaction.result import Stopped
@@ -179,7 +220,8 @@ def _request(options: dict[str, Any]) -> Request:
 
     names = ("cover", "models", "detectors", "thresholds", "margins", "every", "audio", "size", "threads")
     chosen = {name: options[name] for name in (*names, "max_pixels")}
-    return Request(hide=options["hide"] or None, **chosen)
+    chosen |= {name: options[name] for name in ("covers", "zones", "keep")}
+    return Request(hide=options["hide"] or None, only=options["only"] or None, **chosen)
 
 
 def _remarks(run: Run) -> None:

@@ -265,8 +265,39 @@ class Population(_Section):
         return {"all": ShareSection(kind="filter", epsilon=self.epsilon, delta=self.delta)}
 
 
+class ZoneSection(_Section):
+    """[[redact.zones]]: a fixed place that is covered in every picture and frame.
+
+    Args:
+        points: corners (x, y) as shares of the upright picture, 0..1; or in pixels, where `size` is given.
+        size: (width, height) of the pictures that it is for; without it, pictures of every size.
+        files: pattern of the files that it is for, such as "cam1/*.mp4".
+        cover: how it is covered; default: as the rest.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[^/@,\x00-\x1f]{1,100}$"), AfterValidator(_readable)]
+    points: Annotated[tuple[tuple[float, float], ...], Field(min_length=3)]
+    size: tuple[int, int] | None = None
+    files: str = "*"
+    cover: str = ""
+
+    @model_validator(mode="after")
+    def _inside(self) -> ZoneSection:
+        width, height = self.size or (1, 1)
+        if not all(0 <= x <= width and 0 <= y <= height for x, y in self.points):
+            unit = f"pixels of {width}x{height}" if self.size else "shares in 0..1; pixels need size as well"
+            raise ValueError(f"the corners of the zone {self.name!r} must be {unit}")
+        return self
+
+
 class Redact(_Section):
-    """[redact]: defaults of `sfumato redact` in this project; the command line may ask for more, not less."""
+    """[redact]: defaults of `sfumato redact` in this project; the command line may ask for more, not less.
+
+    Args:
+        covers: class -> cover, where it is another than `cover`.
+        zones: fixed places that are always covered.
+        allow: what a caller may lessen: "keep" things or zones visible, hide "only" some of the above.
+    """
 
     hide: tuple[str, ...] = ("face",)
     cover: str = "fill"
@@ -275,6 +306,17 @@ class Redact(_Section):
     models: dict[str, Path] = {}
     every: Annotated[int, Field(ge=1, le=300), BeforeValidator(_whole)] = 5
     audio: Literal["copy", "mute", "drop"] = "copy"
+    covers: dict[str, str] = {}
+    zones: tuple[ZoneSection, ...] = ()
+    allow: tuple[Literal["keep", "only"], ...] = ()
+
+    @field_validator("zones")
+    @classmethod
+    def _one_name_each(cls, value: tuple[ZoneSection, ...]) -> tuple[ZoneSection, ...]:
+        names = [zone.name for zone in value]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two zones are called {twice[0]!r}: give each a name of its own")
+        return value
 
 
 class Retention(_Section):
@@ -420,6 +462,8 @@ def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     for part in path:
         if isinstance(current, type) and issubclass(current, BaseModel):
             current = current.model_fields[str(part)].annotation
+        elif get_origin(current) is tuple:
+            current = get_args(current)[0]
         elif get_origin(current) is dict:
             current = get_args(current)[1]
         if type(None) in get_args(current):  # an optional section

@@ -24,6 +24,7 @@ from sfumato.core.receipt import Receipt
 from sfumato.redaction.door import opened
 from sfumato.redaction.plan import FinderFactory, Ready, prepare
 from sfumato.redaction.request import Request
+from sfumato.redaction.zones import Zone
 from sfumato.vision.boxes import Boxes
 
 if TYPE_CHECKING:
@@ -44,6 +45,10 @@ class Options(TypedDict, total=False):
         threads: inference threads; 0: one per core.
         cover_options: keyword settings of the cover.
         max_pixels: a picture with more pixels is refused, a file before it is decoded.
+        covers: class, or "zone NAME", -> name of its cover, where it is another than `cover`.
+        zones: fixed places that are covered: `Zone` objects, or tables with their fields.
+        keep: names of zones, and things such as "face@0.4,0.3", that are never covered.
+        only: in place of `hide`: these classes and zones and no others, where the policy allows that.
         channels: order of colours in arrays, given and returned: "RGB", or "BGR" as OpenCV has it.
         purpose: what the pictures are for, a purpose of the policy.
         gate: the gate to go through; absent: that of the project that a picture file lies in, else of the
@@ -59,6 +64,10 @@ class Options(TypedDict, total=False):
     threads: int
     cover_options: Mapping[str, Any]
     max_pixels: int
+    covers: Mapping[str, str]
+    zones: Sequence[Zone | Mapping[str, Any]]
+    keep: Sequence[str]
+    only: Sequence[str] | str | None
     channels: Order
     purpose: str
     gate: Gate | None
@@ -277,6 +286,10 @@ def _request(hide: Sequence[str] | str | None, cover: str | None, options: Optio
             name: Path(path) if isinstance(path, str | os.PathLike) else path for name, path in models.items()
         }
     plain["detectors"] = _words(plain.get("detectors", ()))
+    plain["keep"] = _words(plain.get("keep", ()))
+    plain["zones"] = tuple(plain.get("zones", ()))
+    if plain.get("only") is not None:
+        plain["only"] = _words(plain["only"])
     return Request(hide=None if hide is None else _words(hide), cover=cover, **plain)
 
 

@@ -21,6 +21,19 @@ class Job:
     settings: Settings
     finder: Finder
     cover: Cover
+    covers: Mapping[str, Cover] = field(default_factory=dict)
+    """Class or zone -> its cover, where it is another."""
+
+    def cover_of(self, label: str) -> Cover:
+        """Return the cover of a class or zone."""
+        return self.covers.get(label, self.cover)
+
+    @property
+    def all_covers(self) -> tuple[Cover, ...]:
+        """Every cover that may be used."""
+        labels = (*self.settings.hide, *(zone.label for zone in self.settings.zones))
+        used = {id(one): one for one in map(self.cover_of, labels)}
+        return tuple(used.values()) or (self.cover,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

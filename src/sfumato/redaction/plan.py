@@ -12,14 +12,16 @@ from sfumato.core.errors import InvalidRequest, UnknownName
 from sfumato.core.files import digest_of
 from sfumato.core.gate import UNDECLARED, Plan
 from sfumato.core.policy import Policy
+from sfumato.redaction.chosen import is_secure
 from sfumato.redaction.covers import CATALOGUE, Cover
 from sfumato.redaction.held import FinderFactory as FinderFactory
 from sfumato.redaction.held import held, unused
 from sfumato.redaction.job import Job
-from sfumato.redaction.request import Request, is_secure, resolve
+from sfumato.redaction.request import Request, resolve
 from sfumato.redaction.settings import Settings
 from sfumato.redaction.sizes import LARGEST, Choose, SizedFinder, at_least_default, by_frame
-from sfumato.vision.choice import ALIASES, known_classes, unknown_class
+from sfumato.redaction.zones import picks
+from sfumato.vision.choice import ALIASES, expand, known_classes, unknown_class
 from sfumato.vision.finder import Finder, make_finder
 from sfumato.vision.onnx import cores
 
@@ -54,8 +56,8 @@ class Ready:
 
     @property
     def secure(self) -> bool:
-        """Whether the cover leaves nothing of what it hides."""
-        return next(iter(self.jobs.values())).cover.secure
+        """Whether every cover in use leaves nothing of what it hides."""
+        return all(one.secure for one in next(iter(self.jobs.values())).all_covers)
 
     @property
     def models(self) -> list[dict[str, str]]:
@@ -120,13 +122,14 @@ def prepare(
     if policy is not None:
         settings = held(settings, policy, factory, notes)
     jobs = _jobs(settings, cover, wanted, factory, workers, bound=policy is not None)
+    _check_kept(next(iter(jobs.values())).settings)
     notes += unused(wishes, next(iter(jobs.values())).finder)
     plan = Plan(
         action="redact",
         mechanism="redaction",
         guarantee="heuristic",
-        statement=_statement(next(iter(jobs.values())).settings, cover.secure),
-        limits=_limits(jobs, cover),
+        statement=_statement(next(iter(jobs.values()))),
+        limits=_limits(jobs),
         purpose=purpose,
     )
     ready = Ready(plan, jobs, tuple(notes))
@@ -134,13 +137,25 @@ def prepare(
         "settings": ready.settings.describe(),
         "detector_size": {kind: _size_in_words(kind, job.settings, policy) for kind, job in jobs.items()},
         "models": ready.models,
-        "cover": "secure" if cover.secure else "cosmetic",
+        "cover": "secure" if ready.secure else "cosmetic",
     }
     return replace(ready, plan=replace(plan, parameters=parameters))
 
 
+def _check_kept(settings: Settings) -> None:
+    """Refuse to keep a thing of a class that nothing hides: it would have no effect, and look like one."""
+    for pick in picks(settings.keep):
+        if pick.label not in settings.hide:
+            raise InvalidRequest(
+                f"{pick.label}@{pick.x:g},{pick.y:g} cannot be kept: {pick.label} is not among the classes "
+                f"that are hidden ({', '.join(settings.hide) or 'none'})"
+            )
+
+
 def build_finder(settings: Settings) -> Finder:
     """Build the finder of the catalogue for these settings."""
+    if not settings.hide:  # zones alone
+        return Finder([], ())
     return make_finder(
         settings.hide,
         detectors=settings.detectors,
@@ -149,6 +164,24 @@ def build_finder(settings: Settings) -> Finder:
         size=settings.size,
         threads=settings.threads,
     )
+
+
+def build_covers(settings: Settings, cover: Cover) -> dict[str, Cover]:
+    """Build the covers of classes and zones that have one of their own.
+
+    Args:
+        settings: with classes by their own names.
+        cover: the one of all others.
+    """
+    built: dict[str, Cover] = {settings.cover: cover}
+    result = {}
+    for label in (*settings.hide, *(zone.label for zone in settings.zones)):
+        name = settings.cover_of(label)
+        if name not in built:
+            built[name] = build_cover(replace(settings, cover=name, cover_options={}))
+        if built[name] is not cover:
+            result[label] = built[name]
+    return result
 
 
 def build_cover(settings: Settings) -> Cover:
@@ -203,7 +236,7 @@ def _jobs(
             own = replace(settings, threads=threads)
             finder = factory(own) if choose is None else _sized(own, factory, choose)
             built[key] = (_spelled_out(own, finder), finder)
-        jobs[kind] = Job(*built[key], cover)
+        jobs[kind] = Job(*built[key], cover, build_covers(built[key][0], cover))
     return jobs
 
 
@@ -230,33 +263,58 @@ def _spelled_out(settings: Settings, finder: Finder) -> Settings:
     for word, value in settings.margins.items():
         if word not in known:
             raise unknown_class(word, finder.hide, hint=f"It was given the margin {value:g}.")
+    zones = {zone.label for zone in settings.zones}
+    for word, name in settings.covers.items():
+        if word not in known | zones:
+            raise unknown_class(word, finder.hide, hint=f"It was given the cover {name}.")
+    covers = {word: name for word, name in settings.covers.items() if word in zones or word == "*"}
+    for label in finder.hide:
+        named = [settings.covers[word] for word in settings.covers if word == label or label in expand(word)]
+        if named:
+            covers[label] = settings.covers.get(label, named[0])
     return replace(
         settings,
         hide=finder.hide,
+        covers=covers,
         thresholds={label: finder.threshold(label) for label in finder.hide},
         margins={label: settings.margin(label) for label in finder.hide},
     )
 
 
-def _statement(settings: Settings, secure: bool) -> str:
+def _statement(job: Job) -> str:
+    settings = job.settings
     start = f"Every region in which a detector found one of these: {', '.join(settings.hide)}"
-    if secure:
+    start = start if settings.hide else "No detector looked"
+    if hidden := [zone.name for zone in settings.zones if zone.name not in settings.keep]:
+        start += f"; and every one of these zones: {', '.join(hidden)}"
+    names = ", ".join(repr(name) for name in dict.fromkeys(one.name for one in job.all_covers))
+    many = "covers" if len(job.all_covers) > 1 else "cover"
+    kept = f" Kept visible, as asked: {'; '.join(settings.keep)}." if settings.keep else ""
+    if all(one.secure for one in job.all_covers):
+        verb = "are" if many == "covers" else "is"
         return (
-            f"{start}, was hidden under the cover {settings.cover!r}; the cover is secure: nothing of the "
-            "inside is left to undo."
+            f"{start}, was hidden under the {many} {names}; the {many} {verb} secure: nothing of the "
+            f"inside is left to undo.{kept}"
         )
-    return f"{start}, was changed by {settings.cover!r}; that is cosmetic: {COSMETIC}."
+    return f"{start}, was changed by {names}; that is cosmetic: {COSMETIC}.{kept}"
 
 
-def _limits(jobs: Mapping[Kind, Job], cover: Cover) -> tuple[str, ...]:
+def _limits(jobs: Mapping[Kind, Job]) -> tuple[str, ...]:
+    job = next(iter(jobs.values()))
+    cosmetic = [one.name for one in job.all_covers if not one.secure]
     limits = [
         "A filter, not a proof: what the detectors miss stays visible. Look at the outputs.",
         "People may be known by body, clothes, gait, place or company under a perfect cover as well.",
         "Only the classes listed are hidden; other identifying things (names, plates, screens) are not.",
     ]
-    if not cover.secure:
+    if "plate" in job.settings.hide:
+        limits.append(
+            "Plates are text found on vehicles, measured on six plates only; where YOLO26 has no weights "
+            "all text is taken for plates."
+        )
+    if cosmetic:
         advice = "Use a secure cover to protect people."
-        limits.insert(0, f"The cover {cover.name!r} is cosmetic: {COSMETIC}. {advice}")
+        limits.insert(0, f"The cover {cosmetic[0]!r} is cosmetic: {COSMETIC}. {advice}")
     if "video" in jobs:
         settings = jobs["video"].settings
         limits.append(_video_size_limit(settings))

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sfumato.core.errors import PolicyRefused
+from sfumato.core.errors import InvalidRequest, PolicyRefused
 from sfumato.core.policy import FILE_NAME, Policy, Redact
+from sfumato.redaction.chosen import chosen, covers, is_secure, keep
 from sfumato.redaction.covers import CATALOGUE
 from sfumato.redaction.settings import MARGINS, Audio, Settings, check_kinds
+from sfumato.redaction.zones import Zone, zones_of
 from sfumato.vision.choice import expand
 
 
@@ -24,6 +26,7 @@ class Request:
     Args:
         hide: class names or aliases.
         cover: name of a cover in the catalogue.
+        only: hide these classes and zones and no others, where the policy allows that.
         others: as in `Settings`.
     """
 
@@ -39,14 +42,24 @@ class Request:
     every: int | None = None
     audio: Audio | None = None
     max_pixels: int | None = None
+    covers: Mapping[str, str] = field(default_factory=dict)
+    zones: tuple[Zone, ...] = ()
+    keep: tuple[str, ...] = ()
+    only: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         check_kinds(self)
+        object.__setattr__(self, "zones", zones_of(self.zones))
+        if self.only is not None and self.hide is not None:
+            raise InvalidRequest("hide and only say two things about one: give one of them")
 
     @classmethod
     def of(cls, settings: Settings) -> Request:
         """Return the request for exactly these settings; a policy may still make them stricter."""
-        return cls(**{name: getattr(settings, name) for name in Settings.__dataclass_fields__})
+        same = {name: getattr(settings, name) for name in Settings.__dataclass_fields__}
+        if not settings.hide:
+            return cls(**same | {"hide": None, "only": tuple(zone.name for zone in settings.zones)})
+        return cls(**same)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +100,9 @@ def resolve(request: Request, policy: Policy | None = None, root: Path | None = 
     models = {name: _beside(root, path) for name, path in rules.models.items()}
     _keep_pinned(request.models, models)
     limit = {} if request.max_pixels is None else {"max_pixels": request.max_pixels}
+    hide, zones = chosen(request, policy, _hide(request, policy, notes))
     settings = Settings(
-        hide=_hide(request, policy, notes),
+        hide=hide,
         cover=_cover(request, policy),
         cover_options=request.cover_options,
         thresholds=_joined("threshold", request.thresholds, rules.thresholds, min, notes),
@@ -99,6 +113,9 @@ def resolve(request: Request, policy: Policy | None = None, root: Path | None = 
         threads=request.threads,
         every=_every(request, policy, notes),
         audio=_audio(request, rules, notes),
+        covers=covers(request, policy),
+        zones=zones,
+        keep=keep(request, policy),
         **limit,
     )
     return Resolved(settings, tuple(notes))
@@ -145,15 +162,6 @@ def _cover(request: Request, policy: Policy | None) -> str:
     return request.cover
 
 
-def is_secure(cover: str) -> bool:
-    """Return whether a cover leaves nothing of what it hides.
-
-    Raises:
-        UnknownName: no cover of that name.
-    """
-    return bool(getattr(CATALOGUE.load(cover).module, "SECURE", False))
-
-
 def _joined(
     what: str,
     asked: Mapping[str, float],
@@ -174,6 +182,8 @@ def _joined(
         result[word] = pick(values)
         if ours is not None and theirs is not None and result[word] != ours and word not in noted:
             noted |= {word, *expand(word)}
+            if what == "margin" and word in MARGINS and word not in {"face", "*", *asked}:
+                continue  # a default of a class that nobody spoke of
             notes.append(
                 f"the {what} of {word} is {theirs:g} as the policy says, not {ours:g} "
                 f"(redact.{what}s in {FILE_NAME})"

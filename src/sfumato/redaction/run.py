@@ -115,6 +115,7 @@ def run_files(
         start = time.perf_counter()
         tree = survey(source, target)
         pictures = sum(item.kind == "image" for item in tree.items)
+        _one_file_for_things_kept(tree, request)
         ready = prepare(
             request,
             policy=door.policy,
@@ -369,3 +370,13 @@ def _made_folder(folder: Path) -> Iterator[None]:
         for one in made:
             with contextlib.suppress(OSError):
                 one.rmdir()  # only works while it is empty
+
+
+def _one_file_for_things_kept(tree: Tree, request: Request | Settings | None) -> None:
+    """Refuse to keep a thing at a place in many files: in another file, another person stands there."""
+    things = [wish for wish in (request.keep if request is not None else ()) if "@" in wish]
+    if tree.folder and things:
+        raise InvalidRequest(
+            f"{things[0]} is kept in one file, not in a folder: in another file somebody else may be there. "
+            "Redact that file by itself; a zone can be kept in a folder."
+        )

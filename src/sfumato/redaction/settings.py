@@ -9,8 +9,9 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal
 
-from sfumato.core.errors import InvalidRequest
+from sfumato.core.errors import InvalidRequest, UnknownName
 from sfumato.core.files import digest_of
+from sfumato.redaction.zones import Zone, picks, zones_of
 
 Audio = Literal["copy", "mute", "drop"]
 
@@ -18,7 +19,13 @@ Audio = Literal["copy", "mute", "drop"]
 #: chin, and ears, hair and outline identify too. For 137 of 139 labelled faces the region holds the box and
 #: 35 % of its height above it (docs/guarantees/redaction.md); the back of a head seen from the side, long
 #: hair and hats reach out of it.
-MARGINS: Mapping[str, float] = {"face": 0.4, "*": 0.1}
+#: The parts of writing that a blur or mosaic leaves are read back by a model of it (Hill et al. 2016, "On the
+#: (In)effectiveness of Mosaicing and Blurring as Tools for Document Redaction", PoPETs 2016/4).
+WRITTEN = ("text", "plate", "qr code", "barcode")
+#: What may cover writing.
+OPAQUE = ("solid", "fill", "replace")
+
+MARGINS: Mapping[str, float] = {"face": 0.4, "plate": 0.25, "text": 0.15, "*": 0.1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +49,10 @@ class Settings:
         every: in video, run the detector on every k-th frame and at scene cuts.
         audio: "copy", "mute" (same length, silent) or "drop".
         max_pixels: a picture or frame with more pixels is refused before it is decoded.
+        covers: class, or "zone NAME", -> name of its cover; absent: `cover`, or "solid" for writing that
+            `cover` would leave readable.
+        zones: fixed places that are covered in every picture and frame.
+        keep: names of zones, and things such as "face@0.4,0.3@2.5", that are never covered.
 
     Raises:
         InvalidRequest: a value outside its range.
@@ -59,9 +70,13 @@ class Settings:
     every: int = 5
     audio: Audio = "copy"
     max_pixels: int = 200_000_000
+    covers: Mapping[str, str] = field(default_factory=dict)
+    zones: tuple[Zone, ...] = ()
+    keep: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.hide:
+        object.__setattr__(self, "zones", zones_of(self.zones))
+        if not self.hide and not any(zone.name not in self.keep for zone in self.zones):
             raise InvalidRequest("hide is empty: name at least one class, such as 'face'")
         check_kinds(self)
         for name, value in self.thresholds.items():
@@ -77,6 +92,20 @@ class Settings:
             raise InvalidRequest(f"threads must be >= 0 and size >= 32, got {self.threads} and {self.size}")
         if self.audio not in ("copy", "mute", "drop"):
             raise InvalidRequest(f"audio must be 'copy', 'mute' or 'drop', got {self.audio!r}")
+        _check_covers(self.covers)
+        picks(self.keep)
+        names = [zone.name for zone in self.zones]
+        for wish in self.keep:
+            if "@" not in wish and wish not in names:
+                raise UnknownName("zone", wish, names, hint="A thing is kept by CLASS@X,Y")
+
+    def cover_of(self, label: str) -> str:
+        """Return the name of the cover of a class, or of a zone by its label."""
+        for zone in self.zones:
+            if zone.label == label and zone.cover:
+                return zone.cover
+        named = self.covers.get(label, self.covers.get("*", self.cover))
+        return "solid" if label in WRITTEN and named not in OPAQUE else named
 
     def margin(self, label: str) -> float:
         """Return the margin of a class."""
@@ -87,14 +116,33 @@ class Settings:
         data = asdict(self)
         for name in ("models", "threads"):
             del data[name]
-        return data | {"hide": list(self.hide), "detectors": list(self.detectors)}
+        zones = [asdict(zone) for zone in self.zones]
+        for zone in zones:
+            zone["points"] = [list(point) for point in zone["points"]]
+            zone["size"] = None if zone["size"] is None else list(zone["size"])
+        names = ("hide", "detectors", "keep")
+        return data | {name: list(getattr(self, name)) for name in names} | {"zones": zones}
 
     def digest(self, weights: Mapping[str, str]) -> str:
         """Return a hash of all that decides the output: these settings and the models' sha256 by name."""
         return digest_of({"settings": self.describe(), "weights": dict(weights)})
 
 
-_TABLES = {"thresholds": "class to score", "margins": "class to share", "models": "detector to file"}
+def _check_covers(covers: Mapping[str, str]) -> None:
+    for label, name in covers.items():
+        if label in WRITTEN and name not in OPAQUE:
+            raise InvalidRequest(
+                f"{label} cannot be covered by {name!r}: what it leaves of writing can be read back (Hill et "
+                f"al. 2016, PoPETs). Use one of: {', '.join(OPAQUE)}"
+            )
+
+
+_TABLES = {
+    "thresholds": "class to score",
+    "margins": "class to share",
+    "models": "detector to file",
+    "covers": "class to cover",
+}
 _NUMBERS = ("size", "threads", "every", "max_pixels")
 
 
@@ -104,7 +152,7 @@ def check_kinds(wishes: Any) -> None:
     Raises:
         InvalidRequest: it names the setting, the value, and what would pass.
     """
-    for name in ("hide", "detectors"):
+    for name in ("hide", "detectors", "keep"):
         words = getattr(wishes, name)
         if words is not None and not (isinstance(words, tuple) and all(isinstance(w, str) for w in words)):
             raise InvalidRequest(f"{name} must be names, such as ('face',), got {words!r}")
@@ -118,6 +166,9 @@ def check_kinds(wishes: Any) -> None:
         for key, value in getattr(wishes, name).items():
             if isinstance(value, bool) or not isinstance(value, Real):
                 raise InvalidRequest(f"the {name[:-1]} of {key!r} must be a number, got {value!r}")
+    for key, cover in wishes.covers.items():
+        if not isinstance(cover, str):
+            raise InvalidRequest(f"the cover of {key!r} must be the name of a cover, got {cover!r}")
     for key, path in wishes.models.items():
         if not isinstance(path, str | os.PathLike):
             raise InvalidRequest(f"the model of {key!r} must be a file, got {path!r}")

@@ -25,10 +25,20 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "vehicle": _VEHICLES,
     "vehicles": _VEHICLES,
     "cars": ("car",),
+    "plates": ("plate",),
+    "license plate": ("plate",),
+    "licence plate": ("plate",),
+    "screen": ("tv", "laptop", "cell phone"),
+    "screens": ("tv", "laptop", "cell phone"),
+    "document": ("book",),
+    "documents": ("book",),
+    "code": ("qr code", "barcode"),
+    "codes": ("qr code", "barcode"),
+    "qr": ("qr code",),
 }
 
 #: Best first, by what was measured (docs/guarantees/models.md); third parties come after, by name.
-PREFERENCE = ("centerface", "yunet", "yolo26")
+PREFERENCE = ("centerface", "yunet", "yolo26", "text", "plates", "codes")
 
 
 def _rank(name: str) -> int:
@@ -85,8 +95,11 @@ class Bench:
     def build(self, name: str) -> Detector:
         """Build one detector, or return the one built before."""
         if name not in self._built:
+            uses = getattr(CATALOGUE.load(name).module, "USES", ())
+            others = {one: path for one, path in self.models.items() if one in uses}
+            more = {"others": others} if uses else {}
             self._built[name] = CATALOGUE.build(
-                name, model=self.models.get(name), size=self.size, threads=self.threads
+                name, model=self.models.get(name), size=self.size, threads=self.threads, **more
             )
         return self._built[name]
 

@@ -46,7 +46,7 @@ class Finder:
     ) -> None:
         finds = dict.fromkeys(label for one in detectors for label in one.finds)
         self.hide: tuple[str, ...] = tuple(dict.fromkeys(finds if hide is None else hide))
-        if not self.hide:
+        if not self.hide and (detectors or hide is None):
             raise InvalidRequest("nothing to find: name at least one class, such as 'face'")
         for label in self.hide:
             if label not in finds:

@@ -34,6 +34,7 @@ class Entry:
         page: where a person reads about it.
         url: where it is fetched; empty for a file that comes inside a package.
         package: the installed package that holds the file; empty for one that is fetched.
+        extra: the extra of ours that brings the package; empty for the base install.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Entry:
     page: str
     url: str = ""
     package: str = ""
+    extra: str = ""
 
 
 #: Of several files for one detector, the first that is installed is used.
@@ -105,6 +107,18 @@ REGISTRY: tuple[Entry, ...] = (
         page="https://docs.ultralytics.com/models/yolo26/",
         url=_ULTRALYTICS + "yolo26n.pt",
     ),
+    Entry(
+        name="ppocrv4-det",
+        detector="text",
+        file="models/ch_PP-OCRv4_det_infer.onnx",
+        sha256="d2a7720d45a54257208b1e13e36a8479894cb74155a5efe29462512d42f49da9",
+        size=4_745_517,
+        licence="Apache-2.0",
+        finds=("text",),
+        page="https://github.com/RapidAI/RapidOCR",
+        package="rapidocr_onnxruntime",
+        extra="text",
+    ),
 )
 
 
@@ -154,7 +168,7 @@ def place(one: Entry) -> Path:
         return folder() / one.file
     spec = importlib.util.find_spec(one.package)  # finds the folder; runs none of the package's code
     if spec is None or not spec.submodule_search_locations:
-        raise MissingExtra(f"the model {one.name!r}", [one.package], "")
+        raise MissingExtra(f"the model {one.name!r}", [one.package], one.extra)
     return Path(next(iter(spec.submodule_search_locations))) / one.file
 
 
@@ -221,7 +235,7 @@ def load(detector: str, given: Path | None = None) -> Loaded:
 def way_out(one: Entry) -> str:
     """Say how to get an entry's file, with and without a network."""
     if one.package:
-        return f"Run: pip install --force-reinstall {one.package}"
+        return f"Run: pip install --force-reinstall {one.package.replace('_', '-')}"
     return f"Run: sfumato models pull {one.name} ({one.size / 1e6:.1f} MB, {one.licence}). {by_hand(one)}"
 
 

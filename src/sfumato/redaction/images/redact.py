@@ -17,7 +17,7 @@ from sfumato.redaction.images.read import Picture, read_picture
 from sfumato.redaction.images.views import views
 from sfumato.redaction.images.write import write_picture
 from sfumato.redaction.job import Job, Outcome
-from sfumato.redaction.regions import regions_of
+from sfumato.redaction.layers import Places, layers, places, spared
 from sfumato.vision.boxes import Boxes, nms
 
 
@@ -59,7 +59,7 @@ def redact_pixels(image: NDArray[Any], job: Job) -> tuple[NDArray[Any], Boxes]:
             f"{image.dtype}"
         )
     pixels = np.array(image, order="C")
-    return pixels, _hide(pixels, form_of(pixels), job)
+    return pixels, _hide(pixels, form_of(pixels), job)[0]
 
 
 def redact_image_file(source: Path, target: Path, job: Job) -> Outcome:
@@ -83,10 +83,12 @@ def redact_image_file(source: Path, target: Path, job: Job) -> Outcome:
         raise InvalidRequest(f"{source.name} would be written over itself: give another output")
     picture = read_picture(source, job.settings.max_pixels)
     counts: Counter[str] = Counter()
+    notes: list[str] = []
     for page in picture.pages:
         form = form_of(page.pixels)
-        boxes = _hide(page.pixels, Form(page.channels, form.low, form.high), job)
-        counts.update(nms(boxes).labels)
+        boxes, fixed, said = _hide(page.pixels, Form(page.channels, form.low, form.high), job, source)
+        counts.update([*nms(boxes).labels, *fixed.counts.elements()])
+        notes += [*fixed.notes, *said]
     with whole(target) as aside:
         try:
             write_picture(picture, aside)
@@ -100,16 +102,21 @@ def redact_image_file(source: Path, target: Path, job: Job) -> Outcome:
         width=width,
         height=height,
         frames=len(picture.pages),
-        notes=tuple(picture.notes),
+        notes=tuple(dict.fromkeys((*picture.notes, *notes))),
     )
 
 
-def _hide(pixels: NDArray[Any], form: Form, job: Job) -> Boxes:
-    """Find and cover in place; return what was found."""
+def _hide(
+    pixels: NDArray[Any], form: Form, job: Job, path: Path | None = None
+) -> tuple[Boxes, Places, tuple[str, ...]]:
+    """Find and cover in place; return what was found, what is fixed, and what was kept."""
     boxes = Boxes.concat(job.finder.find(view) for view in views(pixels, form.channels))
     height, width = pixels.shape[:2]
-    suited(job.cover, form).apply(pixels, regions_of(boxes, job.settings, width, height))
-    return boxes
+    boxes, said = spared(job, boxes, width, height)
+    fixed = places(job, path, width, height)
+    for cover, regions in layers(job, boxes, fixed, width, height):
+        suited(cover, form).apply(pixels, regions)
+    return boxes, fixed, said
 
 
 def _check(picture: Picture, written: Path, name: str) -> None:

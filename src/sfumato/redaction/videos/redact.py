@@ -17,7 +17,7 @@ from sfumato.core.errors import InvalidRequest, MediaError, UnreadableMedia, Uns
 from sfumato.core.files import whole
 from sfumato.redaction.covers import apply_yuv
 from sfumato.redaction.job import Job, Outcome, Progress
-from sfumato.redaction.regions import regions_of
+from sfumato.redaction.layers import Places, layers, places, said
 from sfumato.redaction.videos.audio import Sound
 from sfumato.redaction.videos.check import check_written
 from sfumato.redaction.videos.follow import Rules, Timeline, follow
@@ -25,6 +25,7 @@ from sfumato.redaction.videos.frames import planes
 from sfumato.redaction.videos.reader import Shot, open_video
 from sfumato.redaction.videos.scan import Scan, scan_video
 from sfumato.redaction.videos.writer import Target, VideoWriter, target_of
+from sfumato.redaction.zones import picks
 from sfumato.vision.tracks import Track
 
 #: Longest gap, in seconds, that is bridged between two sightings of one thing.
@@ -68,10 +69,11 @@ def redact_video_file(source: Path, target: Path, job: Job, progress: Progress |
         raise UnsupportedMedia(
             f"{source.name}: its pictures cannot be converted ({error.strerror}); convert it to MP4 first"
         ) from error
-    tracks = _follow(scan, job)
+    tracks, kept = spare(_follow(scan, job), scan, job)
+    fixed = places(job, source, scan.canvas.width, scan.canvas.height)
     try:
         with whole(target) as aside:
-            sound = _write(source, aside, form, scan, tracks, job, tell)
+            sound = _write(source, aside, form, scan, tracks, fixed, job, tell)
             check_written(aside, source.name, form, scan, len(sound))
     except (av.error.FFmpegError, OSError) as error:
         raise MediaError(
@@ -80,11 +82,11 @@ def redact_video_file(source: Path, target: Path, job: Job, progress: Progress |
         ) from error
     return Outcome(
         kind="video",
-        regions=dict(sorted(Counter(track.label for track in tracks).items())),
+        regions=dict(sorted((Counter(track.label for track in tracks) + fixed.counts).items())),
         width=scan.canvas.width,
         height=scan.canvas.height,
         frames=len(scan.times),
-        notes=tuple(dict.fromkeys((*scan.notes, *scan.canvas.notes, *sound.notes))),
+        notes=tuple(dict.fromkeys((*scan.notes, *scan.canvas.notes, *sound.notes, *fixed.notes, *kept))),
     )
 
 
@@ -106,8 +108,34 @@ def _follow(scan: Scan, job: Job) -> list[Track]:
     )
 
 
+def spare(tracks: list[Track], scan: Scan, job: Job) -> tuple[list[Track], tuple[str, ...]]:
+    """Return the tracks without those that are to be kept, and what to say about it."""
+    notes = []
+    for pick in picks(job.settings.keep):
+        start = scan.times[0] * scan.time_base
+        moments = [abs(float(t * scan.time_base - start) - (pick.seconds or 0.0)) for t in scan.times]
+        frame = min(range(len(moments)), key=moments.__getitem__)
+        meant = []
+        for track in tracks:
+            box = track.at(frame)
+            if box is not None and pick.marks(
+                track.label, box.tolist(), scan.canvas.width, scan.canvas.height
+            ):
+                meant.append(track)
+        tracks = [track for track in tracks if not any(track is one for one in meant)]
+        notes.append(said(pick, bool(meant)))
+    return tracks, tuple(notes)
+
+
 def _write(
-    source: Path, aside: Path, form: Target, scan: Scan, tracks: list[Track], job: Job, tell: Progress
+    source: Path,
+    aside: Path,
+    form: Target,
+    scan: Scan,
+    tracks: list[Track],
+    fixed: Places,
+    job: Job,
+    tell: Progress,
 ) -> Sound:
     """Second pass: read again, cover, encode."""
     canvas, total = scan.canvas, len(scan.times)
@@ -119,16 +147,17 @@ def _write(
         sound = Sound(reader, writer, job.settings.audio, scan.spans, scan.end)
         for shot in _same_frames(source.name, reader.frames(sound.take), scan):
             frame = canvas.draw(shot.frame)
-            regions = regions_of(timeline.at(shot.index), job.settings, canvas.width, canvas.height)
-            apply_yuv(
-                job.cover,
-                planes(frame),
-                regions,
-                subsampling=canvas.cell,
-                bits=canvas.bits,
-                full_range=canvas.full_range,
-                interlaced=bool(shot.frame.interlaced_frame),
-            )
+            here = timeline.at(shot.index)
+            for cover, regions in layers(job, here, fixed, canvas.width, canvas.height):
+                apply_yuv(
+                    cover,
+                    planes(frame),
+                    regions,
+                    subsampling=canvas.cell,
+                    bits=canvas.bits,
+                    full_range=canvas.full_range,
+                    interlaced=bool(shot.frame.interlaced_frame),
+                )
             sound.until(shot.pts * scan.time_base)
             writer.write(frame, shot.pts - scan.start, shot.frame.duration, scan.time_base)
             tell(total + shot.index + 1, 2 * total)

@@ -6,7 +6,9 @@
     size: int | None       long side of the input in pixels; None: the detector's own default
     threads: int           onnxruntime threads; 0: one per core
 
-and returns a `Detector`.
+and returns a `Detector`. A module that states `USES`, names of other detectors, also takes
+
+    others: Mapping[str, Path]   detector name -> weights given for it
 """
 
 from __future__ import annotations
