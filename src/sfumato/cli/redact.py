@@ -61,6 +61,18 @@ def _pairs(shape: str, read: Callable[[str], Any]) -> Callable[..., dict[str, An
 _file_pairs = _pairs("NAME=FILE, such as yolo26=yolo26n.onnx", lambda text: Path(text).expanduser())
 _score_pairs = _pairs("CLASS=SCORE, such as face=0.2", float)
 _share_pairs = _pairs("CLASS=SHARE, such as face=0.5", float)
+_option_pairs = _pairs("NAME=VALUE, such as picture=smile.png or colour=255,200,0", lambda text: _value(text))
+
+
+def _value(text: str) -> Any:
+    """Read a cover's setting: a number, numbers with commas between, or else words."""
+    numbers: list[int | float] = []
+    for part in text.split(","):
+        try:
+            numbers.append(int(part) if part.strip().lstrip("+-").isdigit() else float(part))
+        except ValueError:
+            return text
+    return numbers[0] if len(numbers) == 1 else tuple(numbers)
 
 
 @click.command("redact", cls=_WithCatalogues)
@@ -76,6 +88,10 @@ _share_pairs = _pairs("CLASS=SHARE, such as face=0.5", float)
 @click.option(
     "--cover", metavar="NAME", help="How to hide it, see below.  [default: the policy's, else fill]"
 )
+@click.option(
+    "--cover-option", "cover_options", metavar="NAME=VALUE", multiple=True, callback=_option_pairs,
+    help="A setting of the cover: colour=255,200,0 (solid), feather=0.1 (fill), picture=FILE (replace).",
+)  # fmt: skip
 @click.option(
     "--model", "models", metavar="NAME=FILE", multiple=True, callback=_file_pairs,
     help="Weights for a detector, in place of those fetched by `sfumato models pull`.",
@@ -177,7 +193,18 @@ def _run(source: Path, target: Path, options: dict[str, Any]) -> Run:
 def _request(options: dict[str, Any]) -> Request:
     from sfumato.redaction.request import Request
 
-    names = ("cover", "models", "detectors", "thresholds", "margins", "every", "audio", "size", "threads")
+    names = (
+        "cover",
+        "cover_options",
+        "models",
+        "detectors",
+        "thresholds",
+        "margins",
+        "every",
+        "audio",
+        "size",
+        "threads",
+    )
     chosen = {name: options[name] for name in (*names, "max_pixels")}
     return Request(hide=options["hide"] or None, **chosen)
 
