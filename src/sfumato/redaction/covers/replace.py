@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sfumato.core.errors import InvalidRequest
 from sfumato.redaction.covers import Cover, Form, form_of
 from sfumato.redaction.covers._colours import painted
-from sfumato.redaction.covers._pixels import put, resize, to_float
+from sfumato.redaction.covers._pixels import Floats, put, resize, to_float
 from sfumato.redaction.covers.fill import Fill
 
 SUMMARY = "secure: a drawn face, or a picture of yours, pasted on a fill"
@@ -44,17 +44,18 @@ def build(*, picture: str | os.PathLike[str] = "") -> Replace:
     if not isinstance(picture, (str, os.PathLike)):
         raise InvalidRequest(f"picture must be an image file, such as 'smile.png', got {picture!r}")
     if not os.fspath(picture):
-        return Replace(_drawn(), {})
+        return Replace(_sizes(_drawn()), {})
     path = Path(picture).expanduser()
     data, shown = _read(path)
-    return Replace(shown, {"picture": f"sha256:{hashlib.sha256(data).hexdigest()}"})
+    return Replace(_sizes(shown), {"picture": f"sha256:{hashlib.sha256(data).hexdigest()}"})
 
 
 class Replace:
     """Hides regions under a fill, with a picture over each.
 
     Args:
-        picture: (height, width, 4) floats, 0..1: red, green, blue, each times the opacity; and the opacity.
+        pictures: one picture in falling sizes, (height, width, 4) floats, 0..1: red, green and blue, each
+            times the opacity; and the opacity.
         options: the settings as a receipt shows them: a picture by its hash, not by its path.
     """
 
@@ -62,13 +63,13 @@ class Replace:
     secure = SECURE
 
     def __init__(
-        self, picture: NDArray[np.float32], options: Mapping[str, Any], form: Form | None = None
+        self, pictures: Sequence[Floats], options: Mapping[str, Any], form: Form | None = None
     ) -> None:
-        self._picture, self.options, self._form = picture, options, form
+        self._pictures, self.options, self._form = pictures, options, form
 
     def suited(self, form: Form) -> Cover:
         """Return the cover whose colours are right for pictures of this form."""
-        return Replace(self._picture, self.options, form)
+        return Replace(self._pictures, self.options, form)
 
     def apply(self, pixels: NDArray[Any], regions: NDArray[np.int32]) -> None:
         """Hide `regions` in `pixels`, in place."""
@@ -82,14 +83,17 @@ class Replace:
         """Lay the picture over one region, stretched to it: so it is where it should be in chroma as well."""
         import cv2
 
-        small = resize(self._picture, (view.shape[1], view.shape[0]), cv2.INTER_AREA).astype(np.float64)
+        height, width = view.shape[:2]
+        enough = [one for one in self._pictures if one.shape[0] >= height and one.shape[1] >= width]
+        picture = (enough or self._pictures[:1])[-1]
+        small = resize(picture, (width, height), cv2.INTER_AREA).astype(np.float64)
         opacity = small[:, :, 3:]
         colour = painted(np.clip(small[:, :, :3] / np.maximum(opacity, 1e-6), 0, 1), form)
         old = to_float(view).astype(np.float64)
         put(view, old + (colour - old) * np.clip(opacity, 0, 1))
 
 
-def _read(path: Path) -> tuple[bytes, NDArray[np.float32]]:
+def _read(path: Path) -> tuple[bytes, Floats]:
     """Return a file's bytes, and its first picture, upright, as colours weighted by opacity."""
     from PIL import Image, ImageOps
 
@@ -113,14 +117,25 @@ def _read(path: Path) -> tuple[bytes, NDArray[np.float32]]:
     return data, _weighted(np.asarray(upright))
 
 
-def _weighted(rgba: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _sizes(picture: Floats) -> list[Floats]:
+    """Return a picture, its half, its quarter: a small region need not shrink the largest each time."""
+    import cv2
+
+    sizes = [picture]
+    while min(sizes[-1].shape[:2]) >= 32:
+        height, width = sizes[-1].shape[:2]
+        sizes.append(resize(sizes[-1], (width // 2, height // 2), cv2.INTER_AREA))
+    return sizes
+
+
+def _weighted(rgba: NDArray[np.uint8]) -> Floats:
     """Return colours multiplied by their opacity, so that shrinking lets none of what is transparent in."""
-    result: NDArray[np.float32] = np.divide(rgba, 255, dtype=np.float32)
+    result: Floats = np.divide(rgba, 255, dtype=np.float32)
     result[:, :, :3] *= result[:, :, 3:].copy()
     return result
 
 
-def _drawn() -> NDArray[np.float32]:
+def _drawn() -> Floats:
     """Return a round face with two eyes and a mouth: an ellipse that nearly fills the region."""
     import cv2
 
