@@ -220,6 +220,40 @@ def test_the_policy_refuses_with_3_and_adds_with_a_note(
     assert json.loads(capsys.readouterr().out)["recorded"] is True
 
 
+def test_a_cover_takes_its_settings_from_the_command_line(photos: Path, asked: list[Settings]) -> None:
+    options = ("--cover", "solid", "--cover-option", "colour=255,200,0")
+    assert run("redact", photos, "-o", "safe", *options) == 0
+    assert asked[-1].cover_options == {"colour": (255, 200, 0)}
+    shown = np.asarray(Image.open(next(Path("safe").rglob("*.png"))).convert("RGB"))
+    assert (shown == (255, 200, 0)).all(axis=2).any()
+
+
+def test_a_pasted_picture_is_named_by_its_hash_alone(photos: Path) -> None:
+    paint(Path("smile.png"))
+    assert (
+        run("redact", photos, "-o", "safe", "--cover", "replace", "--cover-option", "picture=smile.png") == 0
+    )
+    text = Path("safe/receipt.json").read_text()
+    assert "sha256:" in text
+    assert "smile" not in text
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("picture=absent.png", "cannot be read"),
+        ("colour=1,2,3", "option of the cover 'replace'"),
+        ("x", "NAME="),
+    ],
+)
+def test_a_wrong_setting_of_a_cover_is_refused(
+    photos: Path, option: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("redact", photos, "-o", "safe", "--cover", "replace", "--cover-option", option) == 2
+    assert says in capsys.readouterr().err
+    assert not Path("safe").exists()
+
+
 def test_cosmetic_covers_are_called_so_everywhere(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("redact", photos, "-o", "safe", "--cover", "pixelate") == 0
     assert "cosmetic" in capsys.readouterr().out

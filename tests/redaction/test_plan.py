@@ -84,7 +84,7 @@ def test_weaker_numbers_give_way_to_the_policy() -> None:
 
 
 def test_a_cosmetic_cover_needs_a_policy_that_names_one() -> None:
-    with pytest.raises(PolicyRefused, match=r"redact\.cover in sfumato\.toml.*fill, solid"):
+    with pytest.raises(PolicyRefused, match=r"redact\.cover in sfumato\.toml.*fill, replace, solid"):
         resolve(Request(cover="pixelate"), policy('cover = "solid"'))
     assert resolve(Request(cover="solid"), policy("")).settings.cover == "solid"
     assert resolve(Request(cover="pixelate"), policy('cover = "blur"')).settings.cover == "pixelate"

@@ -62,6 +62,18 @@ _file_pairs = _pairs("NAME=FILE, such as yolo26=yolo26n.onnx", lambda text: Path
 _score_pairs = _pairs("CLASS=SCORE, such as face=0.2", float)
 _cover_pairs = _pairs("CLASS=COVER, such as plate=solid", str)
 _share_pairs = _pairs("CLASS=SHARE, such as face=0.5", float)
+_option_pairs = _pairs("NAME=VALUE, such as picture=smile.png or colour=255,200,0", lambda text: _value(text))
+
+
+def _value(text: str) -> Any:
+    """Read a cover's setting: a number, numbers with commas between, or else words."""
+    numbers: list[int | float] = []
+    for part in text.split(","):
+        try:
+            numbers.append(int(part) if part.strip().lstrip("+-").isdigit() else float(part))
+        except ValueError:
+            return text
+    return numbers[0] if len(numbers) == 1 else tuple(numbers)
 
 
 def _zones(ctx: click.Context, parameter: click.Parameter, values: Sequence[str]) -> tuple[Any, ...]:
@@ -112,6 +124,10 @@ def _zones(ctx: click.Context, parameter: click.Parameter, values: Sequence[str]
 @click.option(
     "--only", metavar="CLASS|ZONE", multiple=True, callback=_words,
     help="In place of --hide: these and nothing else, where the policy allows that.",
+)  # fmt: skip
+@click.option(
+    "--cover-option", "cover_options", metavar="NAME=VALUE", multiple=True, callback=_option_pairs,
+    help="A setting of the cover: colour=255,200,0 (solid), feather=0.1 (fill), picture=FILE (replace).",
 )  # fmt: skip
 @click.option(
     "--model", "models", metavar="NAME=FILE", multiple=True, callback=_file_pairs,
@@ -218,7 +234,18 @@ def _run(source: Path, target: Path, options: dict[str, Any]) -> Run:
 def _request(options: dict[str, Any]) -> Request:
     from sfumato.redaction.request import Request
 
-    names = ("cover", "models", "detectors", "thresholds", "margins", "every", "audio", "size", "threads")
+    names = (
+        "cover",
+        "cover_options",
+        "models",
+        "detectors",
+        "thresholds",
+        "margins",
+        "every",
+        "audio",
+        "size",
+        "threads",
+    )
     chosen = {name: options[name] for name in (*names, "max_pixels")}
     chosen |= {name: options[name] for name in ("covers", "zones", "keep")}
     return Request(hide=options["hide"] or None, only=options["only"] or None, **chosen)

@@ -118,7 +118,9 @@ def prepare(
     wanted = tuple(dict.fromkeys(kinds)) or ("image",)
     factory = finder or build_finder
     notes = [*resolved.notes]
-    settings = resolved.settings
+    # A cover that reads a file shows it by its hash: what decides the output, and no path of this machine.
+    shown = getattr(cover, "options", resolved.settings.cover_options)
+    settings = replace(resolved.settings, cover_options=shown)
     if policy is not None:
         settings = held(settings, policy, factory, notes)
     jobs = _jobs(settings, cover, wanted, factory, workers, bound=policy is not None)

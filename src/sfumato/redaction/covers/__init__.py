@@ -39,6 +39,7 @@ class Cover(Protocol):
 
     A cover that paints values of its own (a colour, a neutral grey) may also have a method
     `suited(form: Form) -> Cover`, which returns the cover that paints them right in that form of picture.
+    One that reads a file has `options`, its settings as a receipt may show them: the file by its hash.
     """
 
     name: str

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.core.errors import InvalidRequest
-from sfumato.redaction.covers import Channel, Cover, Form, form_of
+from sfumato.redaction.covers import Cover, Form, form_of
+from sfumato.redaction.covers._colours import painted
 
 SUMMARY = "secure: one flat colour"
 NEEDS = ()
@@ -50,32 +50,9 @@ class Solid:
     def apply(self, pixels: NDArray[Any], regions: NDArray[np.int32]) -> None:
         """Hide `regions` in `pixels`, in place."""
         form = self._form or form_of(pixels)
-        shares = _shares(self._colour)
-        values = np.array([shares[channel] for channel in form.channels])
-        paint = form.low + values * (form.high - form.low)
+        paint = painted(np.array(self._colour) / 255, form)
         if np.issubdtype(pixels.dtype, np.integer):
             paint = np.rint(paint)
         colour = paint.astype(pixels.dtype)
         for x1, y1, x2, y2 in regions:
             pixels[y1:y2, x1:x2] = colour[0] if pixels.ndim == 2 else colour
-
-
-def _shares(colour: tuple[int, int, int]) -> Mapping[Channel, float]:
-    """Return the share, 0..1, of its range that each channel has in this colour (Y'CbCr by BT.601)."""
-    red, green, blue = (value / 255 for value in colour)
-    grey = 0.299 * red + 0.587 * green + 0.114 * blue
-    key = 1 - max(red, green, blue)
-    ink = max(1 - key, 1e-9)
-    return {
-        "grey": grey,
-        "red": red,
-        "green": green,
-        "blue": blue,
-        "cyan": (1 - red - key) / ink,
-        "magenta": (1 - green - key) / ink,
-        "yellow": (1 - blue - key) / ink,
-        "key": key,
-        "alpha": 1.0,
-        "cb": 0.5 + (blue - grey) / 1.772,
-        "cr": 0.5 + (red - grey) / 1.402,
-    }
