@@ -33,11 +33,12 @@ class _WithCatalogues(click.Command):
         super().format_epilog(ctx, formatter)
 
 
-def _words(ctx: click.Context, parameter: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
-    words = tuple(word.strip() for value in values for word in value.split(","))
-    if any(not word for word in words):
+def words(ctx: click.Context, parameter: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
+    """Read a repeatable option of names, several of them separated by commas."""
+    named = tuple(word.strip() for value in values for word in value.split(","))
+    if any(not word for word in named):
         raise click.BadParameter("a name is empty")
-    return words
+    return named
 
 
 def _pairs(shape: str, read: Callable[[str], Any]) -> Callable[..., dict[str, Any]]:
@@ -58,7 +59,7 @@ def _pairs(shape: str, read: Callable[[str], Any]) -> Callable[..., dict[str, An
     return callback
 
 
-_file_pairs = _pairs("NAME=FILE, such as yolo26=yolo26n.onnx", lambda text: Path(text).expanduser())
+model_files = _pairs("NAME=FILE, such as yolo26=yolo26n.onnx", lambda text: Path(text).expanduser())
 _score_pairs = _pairs("CLASS=SCORE, such as face=0.2", float)
 _share_pairs = _pairs("CLASS=SHARE, such as face=0.5", float)
 
@@ -70,18 +71,18 @@ _share_pairs = _pairs("CLASS=SHARE, such as face=0.5", float)
     help="File to write; for a folder, a folder that will mirror it.",
 )  # fmt: skip
 @click.option(
-    "--hide", metavar="CLASS", multiple=True, callback=_words,
+    "--hide", metavar="CLASS", multiple=True, callback=words,
     help="What to hide: face, person, car, ... Repeatable.  [default: the policy's, else face]",
 )  # fmt: skip
 @click.option(
     "--cover", metavar="NAME", help="How to hide it, see below.  [default: the policy's, else fill]"
 )
 @click.option(
-    "--model", "models", metavar="NAME=FILE", multiple=True, callback=_file_pairs,
+    "--model", "models", metavar="NAME=FILE", multiple=True, callback=model_files,
     help="Weights for a detector, in place of those fetched by `sfumato models pull`.",
 )  # fmt: skip
 @click.option(
-    "--detector", "detectors", metavar="NAME", multiple=True, callback=_words,
+    "--detector", "detectors", metavar="NAME", multiple=True, callback=words,
     help="Use this detector for all it finds.  [default: the best installed one for each class]",
 )  # fmt: skip
 @click.option(
@@ -113,6 +114,10 @@ _share_pairs = _pairs("CLASS=SHARE, such as face=0.5", float)
 @click.option("--purpose", metavar="P", help="What the outputs are for: a purpose of the policy.")
 @click.option("--resume", is_flag=True, help="Go on with an earlier run: skip what is done and unchanged.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+@click.option(
+    "--check", is_flag=True,
+    help="Look at every output as `sfumato check` does; what fails goes to a folder `quarantine` beside OUT.",
+)  # fmt: skip
 @click.option("--no-report", is_flag=True, help="Write no report.html with contact sheets of the outputs.")
 @json_option
 def command(source: Path, target: Path, as_json: bool, **options: Any) -> None:
@@ -129,6 +134,7 @@ def command(source: Path, target: Path, as_json: bool, **options: Any) -> None:
       sfumato redact photos/ -o safe/ --hide face --resume
       sfumato redact walk.mp4 -o safe.mp4 --hide person --model yolo26=yolo26n.onnx
       sfumato redact walk.mp4 -o safe.mp4 --hide face --audio drop --every 1
+      sfumato redact photos/ -o safe/ --check
     """
     from sfumato.core.errors import BatchFailed, MediaError, SfumatoError
     from sfumato.redaction.result import Stopped
@@ -169,6 +175,7 @@ def _run(source: Path, target: Path, options: dict[str, Any]) -> Run:
         resume=options["resume"],
         overwrite=options["overwrite"],
         report=not options["no_report"],
+        check=options["check"],
     )
     with watching() as watch:
         return run_files(source, target, _request(options), options=chosen, watch=watch)
@@ -218,10 +225,18 @@ def _lines(run: Run) -> Iterator[str]:
     if run.ratio and run.done:
         share = run.detector_seconds / run.work_seconds
         yield f"Per file {run.seconds / run.done:.2f} s; of the work, the bare detectors took {share:.0%}."
+    for test in facts.get("tests", ()):
+        yield f"Tested: {test['attack']}; {_outcome(test)}."
     promise = run.receipt.body["guarantee"]
     yield f"Guarantee: {promise['type']}. {promise['statement']}"
     places = [shown(path) for path in (run.report_path, run.receipt_path) if path is not None]
     yield f"Look at: {', '.join(places)}."
+
+
+def _outcome(test: dict[str, Any]) -> str:
+    """Say what came of an attack."""
+    count = test["files_found"]
+    return f"{count} outputs failed and were quarantined" if count else "nothing was found"
 
 
 def _summary(run: Run, status: str, code: int) -> dict[str, Any]:
@@ -253,6 +268,7 @@ def _summary(run: Run, status: str, code: int) -> dict[str, Any]:
         "ratio": round(run.ratio, 4) if run.ratio else None,
         "guarantee": receipt.body["guarantee"] if receipt is not None else None,
         "cosmetic": not run.secure,
+        "tests": facts.get("tests", []),
         "receipt": shown(run.receipt_path) if run.receipt_path else None,
         "report": shown(run.report_path) if run.report_path else None,
         "older": [shown(path) for path in run.older],
