@@ -75,7 +75,7 @@ class Guard:
         more = f" and {len(report.finds) - 1} more" if len(report.finds) > 1 else ""
         raise CheckFailed(
             f"{item.name}: the check found {first}{more}; the output was moved to {shown(place)}. "
-            "Look at it: hide more (--threshold, --every 1, --detector), or hand it on by hand if nothing is there"
+            "Look at it, and hide more (--threshold, --every 1, --detector) if something shows"
         )
 
 

@@ -24,8 +24,12 @@ QUICK = ("yunet",)
 SAME = 0.3
 #: Share of a detector's own threshold from which its hit may confirm another one's.
 WEAK = 0.6
-#: A hit that no second look confirms counts from this score on, by detector; "*": for all others.
+#: Share of it from which a quick hit is worth a second look.
+FAINT = 0.35
+#: A hit that no other detector confirms counts from this score on, by detector; "*": for all others.
 ALONE: Mapping[str, float] = {"yunet": 0.8, "centerface": 0.6, "*": 0.6}
+#: So much less is asked where it shows as it is and mirrored, and more where it shows only turned or scaled.
+BOTH, ODD = -0.1, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,7 @@ class Eye:
 class _Hit:
     seen: Seen
     detector: str
+    way: Way
     strong: bool
 
 
@@ -146,17 +151,36 @@ class Looker:
             for eye in self.eyes
             for way in (EVERY if thorough or id(eye) in first else (PLAIN, MIRRORED))
         ]
-        return self._believed(picture, looks)
+        return self._believed(picture, looks, confirm=True)
 
     def quickly(self, picture: Picture) -> list[Seen]:
         """Look once with the first detector of each class; only what it sees is looked at again."""
-        hits = [eye.look(picture, PLAIN, WEAK) for eye in self._first()]
+        hits = [eye.look(picture, PLAIN, FAINT) for eye in self._first()]
         if not sum(map(len, hits)) or not _any_open(picture, hits):
             return []
         return self._believed(picture, [(eye, way) for eye in self.eyes for way in (PLAIN, MIRRORED)])
 
-    def _believed(self, picture: Picture, looks: Iterable[tuple[Eye, Way]]) -> list[Seen]:
-        """Return what is open to see, once for each thing, the best hit of each."""
+    def _believed(
+        self, picture: Picture, looks: Iterable[tuple[Eye, Way]], *, confirm: bool = False
+    ) -> list[Seen]:
+        """Return what is open to see, once for each thing, the best hit of each.
+
+        Args:
+            picture: as for `closely`.
+            looks: who looks in which way.
+            confirm: where one detector is sure in a way, let the others look in that way too.
+        """
+        looks = list(looks)
+        hits = self._hits(picture, looks)
+        if confirm:
+            sure = {hit.way for hit in hits if hit.strong}
+            more = [
+                (eye, way) for way in EVERY if way in sure for eye in self.eyes if (eye, way) not in looks
+            ]
+            hits += self._hits(picture, more)
+        return _merge(picture, hits)
+
+    def _hits(self, picture: Picture, looks: Iterable[tuple[Eye, Way]]) -> list[_Hit]:
         hits: list[_Hit] = []
         for eye, way in looks:
             name = eye.detector.name
@@ -166,8 +190,8 @@ class Looker:
                 x1, y1, x2, y2 = (float(value) for value in box)
                 seen = Seen(label, float(score), (x1, y1, x2, y2), f"{name}, {way.name}")
                 own = table.get(label, table.get("*", 0.5))
-                hits.append(_Hit(seen, name, bool(score >= own)))
-        return _merge(picture, hits)
+                hits.append(_Hit(seen, name, way, bool(score >= own)))
+        return hits
 
 
 def _any_open(picture: Picture, found: Iterable[Boxes]) -> bool:
@@ -175,7 +199,7 @@ def _any_open(picture: Picture, found: Iterable[Boxes]) -> bool:
 
 
 def _merge(picture: Picture, hits: list[_Hit]) -> list[Seen]:
-    """Group hits of one thing; a group counts by one very sure hit, or by two looks of which one is sure."""
+    """Group hits of one thing; a group counts by two detectors, or by one that is very sure."""
     hits = sorted(hits, key=lambda hit: (-hit.strong, -hit.seen.score))
     result: list[Seen] = []
     left = hits
@@ -187,11 +211,20 @@ def _merge(picture: Picture, hits: list[_Hit]) -> list[Seen]:
             hit for hit, one in zip(left, near, strict=True) if one and hit.seen.label == best.seen.label
         ]
         left = [hit for hit in left if hit not in group]
-        alone = any(hit.seen.score >= ALONE.get(hit.detector, ALONE["*"]) for hit in group)
-        looks = {hit.seen.look for hit in group}
-        if (alone or (best.strong and len(looks) > 1)) and is_open(picture, np.array(best.seen.box)):
+        if _counts(group) and is_open(picture, np.array(best.seen.box)):
             result.append(best.seen)
     return result
+
+
+def _counts(group: list[_Hit]) -> bool:
+    """Return whether hits of one thing are enough to say that it is there."""
+    if len({hit.detector for hit in group}) > 1:
+        return any(hit.strong for hit in group)
+    ways = {hit.way for hit in group}
+    plain = bool(ways & {PLAIN, MIRRORED})
+    least = ALONE.get(group[0].detector, ALONE["*"])
+    least += BOTH if {PLAIN, MIRRORED} <= ways else 0.0 if plain else ODD
+    return max(hit.seen.score for hit in group) >= least
 
 
 def make_looker(
