@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,6 @@ from sfumato.redaction.settings import Settings
 from sfumato.redaction.tree import MEDIA_SUFFIXES, Failure, shown
 
 MAX_PIXELS = Settings().max_pixels
-
-#: Told the name of each file, and whether anything was found in it.
-Tell = Callable[[str, Report], None]
 
 
 class Checker:
@@ -95,9 +92,7 @@ def check(
     models: Mapping[str, Path] | None = None,
     thorough: bool = False,
     threads: int = 0,
-    max_pixels: int = MAX_PIXELS,
     looker: Looker | None = None,
-    tell: Tell | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Look for what redacted pictures and videos still show, with other detectors, in other ways.
@@ -116,9 +111,7 @@ def check(
         models: detector name -> weights file, in place of the model cache.
         thorough: all detectors look in all ways, at every frame: many times slower.
         threads: inference threads; 0: one per core.
-        max_pixels: a picture or frame with more counts as failed.
         looker: looks instead of those of the catalogue.
-        tell: called for each file when it is done.
         progress: called with (frames done, frames or None) of a video.
 
     Raises:
@@ -143,7 +136,7 @@ def check(
         looker, notes = make_looker(
             tuple(classes) or hidden or ("face",), models=models, hid=hid, threads=threads
         )
-    checker = Checker(looker, thorough=thorough, max_pixels=max_pixels, notes=notes)
+    checker = Checker(looker, thorough=thorough, notes=notes)
     report = checker.report()
     for file, kind in files:
         name = shown(file.relative_to(root) if root.is_dir() else file.name)
@@ -154,8 +147,6 @@ def check(
         except (MediaError, OSError) as error:
             one.failures.append((name, Failure.of(name, error).reason))
         report.take(one)
-        if tell is not None:
-            tell(name, one)
     return report
 
 
