@@ -61,7 +61,6 @@ def redact_files(
     purpose: str = UNDECLARED,
     resume: bool = False,
     overwrite: bool = False,
-    check: bool = False,
     watch: Watch | None = None,
 ) -> Run:
     """Write redacted copies of a picture, a video, or all of a folder, with a receipt and a report.
@@ -85,7 +84,6 @@ def redact_files(
         purpose: what the outputs are for, a purpose of the policy.
         resume: go on with an earlier run: skip what is done and unchanged.
         overwrite: replace outputs that exist.
-        check: look at every output by other detectors before it gets its name; what fails is quarantined.
         watch: is told how the run gets on.
 
     Raises:
@@ -93,7 +91,7 @@ def redact_files(
         MediaError: the single file given cannot be made safe.
         BatchFailed: some files of the folder cannot; the others are done.
     """
-    options = Options(purpose=purpose, resume=resume, overwrite=overwrite, check=check)
+    options = Options(purpose=purpose, resume=resume, overwrite=overwrite)
     return run_files(Path(source), Path(target), settings, options=options, gate=gate, watch=watch).check()
 
 
