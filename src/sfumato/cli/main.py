@@ -19,6 +19,7 @@ from sfumato._version import __version__
 COMMANDS = {
     "init": ("sfumato.cli.init", "Start a project: a policy file and a ledger in this folder."),
     "redact": ("sfumato.cli.redact", "Hide faces, people and other things in pictures and videos."),
+    "check": ("sfumato.cli.check", "Look for what redacted pictures and videos still show."),
     "data": ("sfumato.cli.data", "Add, compare, verify and export datasets."),
     "models": ("sfumato.cli.models", "List, fetch and verify the detection models."),
     "ledger": ("sfumato.cli.ledger", "Show or verify the project's privacy ledger."),

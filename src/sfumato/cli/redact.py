@@ -33,11 +33,12 @@ class _WithCatalogues(click.Command):
         super().format_epilog(ctx, formatter)
 
 
-def _words(ctx: click.Context, parameter: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
-    words = tuple(word.strip() for value in values for word in value.split(","))
-    if any(not word for word in words):
+def words(ctx: click.Context, parameter: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
+    """Read a repeatable option of names, several of them separated by commas."""
+    named = tuple(word.strip() for value in values for word in value.split(","))
+    if any(not word for word in named):
         raise click.BadParameter("a name is empty")
-    return words
+    return named
 
 
 def _pairs(shape: str, read: Callable[[str], Any]) -> Callable[..., dict[str, Any]]:
@@ -58,7 +59,7 @@ def _pairs(shape: str, read: Callable[[str], Any]) -> Callable[..., dict[str, An
     return callback
 
 
-_file_pairs = _pairs("NAME=FILE, such as yolo26=yolo26n.onnx", lambda text: Path(text).expanduser())
+model_files = _pairs("NAME=FILE, such as yolo26=yolo26n.onnx", lambda text: Path(text).expanduser())
 _score_pairs = _pairs("CLASS=SCORE, such as face=0.2", float)
 _cover_pairs = _pairs("CLASS=COVER, such as plate=solid", str)
 _share_pairs = _pairs("CLASS=SHARE, such as face=0.5", float)
@@ -103,7 +104,7 @@ def _zones(ctx: click.Context, parameter: click.Parameter, values: Sequence[str]
     help="File to write; for a folder, a folder that will mirror it.",
 )  # fmt: skip
 @click.option(
-    "--hide", metavar="CLASS", multiple=True, callback=_words,
+    "--hide", metavar="CLASS", multiple=True, callback=words,
     help="What to hide: face, person, car, ... Repeatable.  [default: the policy's, else face]",
 )  # fmt: skip
 @click.option(
@@ -122,7 +123,7 @@ def _zones(ctx: click.Context, parameter: click.Parameter, values: Sequence[str]
     help="Never cover this zone, or this thing: CLASS@X,Y, in video CLASS@X,Y@SECONDS. Goes on the receipt.",
 )  # fmt: skip
 @click.option(
-    "--only", metavar="CLASS|ZONE", multiple=True, callback=_words,
+    "--only", metavar="CLASS|ZONE", multiple=True, callback=words,
     help="In place of --hide: these and nothing else, where the policy allows that.",
 )  # fmt: skip
 @click.option(
@@ -130,11 +131,11 @@ def _zones(ctx: click.Context, parameter: click.Parameter, values: Sequence[str]
     help="A setting of the cover: colour=255,200,0 (solid), feather=0.1 (fill), picture=FILE (replace).",
 )  # fmt: skip
 @click.option(
-    "--model", "models", metavar="NAME=FILE", multiple=True, callback=_file_pairs,
+    "--model", "models", metavar="NAME=FILE", multiple=True, callback=model_files,
     help="Weights for a detector, in place of those fetched by `sfumato models pull`.",
 )  # fmt: skip
 @click.option(
-    "--detector", "detectors", metavar="NAME", multiple=True, callback=_words,
+    "--detector", "detectors", metavar="NAME", multiple=True, callback=words,
     help="Use this detector for all it finds.  [default: the best installed one for each class]",
 )  # fmt: skip
 @click.option(
@@ -166,6 +167,10 @@ def _zones(ctx: click.Context, parameter: click.Parameter, values: Sequence[str]
 @click.option("--purpose", metavar="P", help="What the outputs are for: a purpose of the policy.")
 @click.option("--resume", is_flag=True, help="Go on with an earlier run: skip what is done and unchanged.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+@click.option(
+    "--check", is_flag=True,
+    help="Look at every output as `sfumato check` does; what fails goes to a folder `quarantine` beside OUT.",
+)  # fmt: skip
 @click.option("--no-report", is_flag=True, help="Write no report.html with contact sheets of the outputs.")
 @json_option
 def command(source: Path, target: Path, as_json: bool, **options: Any) -> None:
@@ -186,6 +191,7 @@ def command(source: Path, target: Path, as_json: bool, **options: Any) -> None:
       sfumato redact desk.jpg -o safe.jpg --hide screen,document,code
       sfumato redact hall.mp4 -o safe.mp4 --zone board=0,0.1,0.3,0.4 --keep face@0.5,0.3@2.5
       sfumato redact hall.mp4 -o safe.mp4 --zone board=0,0.1,0.3,0.4 --only board
+      sfumato redact photos/ -o safe/ --check
     """
     from sfumato.core.errors import BatchFailed, MediaError, SfumatoError
     from sfumato.redaction.result import Stopped
@@ -226,6 +232,7 @@ def _run(source: Path, target: Path, options: dict[str, Any]) -> Run:
         resume=options["resume"],
         overwrite=options["overwrite"],
         report=not options["no_report"],
+        check=options["check"],
     )
     with watching() as watch:
         return run_files(source, target, _request(options), options=chosen, watch=watch)
@@ -287,10 +294,18 @@ def _lines(run: Run) -> Iterator[str]:
     if run.ratio and run.done:
         share = run.detector_seconds / run.work_seconds
         yield f"Per file {run.seconds / run.done:.2f} s; of the work, the bare detectors took {share:.0%}."
+    for test in facts.get("tests", ()):
+        yield f"Tested: {test['attack']}; {_outcome(test)}."
     promise = run.receipt.body["guarantee"]
     yield f"Guarantee: {promise['type']}. {promise['statement']}"
     places = [shown(path) for path in (run.report_path, run.receipt_path) if path is not None]
     yield f"Look at: {', '.join(places)}."
+
+
+def _outcome(test: dict[str, Any]) -> str:
+    """Say what came of an attack."""
+    count = test["files_found"]
+    return f"{count} outputs failed and were quarantined" if count else "nothing was found"
 
 
 def _summary(run: Run, status: str, code: int) -> dict[str, Any]:
@@ -322,6 +337,7 @@ def _summary(run: Run, status: str, code: int) -> dict[str, Any]:
         "ratio": round(run.ratio, 4) if run.ratio else None,
         "guarantee": receipt.body["guarantee"] if receipt is not None else None,
         "cosmetic": not run.secure,
+        "tests": facts.get("tests", []),
         "receipt": shown(run.receipt_path) if run.receipt_path else None,
         "report": shown(run.report_path) if run.report_path else None,
         "older": [shown(path) for path in run.older],

@@ -18,7 +18,8 @@ SfumatoError                     exit 1  anything else that went wrong
 ├── MediaError                   exit 1  one input file cannot be made safe
 │   ├── UnreadableMedia                  truncated, garbage, empty, or no permission
 │   ├── UnsupportedMedia                 a format or feature that is not handled
-│   └── MediaTooLarge                    more pixels or frames than the limit allows
+│   ├── MediaTooLarge                    more pixels or frames than the limit allows
+│   └── CheckFailed                      the check found something in the redacted copy: it was quarantined
 ├── Erased                       exit 1  the person's key was destroyed: nobody can read their data any more
 ├── DownloadFailed               exit 1  a model could not be fetched or does not match its hash
 └── BatchFailed                  exit 1  some items of a batch failed; the rest are done
@@ -135,6 +136,10 @@ class UnsupportedMedia(MediaError):
 
 class MediaTooLarge(MediaError):
     """The file holds more pixels or frames than the limit allows (a decompression bomb, perhaps)."""
+
+
+class CheckFailed(MediaError):
+    """The redacted copy was checked and still showed something; it lies in quarantine."""
 
 
 class Erased(SfumatoError):

@@ -143,7 +143,8 @@ def facts_of(parents: Sequence[Version], items: Sequence[Item], how: str, made_b
         raise InvalidRequest("these versions were collected for different purposes, and no purpose fits all")
     same = all(parent.facts.columns == first.columns for parent in parents)
     subjects = {item.subject for item in items}
-    whole = len(parents) == 1 and tuple(items) == parents[0].items
+    # A view that happens to hold everybody is no copy: that it does would tell that nobody else is there.
+    whole = how == "copy" and len(parents) == 1 and tuple(items) == parents[0].items
     return Facts(
         reader=how,
         unit=first.unit,

@@ -47,6 +47,10 @@ class Watch:
         """Something that the person who waits should know."""
 
 
+#: Given an item and where its output lies; may raise, and take the output away.
+Inspect = Callable[[Item, Path], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Done:
     """A file that is safe now: what was written, and whether it had been before this run."""
@@ -77,6 +81,7 @@ def work(
     releasing: Callable[[Done], None],
     watch: Watch,
     workers: int = WORKERS,
+    inspect: Inspect | None = None,
 ) -> Generator[Done | Failure, None, None]:
     """Redact every file of a tree, in order, and yield what came of each.
 
@@ -91,12 +96,17 @@ def work(
     Args:
         resume: leave files alone that the journal knows to be done and unchanged.
         workers: pictures worked on at once; videos are done one at a time.
+        inspect: looks at each output before it gets its name, and at those that an earlier run left; raises
+            and takes it away where it must not be released.
     """
     with _staging(journal) as folder:
 
         def make(item: Item, number: int) -> _Made:
             progress = watch.frames if item.kind == "video" else None
-            return _make(item, ready, journal, folder / str(number), resume=resume, progress=progress)
+            made = _make(item, ready, journal, folder / str(number), resume=resume, progress=progress)
+            if inspect is not None:
+                inspect(item, made.aside or item.target)
+            return made
 
         with contextlib.closing(_in_order(tree.items, make, watch, workers)) as results:
             for item, result in results:

@@ -14,6 +14,7 @@ from sfumato.core.errors import InvalidRequest
 from sfumato.core.gate import UNDECLARED, Gate, Permit
 from sfumato.core.receipt import Output, Receipt
 from sfumato.redaction.batch import WORKERS, Done, Watch, refuse_existing, work, work_prefix
+from sfumato.redaction.check.guard import Guard
 from sfumato.redaction.door import opened
 from sfumato.redaction.interrupts import held
 from sfumato.redaction.places import Places, Space, strangers
@@ -39,6 +40,8 @@ class Options:
         overwrite: replace outputs that exist.
         report: write a report with contact sheets of the outputs.
         workers: pictures worked on at once.
+        check: look at every output as `sfumato check` does before it gets its name; one in which something
+            is found goes to a folder `quarantine` beside the outputs, and counts as failed.
     """
 
     purpose: str = UNDECLARED
@@ -46,6 +49,7 @@ class Options:
     overwrite: bool = False
     report: bool = True
     workers: int = WORKERS
+    check: bool = False
 
 
 def redact_files(
@@ -127,11 +131,12 @@ def run_files(
         )
         door.check(ready.plan)
         places = Places.of(tree)
+        guard = Guard.of(tree, ready) if options.check else None
         _refuse(tree, source, places, options)
         with _made_folder(tree.root), Journal(places.journal) as journal:
             for note in ready.notes:
                 watch.note(note)
-            run = _Runner(tree, ready, journal, door, options, watch, places).run(start)
+            run = _Runner(tree, ready, journal, door, options, watch, places, guard).run(start)
         if run.stopped:
             raise Stopped(run, len(tree.items))
         return run
@@ -148,6 +153,7 @@ class _Runner:
     options: Options
     watch: Watch
     places: Places
+    guard: Guard | None = None
     results: list[Done] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     naming: Done | None = None
@@ -222,6 +228,7 @@ class _Runner:
             releasing=releasing,
             watch=self.watch,
             workers=self.options.workers,
+            inspect=None if self.guard is None else self.guard.inspect,
         )
 
     def _take(self, results: Iterable[Done | Failure]) -> None:
@@ -292,6 +299,7 @@ class _Runner:
             "models": self.ready.models,
             "settings": self.ready.settings.describe(),
             "notes": list(self._notes()),
+            **({} if self.guard is None else {"tests": [self.guard.report.tested()]}),
         }
 
     def _notes(self) -> tuple[str, ...]:
