@@ -189,9 +189,10 @@ class World:
 
     def consent(self, population: str, one: str, *, give: bool) -> None:
         """Record that a person agreed to research, or took that back."""
-        for subject in self.subjects([(population, one)]):
-            act = self.project.consent.give if give else self.project.consent.withdraw
-            act(subject, "research")
+        # Neighbours differ in the data, not in what people told the register: who is in no source can agree too.
+        subject = self.catalogue.people.subject(self.person(one) or one, population)
+        act = self.project.consent.give if give else self.project.consent.withdraw
+        act(subject, "research")
 
     def erase(self, population: str, one: str) -> None:
         (subject,) = self.subjects([(population, one)])
