@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -171,3 +172,10 @@ def open_frames(look: Callable[[Path], list[NDArray[np.uint8]]]) -> Callable[[Pa
     """Return a function that gives the frames in which the toy detector still finds a square."""
     toy = ToyDetector()
     return lambda path: [index for index, image in enumerate(look(path)) if len(toy.detect(image))]
+
+
+@pytest.fixture(scope="session")
+def video_labels() -> Callable[[str], dict[str, Any]]:
+    """Return a function that reads a file under labels/, anew at every call; see the README there."""
+    folder = Path(__file__).parent / "labels"
+    return lambda name: json.loads((folder / name).read_text(encoding="utf-8"))
