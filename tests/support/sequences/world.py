@@ -189,7 +189,7 @@ class World:
 
     def consent(self, population: str, one: str, *, give: bool) -> None:
         """Record that a person agreed to research, or took that back."""
-        # Neighbours differ in the data, not in what people told the register: who is in no source can agree too.
+        # Neighbours differ in the data, not in what people told the register: who is in no source may agree.
         subject = self.catalogue.people.subject(self.person(one) or one, population)
         act = self.project.consent.give if give else self.project.consent.withdraw
         act(subject, "research")
