@@ -220,7 +220,7 @@ def test_what_is_no_cut_is_not_recorded_as_one(room: Room, wrong) -> None:
 
 
 def test_a_token_of_an_analyst_uses_and_releases(room: Room) -> None:
-    pytest.importorskip("argon2")
+    pytest.importorskip("argon2", reason="tokens need argon2-cffi: pip install 'sfumato[server]'")
     agreed = give(room, 1, 2, 3)
     ends = datetime.now(UTC) + timedelta(days=1)
     text, _ = room.project.tokens.create("kiosk", "analyst", expires=ends, purposes=("research",))

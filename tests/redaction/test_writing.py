@@ -19,7 +19,7 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 @pytest.fixture(scope="module")
 def things():
     if importlib.util.find_spec("rapidocr_onnxruntime") is None:
-        pytest.skip("needs the extra `text`")
+        pytest.skip("needs the text models: pip install 'sfumato[text]'")
     sys.path.insert(0, str(BENCHMARKS))
     try:
         import things

@@ -168,7 +168,7 @@ def test_every_detector_finds_its_example(built, name):
     detector = built(name)
     label = next(label for label in EXAMPLES if label in detector.finds)
     if getattr(detector, "gated", False):
-        pytest.skip("it wants a vehicle around its text")
+        pytest.skip("with YOLO26 it reads plates on vehicles alone, and none is drawn: see test_things.py")
     make, (x, y) = EXAMPLES[label]
     own = detector.thresholds
     found = detector.detect(make(), floor=own.get(label, own.get("*", 0.0))).where(lambda n, _: n == label)
