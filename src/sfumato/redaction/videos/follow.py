@@ -102,28 +102,33 @@ def follow(
 
 
 class Timeline:
-    """The boxes of many tracks, frame by frame; asking for rising frames costs next to nothing."""
+    """The boxes of many tracks, frame by frame; asking for rising frames costs next to nothing.
+
+    Attributes:
+        numbers: for each box that `at` returned last, the index of its track in the sequence given.
+    """
 
     def __init__(self, tracks: Sequence[Track]) -> None:
-        self._waiting = sorted(tracks, key=lambda track: track.first, reverse=True)
-        self._active: list[Track] = []
+        self._waiting = sorted(enumerate(tracks), key=lambda one: one[1].first, reverse=True)
+        self._active: list[tuple[int, Track]] = []
         self._now = -1
+        self.numbers: tuple[int, ...] = ()
 
     def at(self, frame: int) -> Boxes:
         """Return the boxes at a frame, which must not lie before the one asked for last."""
         if frame < self._now:
             raise InvalidRequest(f"a timeline runs forward: frame {frame} was asked for after {self._now}")
         self._now = frame
-        while self._waiting and self._waiting[-1].first <= frame:
+        while self._waiting and self._waiting[-1][1].first <= frame:
             self._active.append(self._waiting.pop())
-        self._active = [track for track in self._active if track.last >= frame]
-        found = [(track.label, track.at(frame)) for track in self._active]
-        boxes = [(label, box) for label, box in found if box is not None]
-        if not boxes:
+        self._active = [(number, track) for number, track in self._active if track.last >= frame]
+        found = [(number, track.label, track.at(frame)) for number, track in self._active]
+        here = [(number, label, box) for number, label, box in found if box is not None]
+        self.numbers = tuple(number for number, _, _ in here)
+        if not here:
             return Boxes.empty()
-        return Boxes(
-            np.stack([box for _, box in boxes]), np.ones(len(boxes), np.float32), tuple(x for x, _ in boxes)
-        )
+        boxes = np.stack([box for _, _, box in here])
+        return Boxes(boxes, np.ones(len(here), np.float32), tuple(label for _, label, _ in here))
 
 
 def _track(label: str, chain: Chain, looked: list[int], scene: tuple[int, int], rules: Rules) -> Track:

@@ -15,13 +15,12 @@ import av.error
 
 from sfumato.core.errors import InvalidRequest, MediaError, UnreadableMedia, UnsupportedMedia
 from sfumato.core.files import whole
-from sfumato.redaction.covers import apply_yuv
 from sfumato.redaction.job import Job, Outcome, Progress
-from sfumato.redaction.layers import Places, layers, places, said
+from sfumato.redaction.layers import Places, places, said
 from sfumato.redaction.videos.audio import Sound
+from sfumato.redaction.videos.brush import Brush
 from sfumato.redaction.videos.check import check_written
-from sfumato.redaction.videos.follow import Rules, Timeline, follow
-from sfumato.redaction.videos.frames import planes
+from sfumato.redaction.videos.follow import Rules, follow
 from sfumato.redaction.videos.reader import Shot, open_video
 from sfumato.redaction.videos.scan import Scan, scan_video
 from sfumato.redaction.videos.writer import Target, VideoWriter, target_of
@@ -139,7 +138,7 @@ def _write(
 ) -> Sound:
     """Second pass: read again, cover, encode."""
     canvas, total = scan.canvas, len(scan.times)
-    timeline = Timeline(tracks)
+    brush = Brush(job, canvas, tracks, fixed)
     with (
         open_video(source, job.settings.max_pixels) as reader,
         VideoWriter(aside, form, canvas, scan.time_base, scan.rate) as writer,
@@ -147,17 +146,7 @@ def _write(
         sound = Sound(reader, writer, job.settings.audio, scan.spans, scan.end)
         for shot in _same_frames(source.name, reader.frames(sound.take), scan):
             frame = canvas.draw(shot.frame)
-            here = timeline.at(shot.index)
-            for cover, regions in layers(job, here, fixed, canvas.width, canvas.height):
-                apply_yuv(
-                    cover,
-                    planes(frame),
-                    regions,
-                    subsampling=canvas.cell,
-                    bits=canvas.bits,
-                    full_range=canvas.full_range,
-                    interlaced=bool(shot.frame.interlaced_frame),
-                )
+            brush.paint(frame, shot.index, interlaced=bool(shot.frame.interlaced_frame))
             sound.until(shot.pts * scan.time_base)
             writer.write(frame, shot.pts - scan.start, shot.frame.duration, scan.time_base)
             tell(total + shot.index + 1, 2 * total)
