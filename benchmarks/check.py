@@ -1,10 +1,10 @@
 """`sfumato check`: how many planted misses it finds, and how often it speaks where nothing is open.
 
 Pictures and clips with hand-labelled faces (SFUMATO_TESTDATA, else ../shared/data) are redacted with the
-defaults. Then one labelled face is put back in one picture or one frame, with the margin that hid it, and the output
-is looked at as `sfumato check` does, without the original. A face counts as found when something is seen
-there. A no-op is an original, given as if it were an output. Twice: with all face detectors, and with the
-embedded one alone, which also hid.
+defaults. Then one labelled face is put back in one picture or one frame, with the margin that hid it, and
+the output is looked at as `sfumato check` does, without the original. A face counts as found when something
+is seen there. A no-op is an original, given as if it were an output. Twice: with all face detectors, and
+with the embedded one alone, which also hid.
 """
 
 from __future__ import annotations
@@ -154,8 +154,8 @@ def main() -> None:
                 for tally in tallies.values():
                     tally.frame(shown[index], where.get(index))
     lines = [
-        f"{', '.join(tally.looker.detectors)}: {tally.count['found']} of {tally.count['planted']} planted faces, "
-        f"{tally.count['noops']} of {tally.count['pictures']} no-ops found"
+        f"{', '.join(tally.looker.detectors)}: {tally.count['found']} of {tally.count['planted']} planted "
+        f"faces, {tally.count['noops']} of {tally.count['pictures']} no-ops found"
         for tally in tallies.values()
     ]
     results = {f"{name}{key}": value for name, one in tallies.items() for key, value in one.result().items()}

@@ -52,6 +52,15 @@ def test_a_cover_leaves_nothing_open(cover: str, portrait: tuple[np.ndarray, np.
     assert open_share(picture, covered, box) <= 0.1
 
 
+@pytest.mark.parametrize("light", [1.0, 0.5, 0.2])
+def test_a_face_in_the_dark_is_as_open(light: float, portrait: tuple[np.ndarray, np.ndarray]) -> None:
+    picture, box = portrait
+    dark = (picture * light).astype(np.uint8)
+    assert is_open(dark, box)
+    COVERS.build("fill").apply(dark, np.array([[144, 0, 305, 223]], np.int32))
+    assert not is_open(dark, box)
+
+
 def test_half_a_face_is_half_open(portrait: tuple[np.ndarray, np.ndarray]) -> None:
     picture, box = portrait
     half = picture.copy()
