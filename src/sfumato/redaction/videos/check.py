@@ -14,7 +14,7 @@ from sfumato.redaction.videos.scan import Scan
 from sfumato.redaction.videos.writer import Target
 
 
-def check_written(path: Path, name: str, form: Target, scan: Scan, sounds: int) -> None:
+def check_written(path: Path, name: str, form: Target, scan: Scan, sounds: int, words: int = 0) -> None:
     """Open a written file again and compare it with what it should be.
 
     Args:
@@ -23,11 +23,12 @@ def check_written(path: Path, name: str, form: Target, scan: Scan, sounds: int) 
         form: how it was written.
         scan: what the source holds.
         sounds: tracks of sound that it should have.
+        words: tracks of subtitles.
 
     Raises:
         MediaError: frames, times, size or sound differ, or something else is in the file.
     """
-    if found := leftovers(path):
+    if found := leftovers(path, subtitles=words > 0):
         raise MediaError(f"{name}: the output still holds {', '.join(found)}; it was not written")
     with av.open(str(path.absolute())) as container:
         stream = container.streams.video[0]
@@ -37,12 +38,18 @@ def check_written(path: Path, name: str, form: Target, scan: Scan, sounds: int) 
         times = array(
             "q", sorted(p.pts for p in packets if p.size and not p.is_discard and p.pts is not None)
         )
-        got = (context.width, context.height, len(times), len(container.streams.audio))
-    wanted = (scan.canvas.width, scan.canvas.height, len(scan.times), sounds)
+        got = (
+            context.width,
+            context.height,
+            len(times),
+            len(container.streams.audio),
+            len(container.streams.subtitles),
+        )
+    wanted = (scan.canvas.width, scan.canvas.height, len(scan.times), sounds, words)
     if got != wanted:
         raise MediaError(
-            f"{name}: the output has width, height, frames and audio tracks {got} instead of {wanted}; "
-            f"it was not written"
+            f"{name}: the output has width, height, frames, audio and subtitle tracks {got} instead of "
+            f"{wanted}; it was not written"
         )
     slack = max(scan.time_base, base, 1 / scan.rate if form.steady else Fraction(0))
     for index, (one, two) in enumerate(zip(times, scan.times, strict=True)):

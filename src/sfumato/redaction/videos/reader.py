@@ -60,6 +60,7 @@ class VideoReader:
     Attributes:
         container, stream: FFmpeg's container and the video stream that is read.
         audio: the audio streams.
+        also: further streams whose packets are handed on; none unless somebody sets it.
         notes: what the file also holds and the reader leaves out, and what it had to mend, as sentences.
         spans: audio stream index -> (start, end) in seconds; complete once `frames` has run to its end.
     """
@@ -75,6 +76,7 @@ class VideoReader:
                 f"{path.name}: no decoder for its video is installed; convert it to MP4 first"
             )
         self.audio = tuple(container.streams.audio)
+        self.also: tuple[Any, ...] = ()
         self._check_size(self.stream.codec_context.width, self.stream.codec_context.height)
         self.stream.thread_type = "AUTO"
         self.stream.codec_context.options = {"max_pixels": str(max_pixels)}
@@ -102,7 +104,7 @@ class VideoReader:
             that the file declares and a player could show has been yielded.
 
         Args:
-            other: called with each packet of the audio streams, in file order.
+            other: called with each packet of the streams in `audio` and `also`, in file order.
 
         Raises:
             UnreadableMedia: damaged or cut short.
@@ -123,7 +125,7 @@ class VideoReader:
 
     def _packets(self) -> Iterator[Any]:
         try:
-            yield from self.container.demux(self.stream, *self.audio)
+            yield from self.container.demux(self.stream, *self.audio, *self.also)
         except av.error.FFmpegError as error:
             raise self._broken(f"it cannot be read ({error.strerror})") from error
 
@@ -271,7 +273,6 @@ def _left_out(container: Any, further: int) -> list[str]:
     found = {
         "further video track": further,
         "attached picture": pictures,
-        "subtitle track": kinds["subtitle"],
         "data track": kinds["data"] + kinds["unknown"],
         "attachment": kinds["attachment"],
         "chapter": len(container.chapters()) if hasattr(container, "chapters") else 0,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import av
 import av.error
@@ -23,6 +24,7 @@ from sfumato.redaction.videos.check import check_written
 from sfumato.redaction.videos.follow import Rules, follow
 from sfumato.redaction.videos.reader import Shot, open_video
 from sfumato.redaction.videos.scan import Scan, scan_video
+from sfumato.redaction.videos.subtitles import Words
 from sfumato.redaction.videos.writer import Target, VideoWriter, target_of
 from sfumato.redaction.zones import picks
 from sfumato.vision.tracks import Track
@@ -41,7 +43,8 @@ def redact_video_file(source: Path, target: Path, job: Job, progress: Progress |
         - Every frame of the source is in the output, at its time, in its size, upright: a rotation mark is
           carried out on the pixels, so that no reader sees it sideways.
         - A thing seen in two looked-at frames is covered in the frames between them and held at both ends.
-        - No container or stream metadata, chapter, subtitle, data stream or attached picture is written. The
+        - No container or stream metadata but the language of a track, no chapter, data stream or attached
+          picture is written, and of subtitles nothing or, where wanted, the plain words. The
           written file is opened again and checked before it takes its name.
         - A damaged or cut file gives an error and no output.
 
@@ -72,8 +75,8 @@ def redact_video_file(source: Path, target: Path, job: Job, progress: Progress |
     fixed = places(job, source, scan.canvas.width, scan.canvas.height)
     try:
         with whole(target) as aside:
-            sound = _write(source, aside, form, scan, tracks, fixed, job, tell)
-            check_written(aside, source.name, form, scan, len(sound))
+            sound, words = _write(source, aside, form, scan, tracks, fixed, job, tell)
+            check_written(aside, source.name, form, scan, len(sound), len(words))
     except (av.error.FFmpegError, OSError) as error:
         raise MediaError(
             f"{source.name} could not be written to {target.name}: {error.strerror or error}. "
@@ -85,7 +88,9 @@ def redact_video_file(source: Path, target: Path, job: Job, progress: Progress |
         width=scan.canvas.width,
         height=scan.canvas.height,
         frames=len(scan.times),
-        notes=tuple(dict.fromkeys((*scan.notes, *scan.canvas.notes, *sound.notes, *fixed.notes, *kept))),
+        notes=tuple(
+            dict.fromkeys((*scan.notes, *scan.canvas.notes, *sound.notes, *words.notes, *fixed.notes, *kept))
+        ),
     )
 
 
@@ -135,7 +140,7 @@ def _write(
     fixed: Places,
     job: Job,
     tell: Progress,
-) -> Sound:
+) -> tuple[Sound, Words]:
     """Second pass: read again, cover, encode."""
     canvas, total = scan.canvas, len(scan.times)
     brush = Brush(job, canvas, tracks, fixed)
@@ -144,7 +149,13 @@ def _write(
         VideoWriter(aside, form, canvas, scan.time_base, scan.rate) as writer,
     ):
         sound = Sound(reader, writer, job.settings.audio, scan.spans, scan.end)
-        for shot in _same_frames(source.name, reader.frames(sound.take), scan):
+        words = Words(reader, writer, job.settings.subtitles, scan.start * scan.time_base)
+
+        def other(packet: Any) -> None:
+            sound.take(packet)
+            words.take(packet)
+
+        for shot in _same_frames(source.name, reader.frames(other), scan):
             frame = canvas.draw(shot.frame)
             brush.paint(frame, shot.index, interlaced=bool(shot.frame.interlaced_frame))
             sound.until(shot.pts * scan.time_base)
@@ -152,7 +163,8 @@ def _write(
             tell(total + shot.index + 1, 2 * total)
         writer.finish()
         sound.finish()
-    return sound
+        words.finish()
+    return sound, words
 
 
 def _same_frames(name: str, shots: Iterable[Shot], scan: Scan) -> Iterable[Shot]:
