@@ -28,6 +28,7 @@ from PIL import (
 from sfumato.core.errors import MediaError, MediaTooLarge, UnreadableMedia, UnsupportedMedia
 from sfumato.redaction.covers import Channel
 from sfumato.redaction.images import colour, deep
+from sfumato.redaction.images.damage import refuse_damaged_jpeg
 from sfumato.redaction.images.orientation import TAG, orientation_of, upright
 from sfumato.redaction.kinds import EXTENSIONS, head_of, image_kind
 
@@ -127,6 +128,8 @@ def _read_pillow(path: Path, picture: Picture, max_pixels: int) -> None:
         elif picture.kind == "avif":
             _avif_coding(path, picture)
         _check_size(path, _sizes(image, frames, picture.kind), max_pixels)
+        if picture.kind == "jpeg":
+            refuse_damaged_jpeg(path)
         for key in ("loop", "default_image"):
             if key in image.info:
                 picture.coding[key] = image.info[key]
