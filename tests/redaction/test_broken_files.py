@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sfumato.cli.main import main
+from sfumato.core.errors import UnreadableMedia
 from sfumato.redaction.settings import Settings
+from sfumato.redaction.videos import redact_video_file
 from sfumato.vision.finder import Finder
 from sfumato.vision.toy import MAGENTA, ToyDetector
 
@@ -280,6 +282,15 @@ def test_one_broken_file_alone(folder: Path, tmp_path: Path, capsys: pytest.Capt
         assert run("redact", folder / name, "-o", target) == 1
         assert name in capsys.readouterr().err
         assert [path.name for path in target.parent.iterdir() if name in path.name] == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_one_flipped_bit_in_matroska_is_noticed(clip: Make, toy_job: Any, tmp_path: Path, seed: int) -> None:
+    source = clip("in.mkv")
+    source.write_bytes(dirty(source.read_bytes(), seed, flips=1))
+    with pytest.raises(UnreadableMedia, match=r"damaged|cut short"):
+        redact_video_file(source, tmp_path / "out.mkv", toy_job())
+    assert not (tmp_path / "out.mkv").exists()
 
 
 def test_what_a_clip_is(clip: Make) -> None:
