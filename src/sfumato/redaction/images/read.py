@@ -38,11 +38,19 @@ MAX_FRAMES = 10_000
 
 @dataclass(slots=True)
 class Page:
-    """One picture of a file: (height, width[, channels]) pixels, upright; `milliseconds` it is shown for."""
+    """One picture of a file.
+
+    Args:
+        pixels: (height, width[, channels]), upright.
+        channels: what each channel is.
+        milliseconds: how long it is shown.
+        planes: of a JPEG, luma and chroma to be coded in place of `pixels`.
+    """
 
     pixels: NDArray[Any]
     channels: tuple[Channel, ...]
     milliseconds: float = 0.0
+    planes: NDArray[np.uint8] | None = None
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from sfumato.core.errors import InvalidRequest, MediaError, UnreadableMedia
 from sfumato.core.files import whole
 from sfumato.redaction.covers import Form, form_of, suited
 from sfumato.redaction.images.metadata import leftovers
+from sfumato.redaction.images.planes import covered, planes_of
 from sfumato.redaction.images.read import Picture, read_picture
 from sfumato.redaction.images.views import views
 from sfumato.redaction.images.write import write_picture
@@ -86,7 +87,12 @@ def redact_image_file(source: Path, target: Path, job: Job) -> Outcome:
     notes: list[str] = []
     for page in picture.pages:
         form = form_of(page.pixels)
-        boxes, fixed, said = _hide(page.pixels, Form(page.channels, form.low, form.high), job, source)
+        planes = planes_of(source, page.pixels) if picture.kind == "jpeg" else None
+        before = page.pixels if planes is None else page.pixels.copy()
+        form = Form(page.channels, form.low, form.high)
+        boxes, fixed, said, regions = _hide(page.pixels, form, job, source)
+        if planes is not None:
+            page.planes = covered(planes, before, page.pixels, regions)
         counts.update([*nms(boxes).labels, *fixed.counts.elements()])
         notes += [*fixed.notes, *said]
     with whole(target) as aside:
@@ -108,15 +114,16 @@ def redact_image_file(source: Path, target: Path, job: Job) -> Outcome:
 
 def _hide(
     pixels: NDArray[Any], form: Form, job: Job, path: Path | None = None
-) -> tuple[Boxes, Places, tuple[str, ...]]:
-    """Find and cover in place; return what was found, what is fixed, and what was kept."""
+) -> tuple[Boxes, Places, tuple[str, ...], list[NDArray[np.int32]]]:
+    """Find and cover in place; return what was found, what is fixed, what was kept, and the regions."""
     boxes = Boxes.concat(job.finder.find(view) for view in views(pixels, form.channels))
     height, width = pixels.shape[:2]
     boxes, said = spared(job, boxes, width, height)
     fixed = places(job, path, width, height)
-    for cover, regions in layers(job, boxes, fixed, width, height):
+    done = layers(job, boxes, fixed, width, height)
+    for cover, regions in done:
         suited(cover, form).apply(pixels, regions)
-    return boxes, fixed, said
+    return boxes, fixed, said, [regions for _, regions in done]
 
 
 def _check(picture: Picture, written: Path, name: str) -> None:

@@ -67,6 +67,9 @@ def _image(page: Page) -> Image.Image:
     if page.channels == CMYK:
         height, width = page.pixels.shape[:2]
         return Image.frombytes("CMYK", (width, height), page.pixels.tobytes())
+    if page.planes is not None:
+        height, width = page.planes.shape[:2]
+        return Image.frombytes("YCbCr", (width, height), page.planes.tobytes())
     return Image.fromarray(page.pixels)
 
 
