@@ -44,7 +44,7 @@ def qr(text: str) -> np.ndarray:
 
 
 def placed(backgrounds: list[np.ndarray], count: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Yield (class, picture, corners): one code in each picture; RGB."""
+    """Yield (class, picture, corners without the quiet zone): one code in each picture; RGB."""
     drawn = np.random.default_rng(2024)
     for number in range(count):
         label = "barcode" if number % 2 else "qr code"
@@ -60,7 +60,17 @@ def placed(backgrounds: list[np.ndarray], count: int) -> Iterator[tuple[str, np.
         room = np.abs(turned).max(axis=0) + 2
         middle = drawn.uniform(room, np.maximum(np.array(picture.shape[1::-1]) - room, room + 1))
         corners = (turned + middle).astype(np.float32)
-        yield label, _pasted(picture, code, corners, drawn), corners
+        quiet = (11, 0, 7, 0) if number % 2 else (4, 4, 4, 4)
+        yield label, _pasted(picture, code, corners, drawn), _inner(code.shape, quiet, corners)
+
+
+def _inner(shape: tuple[int, ...], quiet: tuple[int, int, int, int], corners: np.ndarray) -> np.ndarray:
+    """Return where the corners of the code itself lie; `quiet` modules are left, above, right, below."""
+    height, width = shape
+    left, top, right, bottom = quiet[0], quiet[1], width - quiet[2], height - quiet[3]
+    outer = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    inner = np.array([[[left, top], [right, top], [right, bottom], [left, bottom]]], np.float32)
+    return cv2.perspectiveTransform(inner, cv2.getPerspectiveTransform(outer, corners))[0]
 
 
 def _pasted(
