@@ -228,10 +228,11 @@ def test_sixteen_bit_pngs_keep_every_bit_outside(
     target = redact("a.png", png_16(picture, interlaced=interlaced))
     head = target.read_bytes()[:26]
     assert head[24] == 16  # bits
+    assert head[25] == {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     after = cv2.imread(str(target), cv2.IMREAD_UNCHANGED)
     assert after.dtype == np.uint16
     after = after[:, :, None] if after.ndim == 2 else after[:, :, [2, 1, 0, 3][: after.shape[2]]]
-    if channels == 2:  # written with its grey three times: no decoder at hand reads 16 bits of grey and alpha
+    if channels == 2:  # OpenCV reads grey and alpha as grey three times, and alpha
         picture = picture[:, :, [0, 0, 0, 1]]
     assert after.shape == picture.shape
     assert np.array_equal(after[100:], picture[100:])

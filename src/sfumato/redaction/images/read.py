@@ -203,6 +203,7 @@ def _page(path: Path, image: Image.Image, index: int, picture: Picture) -> Page:
     if is_deep:
         eight = np.asarray(image)
         pixels, channels = deep.decode(path, index, eight)
+        picture.coding["grey"] = picture.kind == "png" and head_of(path, 26)[25] == 4
         if "icc_profile" in image.info:
             picture.note("a colour profile was dropped; the 16-bit values are as they were")
     else:
