@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -59,7 +60,8 @@ class Coding:
         """Return the options of the encoder."""
         options = {**self.form.options, **dict(self.options)}
         if self.is_h264:  # parameter sets that do not depend on the pictures or their quality
-            options["x264-params"] = f"sps-id={self.number}:stitchable=1"
+            own = f"sps-id={self.number}:stitchable=1"
+            options["x264-params"] = ":".join(filter(None, (options.get("x264-params"), own)))
         return options
 
     def dress(self, context: Any) -> None:
@@ -89,11 +91,15 @@ class Coder:
     Guarantee:
         What comes out depends on the frames, their times and the coding alone. Nothing but pictures is in it.
 
+    Attributes:
+        errors: squared errors of luma, summed, of each picture so far, where the options ask for "psnr".
+
     Args:
         coding: how.
     """
 
     def __init__(self, coding: Coding) -> None:
+        self.errors: list[int] = []
         self._coding = coding
         self._context = coding.context()
         self._durations: dict[int, int] = {}
@@ -110,7 +116,17 @@ class Coder:
 
     def _coded(self, packets: list[Any]) -> Iterator[Coded]:
         for packet in packets:
+            if (error := _luma_error(packet)) is not None:
+                self.errors.append(error)
             data = bytes(packet)
             if self._coding.is_h264:
                 data = h264.own_picture(data)
             yield Coded(data, packet.pts, self._durations.pop(packet.pts, 1), packet.is_keyframe)
+
+
+def _luma_error(packet: Any) -> int | None:
+    """Return the sum of squared errors of the luma of a packet, where the encoder tells it."""
+    if not packet.has_sidedata("quality_stats"):
+        return None
+    data = bytes(packet.get_sidedata("quality_stats"))
+    return int(struct.unpack_from("<Q", data, 8)[0]) if len(data) >= 16 and data[5] else None

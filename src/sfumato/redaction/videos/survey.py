@@ -6,6 +6,7 @@ file alone, so whoever works on them, wherever and in whatever order, makes the 
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,6 +23,8 @@ from sfumato.redaction.videos.target import Target
 
 #: Least frames of a chunk, but for the last one.
 CHUNK = 300
+#: Samples of one video, and packets in each: they are encoded for a trial.
+SAMPLES, SAMPLE = 4, 16
 #: Containers in which a time leads to the packet that was meant.
 SEEKABLE = ("mov", "matroska")
 #: Codecs in which each key packet needs nothing of those before it.
@@ -48,6 +51,16 @@ class Chunk:
     keys: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The first packets of a GOP: the dts of the first (None: they are the first of the file), how many there
+    are, and their bytes."""
+
+    dts: int | None
+    packets: int
+    bytes: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
     """What is known of a video before its pictures are looked at; picklable.
@@ -58,6 +71,7 @@ class Survey:
         time_base: unit of times, in seconds.
         rate: usual frames per second.
         chunks: all of the file.
+        samples: of the file, spread evenly.
         depth: packets by which one may come before its turn in order of showing.
         header: of the source, where its packets may be copied; None: all is encoded anew.
         bits: of all video packets.
@@ -70,6 +84,7 @@ class Survey:
     time_base: Fraction
     rate: Fraction
     chunks: tuple[Chunk, ...]
+    samples: tuple[Sample, ...]
     depth: int
     header: h264.Header | None
     bits: int
@@ -113,9 +128,10 @@ def survey(source: Path, form: Target, settings: Settings) -> Survey:
             time_base=stream.time_base,
             rate=reader.rate,
             chunks=chunks,
+            samples=book.samples(chunks),
             depth=book.depth() if header else 0,
             header=header,
-            bits=book.bits,
+            bits=8 * book.bytes(),
             spans=spans,
             notes=notes,
         )
@@ -140,17 +156,15 @@ class _Book:
         self._name = str(reader.stream.codec_context.name)
         self._nals = _nal_length(reader) if self._name in ("h264", "hevc") else 0
         self.header = _header(reader, form)
-        self.bits = 0
+        self._sizes = array("q")
         self._cuttable = reader.container.format.name.startswith(SEEKABLE) and (
             self._name in CLOSED or self._nals > 0
         )
-        self._times: list[int] = []
-        self._dts: list[int] = []
-        self._keys: list[int] = []
+        self._times, self._dts, self._keys = array("q"), array("q"), array("q")
 
     def add(self, packet: Any) -> None:
         """Take the next packet."""
-        self.bits += 8 * packet.size
+        self._sizes.append(packet.size)
         count = len(self._times)
         if packet.pts is None or packet.dts is None or packet.is_discard or not packet.size:
             self._cuttable = False
@@ -206,6 +220,20 @@ class _Book:
                 key = next(keys)
             found.append(Chunk(index, start, stop - start, self._dts[start], tuple(inside)))
         return tuple(found)
+
+    def samples(self, chunks: Sequence[Chunk]) -> tuple[Sample, ...]:
+        """Return what is encoded for a trial."""
+        keys = [chunk.first + key for chunk in chunks for key in chunk.keys]
+        ends = dict(pairwise([*keys, len(self._times)]))
+        found = []
+        for key in sorted({keys[len(keys) * n // SAMPLES] for n in range(SAMPLES)}):
+            sizes = self._sizes[key : min(key + SAMPLE, ends[key])]
+            found.append(Sample(None if chunks[0].dts is None else self._dts[key], len(sizes), sum(sizes)))
+        return tuple(found)
+
+    def bytes(self) -> int:
+        """Return the size of all packets."""
+        return sum(self._sizes)
 
     def depth(self) -> int:
         """Return how many packets come before one in the file, and are shown after it, at most."""
