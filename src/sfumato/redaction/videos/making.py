@@ -180,11 +180,11 @@ def make(source: Path, edit: Edit, index: int, job: Job) -> Generator[Coded, Non
 
 def _pieces(reader: VideoReader, survey: Survey, chunk: Chunk, runs: list[Run]) -> Iterator[Any]:
     """Yield packets to be copied and frames to be covered, and None after each run of frames."""
-    if chunk.dts is None:
+    if chunk.at is None:
         yield from reader.frames()
         yield None
         return
-    packets = reader.section(chunk.dts, chunk.packets)
+    packets = reader.section(chunk.at, chunk.packets)
     for run in runs:
         part = islice(packets, run.stop - run.start)
         if run.copied:

@@ -47,7 +47,7 @@ def crf_for(decibels: float, ratio: float) -> float:
     """Return the crf for a video whose trial gave this PSNR and this many bits in those of the source.
 
     >>> crf_for(43.5, 1.12), crf_for(46.0, 2.0), crf_for(38.0, 0.1)
-    (20.0, 26.0, 10.0)
+    (22.0, 26.0, 10.0)
     """
     finest, coarsest = (TRIAL + (decibels - goal) / STEP for goal in (MOST, LEAST))
     paid = TRIAL + math.log(BITS / max(ratio, 1e-3)) / math.log(SHARE)
@@ -62,8 +62,8 @@ def _try(source: Path, survey: Survey, coding: Coding, sample: Sample, most: int
     step = max(round(1 / coding.rate / coding.time_base), 1)
     with open_video(source, most, checked=True) as reader:
         shots = reader.frames()
-        if sample.dts is not None:
-            shots = reader.decoded(reader.section(sample.dts, sample.packets), survey.size)
+        if sample.at is not None:
+            shots = reader.decoded(reader.section(sample.at, sample.packets), survey.size)
         for number, shot in enumerate(islice(shots, sample.packets)):
             coded += coder.write(coding.canvas.draw(shot.frame), number * step, step)
     coded += coder.finish()

@@ -18,7 +18,7 @@ from sfumato.core.errors import UnreadableMedia
 from sfumato.redaction.settings import Settings
 from sfumato.redaction.videos import h264
 from sfumato.redaction.videos.frames import Canvas, canvas_for
-from sfumato.redaction.videos.reader import VideoReader, open_video
+from sfumato.redaction.videos.reader import Spot, VideoReader, open_video
 from sfumato.redaction.videos.target import Target
 
 #: Least frames of a chunk, but for the last one.
@@ -40,23 +40,23 @@ class Chunk:
         index: its number.
         first: packets, and frames, before it.
         packets: how many it has.
-        dts: of its first packet; None: the chunk is the file, however many frames that gives.
+        at: of its first packet; None: the chunk is the file, however many frames that gives.
         keys: packets of the chunk, counted from 0, that begin a GOP.
     """
 
     index: int
     first: int
     packets: int
-    dts: int | None
+    at: Spot | None
     keys: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The first packets of a GOP: the dts of the first (None: they are the first of the file), how many there
+    """The first packets of a GOP: where the first is (None: they are the first of the file), how many there
     are, and their bytes."""
 
-    dts: int | None
+    at: Spot | None
     packets: int
     bytes: int
 
@@ -160,16 +160,16 @@ class _Book:
         self._cuttable = reader.container.format.name.startswith(SEEKABLE) and (
             self._name in CLOSED or self._nals > 0
         )
-        self._times, self._dts, self._keys = array("q"), array("q"), array("q")
+        self._times, self._seeks, self._keys = array("q"), array("q"), array("q")
 
     def add(self, packet: Any) -> None:
         """Take the next packet."""
         self._sizes.append(packet.size)
         count = len(self._times)
-        if packet.pts is None or packet.dts is None or packet.is_discard or not packet.size:
+        if packet.pts is None or packet.is_discard or not packet.size:
             self._cuttable = False
         self._times.append(packet.pts or 0)
-        self._dts.append(packet.dts or 0)
+        self._seeks.append(packet.pts or 0 if packet.dts is None else packet.dts)
         if self._cuttable and packet.is_keyframe and self._begins(packet):
             self._keys.append(count)
         if self.header is not None:
@@ -192,8 +192,6 @@ class _Book:
         """Say whether keys cut the file into groups that do not overlap in time, in one order."""
         times, edges = self._times, [*self._keys, len(self._times)]
         if not self._cuttable or not self._keys or self._keys[0] or len(set(times)) < len(times):
-            return False
-        if any(one >= two for one, two in pairwise(self._dts)):
             return False
         groups = [times[start:stop] for start, stop in pairwise(edges)]
         return all(one[0] == min(one) for one in groups) and all(
@@ -218,8 +216,11 @@ class _Book:
             while key < stop:
                 inside.append(key - start)
                 key = next(keys)
-            found.append(Chunk(index, start, stop - start, self._dts[start], tuple(inside)))
+            found.append(Chunk(index, start, stop - start, self._spot(start), tuple(inside)))
         return tuple(found)
+
+    def _spot(self, packet: int) -> Spot:
+        return Spot(self._seeks[packet], self._times[packet])
 
     def samples(self, chunks: Sequence[Chunk]) -> tuple[Sample, ...]:
         """Return what is encoded for a trial."""
@@ -228,7 +229,7 @@ class _Book:
         found = []
         for key in sorted({keys[len(keys) * n // SAMPLES] for n in range(SAMPLES)}):
             sizes = self._sizes[key : min(key + SAMPLE, ends[key])]
-            found.append(Sample(None if chunks[0].dts is None else self._dts[key], len(sizes), sum(sizes)))
+            found.append(Sample(None if chunks[0].at is None else self._spot(key), len(sizes), sum(sizes)))
         return tuple(found)
 
     def bytes(self) -> int:

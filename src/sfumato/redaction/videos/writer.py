@@ -38,7 +38,7 @@ class VideoWriter:
     ) -> None:
         target = coding.form
         options = {**target.muxing, "fflags": "+bitexact"}
-        if target.muxing is FAST:  # a late start is told in units of the movie, a millisecond by default
+        if target.muxing == FAST:  # a late start is told in units of the movie, a millisecond by default
             options["movie_timescale"] = str(_timescale(coding.time_base))
         self.target = target
         self.container = av.open(str(path.absolute()), "w", format=target.muxer, container_options=options)
