@@ -7,6 +7,7 @@ import pickle
 import random
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -310,6 +311,14 @@ class TestChunks:
 
 
 class TestQuality:
+    def test_parameter_sets_depend_neither_on_threads_nor_on_quality(
+        self, clip: Make, toy_job: MakeJob
+    ) -> None:
+        edit, _ = seen(clip("in.mp4"), target.TARGETS[".mp4"], toy_job())
+        finer = replace(edit.coding, options=(("crf", "5"),))
+        made = {coding.context(threads=n).extradata for coding in (edit.coding, finer) for n in (1, 2)}
+        assert len(made) == 1
+
     def test_real_pictures_stay_over_40_db_and_within_their_bits(
         self, testdata: Callable[[str], Path], toy_job: MakeJob, tmp_path: Path
     ) -> None:

@@ -57,7 +57,9 @@ def crf_for(decibels: float, ratio: float) -> float:
 
 def _try(source: Path, survey: Survey, coding: Coding, sample: Sample, most: int) -> tuple[list[float], int]:
     """Encode a sample: return the PSNR of its pictures, and their bytes."""
-    coder = Coder(replace(coding, options=(*coding.options, ("crf", str(TRIAL)), ("flags", "+psnr"))))
+    coder = Coder(
+        replace(coding, options=(*coding.options, ("crf", str(TRIAL)), ("flags", "+psnr"))), threads=1
+    )
     coded: list[Coded] = []
     step = max(round(1 / coding.rate / coding.time_base), 1)
     with open_video(source, most, checked=True) as reader:
