@@ -89,9 +89,10 @@ def redact_image_file(source: Path, target: Path, job: Job) -> Outcome:
         form = form_of(page.pixels)
         planes = planes_of(source, page.pixels) if picture.kind == "jpeg" else None
         before = page.pixels if planes is None else page.pixels.copy()
-        form = Form(page.channels, form.low, form.high)
-        boxes, fixed, said, regions = _hide(page.pixels, form, job, source)
+        boxes, fixed, said = _hide(page.pixels, Form(page.channels, form.low, form.high), job, source)
         if planes is not None:
+            width, height = page.pixels.shape[1::-1]
+            regions = [region for _, region in layers(job, boxes, fixed, width, height)]
             page.planes = covered(planes, before, page.pixels, regions)
         counts.update([*nms(boxes).labels, *fixed.counts.elements()])
         notes += [*fixed.notes, *said]
@@ -114,16 +115,15 @@ def redact_image_file(source: Path, target: Path, job: Job) -> Outcome:
 
 def _hide(
     pixels: NDArray[Any], form: Form, job: Job, path: Path | None = None
-) -> tuple[Boxes, Places, tuple[str, ...], list[NDArray[np.int32]]]:
-    """Find and cover in place; return what was found, what is fixed, what was kept, and the regions."""
+) -> tuple[Boxes, Places, tuple[str, ...]]:
+    """Find and cover in place; return what was found, what is fixed, and what was kept."""
     boxes = Boxes.concat(job.finder.find(view) for view in views(pixels, form.channels))
     height, width = pixels.shape[:2]
     boxes, said = spared(job, boxes, width, height)
     fixed = places(job, path, width, height)
-    done = layers(job, boxes, fixed, width, height)
-    for cover, regions in done:
+    for cover, regions in layers(job, boxes, fixed, width, height):
         suited(cover, form).apply(pixels, regions)
-    return boxes, fixed, said, [regions for _, regions in done]
+    return boxes, fixed, said
 
 
 def _check(picture: Picture, written: Path, name: str) -> None:
