@@ -1,8 +1,9 @@
-"""Plates and text: how much is covered, and what an OCR still reads of the outputs.
+"""Plates, text and codes: how much is covered, and what is still read of the outputs.
 
 Plates are those of labels/plates.json, covered by the default margin, with and without YOLO26. The text
 pictures are hidden and read again by PP-OCRv4's recogniser (of rapidocr-onnxruntime's wheel), both where text
-was found before and where text is found now. Needs the extra `text` and SFUMATO_TESTDATA.
+was found before and where text is found now. QR and bar codes are drawn into photographs, hidden, and read
+again by OpenCV's decoders. Needs the extra `text` and SFUMATO_TESTDATA.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 import onnxruntime
 
 from _bench import arguments, report
+from _codes import placed, reads
 from sfumato import redact
 from sfumato.redaction.regions import regions_of
 from sfumato.redaction.settings import Settings
@@ -84,6 +86,36 @@ def plates(finder: Finder) -> tuple[int, int, float]:
     return done, total, float(np.mean(areas))
 
 
+def codes(count: int) -> dict[str, int]:
+    """Return, for each kind of code: how many there are, are covered, and are read before and after."""
+    result: dict[str, int] = {}
+    backgrounds = [fitted(load(name)) for name in (*STREETS, "bus.jpg", "city.jpg")]
+    finder = make_finder(["qr code", "barcode"])
+    for label, image, corners in placed(backgrounds, count):
+        mask = np.zeros(image.shape[:2], bool)
+        for x1, y1, x2, y2 in regions_of(finder.find(image), Settings(), *image.shape[1::-1]):
+            mask[y1:y2, x1:x2] = True
+        inside = cv2.fillConvexPoly(np.zeros(mask.shape, np.uint8), corners.round().astype(int), 1) > 0
+        was = reads(image, label)
+        facts = {
+            "drawn": 1,
+            "covered": mask[inside].mean() >= COVERED,
+            "read_before": was,
+            "read_after": reads(redact(image, hide=("qr code", "barcode")).image, label),
+            "read_before_and_covered": was and mask[inside].mean() >= COVERED,
+        }
+        for name, value in facts.items():
+            key = f"{label.replace(' ', '_')}s_{name}"
+            result[key] = result.get(key, 0) + int(value)
+    return result
+
+
+def fitted(image: np.ndarray) -> np.ndarray:
+    """Return a picture with a long side of 1280."""
+    scale = 1280 / max(image.shape[:2])
+    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
+
 def main() -> None:
     options = arguments(__doc__ or "")
     result: dict[str, object] = {}
@@ -106,6 +138,7 @@ def main() -> None:
         was, now = list(reader.lines(image, found)), list(reader.lines(safe, again))
         before, after = before + len(was), after + len(now)
         lines.append(f"{name}: read before {was}, after {now}")
+    result |= codes(20 if options.quick else 120)
     report({**result, "lines_read_before": before, "lines_read_after": after}, lines, options.json)
 
 

@@ -154,6 +154,10 @@ def _zones(ctx: click.Context, parameter: click.Parameter, values: Sequence[str]
     help="Video: what becomes of the sound.  [default: the policy's, else copy]",
 )  # fmt: skip
 @click.option(
+    "--subtitles", type=click.Choice(["drop", "copy"]),
+    help="Video: what becomes of subtitles; they speak names.  [default: the policy's, else drop]",
+)  # fmt: skip
+@click.option(
     "--size", metavar="N", type=int,
     help="Long side of the detectors' input in pixels.  [default: by the picture or frame]",
 )  # fmt: skip
@@ -250,6 +254,7 @@ def _request(options: dict[str, Any]) -> Request:
         "margins",
         "every",
         "audio",
+        "subtitles",
         "size",
         "threads",
     )

@@ -306,6 +306,7 @@ class Redact(_Section):
     models: dict[str, Path] = {}
     every: Annotated[int, Field(ge=1, le=300), BeforeValidator(_whole)] = 5
     audio: Literal["copy", "mute", "drop"] = "copy"
+    subtitles: Literal["drop", "copy"] = "drop"
     covers: dict[str, str] = {}
     zones: tuple[ZoneSection, ...] = ()
     allow: tuple[Literal["keep", "only"], ...] = ()

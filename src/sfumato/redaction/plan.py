@@ -327,6 +327,8 @@ def _limits(jobs: Mapping[Kind, Job]) -> tuple[str, ...]:
             )
         if settings.audio == "copy":
             limits.append("Sound was kept (coded anew): voices and spoken names identify people.")
+        if settings.subtitles == "copy":
+            limits.append("Subtitles were kept: they say names and what is spoken.")
     return tuple(limits)
 
 

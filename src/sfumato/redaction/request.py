@@ -11,7 +11,7 @@ from sfumato.core.errors import InvalidRequest, PolicyRefused
 from sfumato.core.policy import FILE_NAME, Policy, Redact
 from sfumato.redaction.chosen import chosen, covers, is_secure, keep
 from sfumato.redaction.covers import CATALOGUE
-from sfumato.redaction.settings import MARGINS, Audio, Settings, check_kinds
+from sfumato.redaction.settings import MARGINS, Audio, Settings, Subtitles, check_kinds
 from sfumato.redaction.zones import Zone, zones_of
 from sfumato.vision.choice import expand
 
@@ -46,6 +46,7 @@ class Request:
     zones: tuple[Zone, ...] = ()
     keep: tuple[str, ...] = ()
     only: tuple[str, ...] | None = None
+    subtitles: Subtitles | None = None
 
     def __post_init__(self) -> None:
         check_kinds(self)
@@ -76,7 +77,8 @@ def resolve(request: Request, policy: Policy | None = None, root: Path | None = 
     Guarantee:
         - Every class that the policy hides is hidden, with a threshold no higher and a margin no smaller.
         - A cosmetic cover is used only where the policy itself names a cosmetic cover, or there is none.
-        - Sound that the policy takes away is not kept; frames are looked at as often as it says.
+        - Sound and subtitles that the policy takes away are not kept; frames are looked at as often as it
+          says.
         - What the policy does not mention counts as the default: leaving a key out allows nothing weaker.
           The defaults of detectors (their thresholds and sizes) are held to by `prepare`.
         - Weights that the policy names are not replaced.
@@ -113,6 +115,7 @@ def resolve(request: Request, policy: Policy | None = None, root: Path | None = 
         threads=request.threads,
         every=_every(request, policy, notes),
         audio=_audio(request, rules, notes),
+        subtitles=_subtitles(request, policy, notes),
         covers=covers(request, policy),
         zones=zones,
         keep=keep(request, policy),
@@ -230,6 +233,16 @@ def _audio(request: Request, rules: Redact, notes: list[str]) -> Audio:
         )
         return rules.audio
     return request.audio
+
+
+def _subtitles(request: Request, policy: Policy | None, notes: list[str]) -> Subtitles:
+    ruled = (policy.redact if policy is not None else Redact()).subtitles
+    if request.subtitles is None:
+        return ruled
+    if policy is not None and request.subtitles == "copy" and ruled == "drop":
+        notes.append(f"subtitles are not kept, as the policy says (redact.subtitles in {FILE_NAME})")
+        return "drop"
+    return request.subtitles
 
 
 def _beside(root: Path | None, path: Path) -> Path:

@@ -14,6 +14,7 @@ from sfumato.core.files import digest_of
 from sfumato.redaction.zones import Zone, picks, zones_of
 
 Audio = Literal["copy", "mute", "drop"]
+Subtitles = Literal["drop", "copy"]
 
 #: A region reaches past the box by this share of the box's side, on every side. A face box ends at brow and
 #: chin, and ears, hair and outline identify too. For 137 of 139 labelled faces the region holds the box and
@@ -53,6 +54,7 @@ class Settings:
             `cover` would leave readable.
         zones: fixed places that are covered in every picture and frame.
         keep: names of zones, and things such as "face@0.4,0.3@2.5", that are never covered.
+        subtitles: "drop" (they speak names) or "copy" (their plain words, written anew).
 
     Raises:
         InvalidRequest: a value outside its range.
@@ -73,6 +75,7 @@ class Settings:
     covers: Mapping[str, str] = field(default_factory=dict)
     zones: tuple[Zone, ...] = ()
     keep: tuple[str, ...] = ()
+    subtitles: Subtitles = "drop"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "zones", zones_of(self.zones))
@@ -92,6 +95,8 @@ class Settings:
             raise InvalidRequest(f"threads must be >= 0 and size >= 32, got {self.threads} and {self.size}")
         if self.audio not in ("copy", "mute", "drop"):
             raise InvalidRequest(f"audio must be 'copy', 'mute' or 'drop', got {self.audio!r}")
+        if self.subtitles not in ("drop", "copy"):
+            raise InvalidRequest(f"subtitles must be 'drop' or 'copy', got {self.subtitles!r}")
         _check_covers(self.covers)
         picks(self.keep)
         names = [zone.name for zone in self.zones]

@@ -52,7 +52,9 @@ class Guard:
             hid=[model["name"] for model in ready.models],
             threads=settings.threads,
         )
-        checker = Checker(looker, max_pixels=settings.max_pixels, notes=notes)
+        checker = Checker(
+            looker, max_pixels=settings.max_pixels, subtitles=settings.subtitles == "copy", notes=notes
+        )
         return cls(checker, quarantine(tree))
 
     def inspect(self, item: Item, output: Path) -> None:

@@ -22,17 +22,21 @@ MOST, LEAST = 16, 16
 ENLARGED = 480
 
 
-def told(path: Path, kind: Kind, name: str) -> Iterator[Find]:
-    """Yield everything in a file that is on no allow-list.
+def told(path: Path, kind: Kind, name: str, *, subtitles: bool = False) -> Iterator[Find]:
+    """Yield everything in a file that is on no allow-list; `subtitles` says whether text tracks are on it.
 
     Raises:
         MediaError: a video that does not open.
     """
     if kind == "image":
         from sfumato.redaction.images.metadata import leftovers
+
+        found = leftovers(path)
     else:
-        from sfumato.redaction.videos.metadata import leftovers
-    for what in leftovers(path):
+        from sfumato.redaction.videos import metadata
+
+        found = metadata.leftovers(path, subtitles=subtitles)
+    for what in found:
         yield Find(file=name, kind="metadata", label=what, look="metadata against the allow-list")
 
 

@@ -30,6 +30,7 @@ class Checker:
         looker: looks.
         thorough: all detectors look in all ways, at every frame.
         max_pixels: a picture or frame with more is not looked at, and counts as failed.
+        subtitles: whether outputs may hold subtitles.
         notes: sentences on what could not look.
     """
 
@@ -39,10 +40,11 @@ class Checker:
         *,
         thorough: bool = False,
         max_pixels: int = MAX_PIXELS,
+        subtitles: bool = False,
         notes: Sequence[str] = (),
     ) -> None:
         self.looker, self.thorough, self.max_pixels = looker, thorough, max_pixels
-        self.notes = tuple(notes)
+        self.subtitles, self.notes = subtitles, tuple(notes)
 
     def report(self) -> Report:
         """Return an empty report that says who looks, and for what."""
@@ -72,6 +74,7 @@ class Checker:
                 original=original,
                 thorough=self.thorough,
                 max_pixels=self.max_pixels,
+                subtitles=self.subtitles,
                 progress=progress,
             )
         return check_picture(
@@ -130,13 +133,13 @@ def check(
     files = list(_media(root))
     if not files:
         raise InvalidRequest(f"{shown(root)} holds no picture or video to check")
-    hidden, hid = _told_by_receipt(root)
+    hidden, hid, kept = _told_by_receipt(root)
     notes: list[str] = []
     if looker is None:
         looker, notes = make_looker(
             tuple(classes) or hidden or ("face",), models=models, hid=hid, threads=threads
         )
-    checker = Checker(looker, thorough=thorough, notes=notes)
+    checker = Checker(looker, thorough=thorough, subtitles=kept, notes=notes)
     report = checker.report()
     for file, kind in files:
         name = shown(file.relative_to(root) if root.is_dir() else file.name)
@@ -182,14 +185,15 @@ def _original(file: Path, root: Path, source: Path | None) -> Path | None:
     raise MediaError(f"no original of this name lies in {shown(source)}: give the folder it was made from")
 
 
-def _told_by_receipt(root: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the classes that were hidden and the models that hid, by the receipt; it is not needed."""
+def _told_by_receipt(root: Path) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+    """Return the classes hidden, the models that hid, and whether subtitles were kept, if a receipt tells."""
     places = Places.inside(root) if root.is_dir() else Places.beside(root.parent, root.name)
     if not places.receipt.is_file():
-        return (), ()
+        return (), (), False
     try:
         parameters: Any = Receipt.read(places.receipt).body["plan"]["parameters"]
         hidden = tuple(str(label) for label in parameters["settings"]["hide"])
-        return hidden, tuple(str(model["name"]) for model in parameters["models"])
+        models = tuple(str(model["name"]) for model in parameters["models"])
+        return hidden, models, parameters["settings"].get("subtitles") == "copy"
     except (ReceiptInvalid, SfumatoError, KeyError, TypeError, AttributeError):
-        return (), ()
+        return (), (), False

@@ -30,6 +30,7 @@ def check_video(
     original: Path | None = None,
     thorough: bool = False,
     max_pixels: int,
+    subtitles: bool = False,
     progress: Progress | None = None,
 ) -> Report:
     """Look at every frame with the quick detector, and more closely at some and where it saw something.
@@ -41,6 +42,7 @@ def check_video(
         original: what it was made from.
         thorough: every frame is looked at by all detectors in all ways.
         max_pixels: frames with more are refused.
+        subtitles: whether subtitles were to be kept; else a track of them is a find.
         progress: called with (frames done, frames or None).
 
     Raises:
@@ -48,7 +50,7 @@ def check_video(
         UnsupportedMedia: the original has other frames.
     """
     report = Report(videos=1)
-    report.finds += told(path, "video", name)
+    report.finds += told(path, "video", name, subtitles=subtitles)
     report.finds += thumbnails(path, "video", name, looker)
     compared, sights = Compared(name), _Sights(name)
     with contextlib.ExitStack() as stack:

@@ -28,6 +28,7 @@ from PIL import (
 from sfumato.core.errors import MediaError, MediaTooLarge, UnreadableMedia, UnsupportedMedia
 from sfumato.redaction.covers import Channel
 from sfumato.redaction.images import colour, deep
+from sfumato.redaction.images.damage import refuse_damaged_jpeg
 from sfumato.redaction.images.orientation import TAG, orientation_of, upright
 from sfumato.redaction.kinds import EXTENSIONS, head_of, image_kind
 
@@ -37,11 +38,19 @@ MAX_FRAMES = 10_000
 
 @dataclass(slots=True)
 class Page:
-    """One picture of a file: (height, width[, channels]) pixels, upright; `milliseconds` it is shown for."""
+    """One picture of a file.
+
+    Args:
+        pixels: (height, width[, channels]), upright.
+        channels: what each channel is.
+        milliseconds: how long it is shown.
+        planes: of a JPEG, luma and chroma to be coded in place of `pixels`.
+    """
 
     pixels: NDArray[Any]
     channels: tuple[Channel, ...]
     milliseconds: float = 0.0
+    planes: NDArray[np.uint8] | None = None
 
 
 @dataclass(slots=True)
@@ -127,6 +136,8 @@ def _read_pillow(path: Path, picture: Picture, max_pixels: int) -> None:
         elif picture.kind == "avif":
             _avif_coding(path, picture)
         _check_size(path, _sizes(image, frames, picture.kind), max_pixels)
+        if picture.kind == "jpeg":
+            refuse_damaged_jpeg(path)
         for key in ("loop", "default_image"):
             if key in image.info:
                 picture.coding[key] = image.info[key]
@@ -192,6 +203,7 @@ def _page(path: Path, image: Image.Image, index: int, picture: Picture) -> Page:
     if is_deep:
         eight = np.asarray(image)
         pixels, channels = deep.decode(path, index, eight)
+        picture.coding["grey"] = picture.kind == "png" and head_of(path, 26)[25] == 4
         if "icc_profile" in image.info:
             picture.note("a colour profile was dropped; the 16-bit values are as they were")
     else:

@@ -13,6 +13,7 @@ from sfumato.core.errors import InvalidRequest, MediaError, UnreadableMedia
 from sfumato.core.files import whole
 from sfumato.redaction.covers import Form, form_of, suited
 from sfumato.redaction.images.metadata import leftovers
+from sfumato.redaction.images.planes import covered, planes_of
 from sfumato.redaction.images.read import Picture, read_picture
 from sfumato.redaction.images.views import views
 from sfumato.redaction.images.write import write_picture
@@ -86,7 +87,13 @@ def redact_image_file(source: Path, target: Path, job: Job) -> Outcome:
     notes: list[str] = []
     for page in picture.pages:
         form = form_of(page.pixels)
+        planes = planes_of(source, page.pixels) if picture.kind == "jpeg" else None
+        before = page.pixels if planes is None else page.pixels.copy()
         boxes, fixed, said = _hide(page.pixels, Form(page.channels, form.low, form.high), job, source)
+        if planes is not None:
+            width, height = page.pixels.shape[1::-1]
+            regions = [region for _, region in layers(job, boxes, fixed, width, height)]
+            page.planes = covered(planes, before, page.pixels, regions)
         counts.update([*nms(boxes).labels, *fixed.counts.elements()])
         notes += [*fixed.notes, *said]
     with whole(target) as aside:

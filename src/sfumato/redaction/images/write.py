@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sfumato.redaction.images.colour import CMYK, PALETTE
+from sfumato.redaction.images.png import png_of_grey
 from sfumato.redaction.images.read import Page, Picture
 from sfumato.redaction.images.tiff import tiff_of
 
@@ -22,7 +23,13 @@ def write_picture(picture: Picture, path: Path) -> None:
     first = picture.pages[0]
     kind = picture.kind
     if first.pixels.dtype == np.uint16 and first.pixels.ndim == 3 and kind == "png":
-        _png_16(first.pixels, path)
+        grey = picture.coding.get("grey", False) and bool(
+            (first.pixels[:, :, :1] == first.pixels[:, :, 1:3]).all()
+        )
+        if grey:
+            path.write_bytes(png_of_grey(first.pixels[:, :, [0, 3]]))
+        else:
+            _png_16(first.pixels, path)
     elif kind == "tiff":
         path.write_bytes(tiff_of([(page.pixels, page.channels) for page in picture.pages]))
     elif kind == "heic":
@@ -67,6 +74,9 @@ def _image(page: Page) -> Image.Image:
     if page.channels == CMYK:
         height, width = page.pixels.shape[:2]
         return Image.frombytes("CMYK", (width, height), page.pixels.tobytes())
+    if page.planes is not None:
+        height, width = page.planes.shape[:2]
+        return Image.frombytes("YCbCr", (width, height), page.planes.tobytes())
     return Image.fromarray(page.pixels)
 
 

@@ -16,6 +16,7 @@ import av.error
 
 from sfumato.core.errors import UnsupportedMedia
 from sfumato.redaction.settings import Audio
+from sfumato.redaction.videos.labels import label
 from sfumato.redaction.videos.reader import VideoReader
 from sfumato.redaction.videos.writer import BITEXACT, VideoWriter
 
@@ -156,6 +157,7 @@ class _Encoded:
         fits = [name for name in own if name.removeprefix("lib").startswith(writer.target.holds)]
         for self.codec in dict.fromkeys((*fits, writer.target.audio)):
             if out := self._open(context):
+                label(out, stream, writer.target.muxer)
                 self._out: Any = out
                 return
         raise UnsupportedMedia(

@@ -7,6 +7,7 @@ are, so a part that ends beyond the file, or a chain of parts that breaks, shows
 from __future__ import annotations
 
 import os
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import BinaryIO
@@ -14,6 +15,7 @@ from typing import BinaryIO
 from sfumato.core.errors import UnreadableMedia
 
 EBML, SEGMENT, CLUSTER, GROUP, SIMPLE, BLOCK = 0x1A45DFA3, 0x18538067, 0x1F43B675, 0xA0, 0xA3, 0xA1
+CHECKSUM = 0xBF
 #: Elements that hold a whole number: no longer than eight bytes.
 NUMBERS = frozenset({0xE7, 0xA7, 0xAB, 0x9B, 0xFB, 0xFA, 0x75A2})
 #: Elements of a Matroska file on the levels that are walked: top, segment, cluster, group (RFC 9559).
@@ -78,7 +80,7 @@ def _walk_boxes(path: Path, file: BinaryIO, size: int) -> None:
 
 def _walk_matroska(path: Path, file: BinaryIO, size: int) -> Counter[int]:
     """Walk a Matroska or WebM file down to the blocks of its clusters; return frames by track number."""
-    at, end = 0, size
+    at, end, start, fence = 0, size, 0, 0
     counts: Counter[int] = Counter()
     while at < end:
         file.seek(at)
@@ -98,6 +100,10 @@ def _walk_matroska(path: Path, file: BinaryIO, size: int) -> Counter[int]:
             end = size if unknown else body + length
             if end > size:
                 raise _cut(path, end - size)
+        if element == CLUSTER:
+            start, fence = body, 0 if unknown else body + length
+        if element == CHECKSUM and length == 4 and at == start and fence <= size:
+            _check_sum(path, file, head[used + more :][:4], body + 4, fence)
         if element in (SIMPLE, BLOCK):
             track, frames = _block(head[used + more :])
             counts[track] += frames
@@ -105,6 +111,19 @@ def _walk_matroska(path: Path, file: BinaryIO, size: int) -> Counter[int]:
     if at > end:
         raise _cut(path, at - end)
     return counts
+
+
+def _check_sum(path: Path, file: BinaryIO, said: bytes, at: int, end: int) -> None:
+    """Compare a cluster of a Matroska file with its checksum (RFC 8794, 11.3.1: CRC-32, little-endian)."""
+    file.seek(at)
+    found, left = 0, end - at
+    while left > 0 and (piece := file.read(min(left, 1 << 20))):
+        found, left = zlib.crc32(piece, found), left - len(piece)
+    if found.to_bytes(4, "little") != said:
+        raise UnreadableMedia(
+            f"{path.name} is damaged between bytes {at} and {end}: its checksum is another. "
+            f"Copy it again from where it came"
+        )
 
 
 def _block(data: bytes) -> tuple[int, int]:

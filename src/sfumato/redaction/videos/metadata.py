@@ -9,6 +9,7 @@ import av
 import av.error
 
 from sfumato.core.errors import MediaError
+from sfumato.redaction.videos.labels import LANGUAGE
 from sfumato.redaction.videos.reader import ATTACHED_PICTURE
 
 #: What muxers write of themselves, the same for every file: key -> values allowed ("*": a number or a time).
@@ -18,15 +19,18 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "compatible_brands": ("*",),
     "encoder": ("Lavf",),
     "software": ("Lavf",),
-    "language": ("und", "eng"),
-    "handler_name": ("VideoHandler", "SoundHandler"),
+    "language": ("und",),
+    "handler_name": ("VideoHandler", "SoundHandler", "SubtitleHandler"),
     "vendor_id": ("[0][0][0][0]", "FFMP"),
     "duration": ("*",),
     "encoding_params": ("*",),
 }
 
+#: Codecs in which subtitles are written, as FFmpeg's decoders are called.
+TEXT = ("mov_text", "srt", "subrip", "webvtt")
 
-def leftovers(path: Path) -> list[str]:
+
+def leftovers(path: Path, *, subtitles: bool = False) -> list[str]:
     """Return what a video file holds besides one video, its sound and the muxer's own marks.
 
     >>> leftovers(Path("redacted.mp4"))  # doctest: +SKIP
@@ -38,6 +42,7 @@ def leftovers(path: Path) -> list[str]:
 
     Args:
         path: a video file.
+        subtitles: whether tracks of subtitles in plain text may be there.
 
     Raises:
         MediaError: the file does not open.
@@ -47,7 +52,7 @@ def leftovers(path: Path) -> list[str]:
             found = _foreign(container.metadata, "the file")
             for stream in container.streams:
                 found += _foreign(stream.metadata, f"{stream.type} stream {stream.index}")
-                if stream.type not in ("video", "audio"):
+                if not (stream.type in ("video", "audio") or (subtitles and _is_text(stream))):
                     found.append(f"{stream.type} stream {stream.index}")
                 elif stream.disposition.value & ATTACHED_PICTURE:
                     found.append(f"attached picture in stream {stream.index}")
@@ -60,11 +65,18 @@ def leftovers(path: Path) -> list[str]:
     return found
 
 
+def _is_text(stream: Any) -> bool:
+    return (
+        stream.type == "subtitle" and stream.codec_context is not None and stream.codec_context.name in TEXT
+    )
+
+
 def _foreign(metadata: dict[str, Any], where: str) -> list[str]:
     """Return the tags that are not the muxer's own, by name; values may be what must not be told."""
     found = []
     for key, value in metadata.items():
         allowed = ALLOWED.get(key.lower(), ())
-        if not ("*" in allowed or str(value) in allowed):
+        spoken = key.lower() == "language" and LANGUAGE.fullmatch(str(value))
+        if not ("*" in allowed or str(value) in allowed or spoken):
             found.append(f"{key!r} of {where}")
     return found
