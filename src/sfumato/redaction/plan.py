@@ -31,6 +31,12 @@ KINDS: tuple[Kind, ...] = ("image", "video")
 #: More inference threads than this many times the cores only take memory.
 THREADS_PER_CORE = 4
 
+#: What a receipt says where originals are sealed.
+SEALED = (
+    "What was hidden is kept by the project, encrypted: whoever has its vault's key and the right to restore "
+    "can put it back. The outputs themselves hold nothing of it."
+)
+
 #: What is known about cosmetic covers, measured on 40 people.
 COSMETIC = "trained recognisers undo it: 96 % re-identified through every peer's blur, chance 2.5 %"
 
@@ -142,6 +148,13 @@ def prepare(
         "cover": "secure" if ready.secure else "cosmetic",
     }
     return replace(ready, plan=replace(plan, parameters=parameters))
+
+
+def with_sealing(ready: Ready) -> Ready:
+    """Return a redaction whose plan says that the project keeps what is hidden, encrypted."""
+    plan = ready.plan
+    parameters = {**plan.parameters, "sealed": True}
+    return replace(ready, plan=replace(plan, parameters=parameters, limits=(*plan.limits, SEALED)))
 
 
 def _check_kept(settings: Settings) -> None:

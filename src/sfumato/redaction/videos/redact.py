@@ -17,6 +17,8 @@ from sfumato.core.errors import InvalidRequest, MediaError, UnreadableMedia, Uns
 from sfumato.core.files import whole
 from sfumato.redaction.job import Job, Outcome, Progress
 from sfumato.redaction.layers import Places, places, said
+from sfumato.redaction.sealed.sealer import Sealer
+from sfumato.redaction.sealed.take import FrameSeal, about_video
 from sfumato.redaction.videos.audio import Sound
 from sfumato.redaction.videos.brush import Brush
 from sfumato.redaction.videos.check import check_written
@@ -31,7 +33,9 @@ from sfumato.vision.tracks import Track
 LONGEST_BRIDGE = 2
 
 
-def redact_video_file(source: Path, target: Path, job: Job, progress: Progress | None = None) -> Outcome:
+def redact_video_file(
+    source: Path, target: Path, job: Job, progress: Progress | None = None, sealer: Sealer | None = None
+) -> Outcome:
     """Write a copy of a video in which the wanted things are hidden in every frame.
 
     >>> redact_video_file(Path("street.mp4"), Path("safe.mp4"), job)  # doctest: +SKIP
@@ -50,6 +54,7 @@ def redact_video_file(source: Path, target: Path, job: Job, progress: Progress |
         target: the output; its suffix chooses the container: .mp4, .m4v, .mov, .mkv, .webm, .avi.
         job: settings, finder and cover.
         progress: called with (frames done, frames in all) over both passes, so a video counts twice.
+        sealer: keeps what is hidden, encrypted; see `sfumato.redaction.sealed`.
 
     Raises:
         InvalidRequest: `source` and `target` are one file.
@@ -72,7 +77,7 @@ def redact_video_file(source: Path, target: Path, job: Job, progress: Progress |
     fixed = places(job, source, scan.canvas.width, scan.canvas.height)
     try:
         with whole(target) as aside:
-            sound = _write(source, aside, form, scan, tracks, fixed, job, tell)
+            sound = _write(source, aside, form, scan, tracks, fixed, job, tell, sealer)
             check_written(aside, source.name, form, scan, len(sound))
     except (av.error.FFmpegError, OSError) as error:
         raise MediaError(
@@ -135,10 +140,12 @@ def _write(
     fixed: Places,
     job: Job,
     tell: Progress,
+    sealer: Sealer | None = None,
 ) -> Sound:
     """Second pass: read again, cover, encode."""
     canvas, total = scan.canvas, len(scan.times)
-    brush = Brush(job, canvas, tracks, fixed)
+    part = None if sealer is None else sealer.part()
+    brush = Brush(job, canvas, tracks, fixed, None if part is None else FrameSeal(part, job, canvas, fixed))
     with (
         open_video(source, job.settings.max_pixels) as reader,
         VideoWriter(aside, form, canvas, scan.time_base, scan.rate) as writer,
@@ -152,6 +159,9 @@ def _write(
             tell(total + shot.index + 1, 2 * total)
         writer.finish()
         sound.finish()
+    if sealer is not None and part is not None:
+        part.finish()
+        sealer.describe(about_video(canvas, total))
     return sound
 
 
