@@ -91,7 +91,6 @@ def work(
     watch: Watch,
     workers: int = WORKERS,
     inspect: Inspect | None = None,
-    room: Room | None = None,
 ) -> Generator[Done | Failure, None, None]:
     """Redact every file of a tree, in order, and yield what came of each.
 
@@ -108,8 +107,8 @@ def work(
         workers: pictures worked on at once; videos are done one at a time.
         inspect: looks at each output before it gets its name, and at those that an earlier run left; raises
             and takes it away where it must not be released.
-        room: keeps what is hidden, encrypted; None: nothing of it is kept.
     """
+    room = ready.room
     with _staging(journal) as folder, _sealing(room, journal) as vestry:
 
         def make(item: Item, number: int) -> _Made:
@@ -125,7 +124,7 @@ def work(
         with contextlib.closing(_in_order(tree.items, make, watch, workers)) as results:
             for item, result in results:
                 try:
-                    done = _publish(result(), journal, releasing, room)
+                    done = _publish(result(), journal, releasing, ready.room)
                 except Exception as error:
                     older = _older(item)
                     if not tree.folder:

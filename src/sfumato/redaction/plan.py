@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from sfumato.core.errors import InvalidRequest, UnknownName
 from sfumato.core.files import digest_of
@@ -24,6 +24,9 @@ from sfumato.redaction.zones import picks
 from sfumato.vision.choice import ALIASES, expand, known_classes, unknown_class
 from sfumato.vision.finder import Finder, make_finder
 from sfumato.vision.onnx import cores
+
+if TYPE_CHECKING:
+    from sfumato.redaction.sealed.room import Room
 
 Kind = Literal["image", "video"]
 KINDS: tuple[Kind, ...] = ("image", "video")
@@ -49,11 +52,13 @@ class Ready:
         plan: what the gate is asked for.
         jobs: kind of file -> the parts that do it; only for the kinds asked for.
         notes: where the policy went beyond the request.
+        room: keeps what is hidden, encrypted; None: nothing of it is kept.
     """
 
     plan: Plan
     jobs: Mapping[Kind, Job]
     notes: tuple[str, ...] = ()
+    room: Room | None = None
 
     @property
     def settings(self) -> Settings:
@@ -150,11 +155,12 @@ def prepare(
     return replace(ready, plan=replace(plan, parameters=parameters))
 
 
-def with_sealing(ready: Ready) -> Ready:
-    """Return a redaction whose plan says that the project keeps what is hidden, encrypted."""
+def with_sealing(ready: Ready, room: Room) -> Ready:
+    """Return a redaction that keeps what it hides, encrypted, and whose plan says so."""
     plan = ready.plan
     parameters = {**plan.parameters, "sealed": True}
-    return replace(ready, plan=replace(plan, parameters=parameters, limits=(*plan.limits, SEALED)))
+    sealed = replace(plan, parameters=parameters, limits=(*plan.limits, SEALED))
+    return replace(ready, plan=sealed, room=room)
 
 
 def _check_kept(settings: Settings) -> None:

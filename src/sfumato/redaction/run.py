@@ -137,7 +137,7 @@ def run_files(
         )
         room = _room(door, root, options)
         if room is not None:
-            ready = with_sealing(ready)
+            ready = with_sealing(ready, room)
         door.check(ready.plan)
         places = Places.of(tree)
         guard = Guard.of(tree, ready) if options.check else None
@@ -145,7 +145,7 @@ def run_files(
         with _made_folder(tree.root), Journal(places.journal) as journal:
             for note in ready.notes:
                 watch.note(note)
-            run = _Runner(tree, ready, journal, door, options, watch, places, guard, room).run(start)
+            run = _Runner(tree, ready, journal, door, options, watch, places, guard).run(start)
         if run.stopped:
             raise Stopped(run, len(tree.items))
         return run
@@ -163,7 +163,6 @@ class _Runner:
     watch: Watch
     places: Places
     guard: Guard | None = None
-    room: Room | None = None
     results: list[Done] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     naming: Done | None = None
@@ -239,7 +238,6 @@ class _Runner:
             watch=self.watch,
             workers=self.options.workers,
             inspect=None if self.guard is None else self.guard.inspect,
-            room=self.room,
         )
 
     def _take(self, results: Iterable[Done | Failure]) -> None:
@@ -311,7 +309,7 @@ class _Runner:
             "settings": self.ready.settings.describe(),
             "notes": list(self._notes()),
             **({} if self.guard is None else {"tests": [self.guard.report.tested()]}),
-            **({} if self.room is None else {"sealed": self.room.sealed}),
+            **({} if self.ready.room is None else {"sealed": self.ready.room.sealed}),
         }
 
     def _notes(self) -> tuple[str, ...]:

@@ -37,7 +37,8 @@ def test_parcels_hold_each_pixel_once_under_all_its_tracks(found) -> None:
     for owners, rects in parcels(found).items():
         bits = sum(1 << number for number in owners)
         for x1, y1, x2, y2 in dict.fromkeys(rects):
-            assert x1 < x2 and y1 < y2
+            assert x1 < x2
+            assert y1 < y2
             assert ((got[y1:y2, x1:x2] == 0) | (got[y1:y2, x1:x2] == bits)).all()
             got[y1:y2, x1:x2] = bits
     assert (got == wanted).all()
@@ -58,7 +59,8 @@ def test_pictures_come_back_bit_for_bit(dtype: str, channels: tuple[int, ...]) -
     (back,) = unpack(pack_plain([Piece(3, rects, tuple(crops))]))
     assert (back.index, back.rects) == (3, rects)
     for one, two in zip(crops, back.crops, strict=True):
-        assert one[0].dtype == two[0].dtype and (one[0] == two[0]).all()
+        assert one[0].dtype == two[0].dtype
+        assert (one[0] == two[0]).all()
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def _video(
 
     about = sealed.table["about"]
     canvas, form = canvas_of(about), target_of(target)
-    limit = canvas.width * canvas.height
+    limit = 4 * canvas.width * canvas.height + (1 << 16)  # decoders count whole blocks, and some more
     if exact:
         form = replace(form, video="ffv1", options={"level": "3", "slicecrc": "1"}, even=False)
     with open_video(source, limit) as first:  # sound is told from packets: all must have been seen

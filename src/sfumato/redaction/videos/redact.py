@@ -16,7 +16,7 @@ import av.error
 from sfumato.core.errors import InvalidRequest, MediaError, UnreadableMedia, UnsupportedMedia
 from sfumato.core.files import whole
 from sfumato.redaction.job import Job, Outcome, Progress
-from sfumato.redaction.layers import Places, places, said
+from sfumato.redaction.layers import places, said
 from sfumato.redaction.sealed.sealer import Sealer
 from sfumato.redaction.sealed.take import FrameSeal, about_video
 from sfumato.redaction.videos.audio import Sound
@@ -75,15 +75,21 @@ def redact_video_file(
         ) from error
     tracks, kept = spare(_follow(scan, job), scan, job)
     fixed = places(job, source, scan.canvas.width, scan.canvas.height)
+    part = None if sealer is None else sealer.part()
+    seal = None if part is None else FrameSeal(part, job, scan.canvas, fixed)
+    brush = Brush(job, scan.canvas, tracks, fixed, seal)
     try:
         with whole(target) as aside:
-            sound = _write(source, aside, form, scan, tracks, fixed, job, tell, sealer)
+            sound = _write(source, aside, form, scan, brush, job, tell)
             check_written(aside, source.name, form, scan, len(sound))
     except (av.error.FFmpegError, OSError) as error:
         raise MediaError(
             f"{source.name} could not be written to {target.name}: {error.strerror or error}. "
             f"Is there room on the disk? Else try another suffix, or audio='drop'"
         ) from error
+    if sealer is not None and part is not None:
+        part.finish()
+        sealer.describe(about_video(scan.canvas, len(scan.times)))
     return Outcome(
         kind="video",
         regions=dict(sorted((Counter(track.label for track in tracks) + fixed.counts).items())),
@@ -136,16 +142,12 @@ def _write(
     aside: Path,
     form: Target,
     scan: Scan,
-    tracks: list[Track],
-    fixed: Places,
+    brush: Brush,
     job: Job,
     tell: Progress,
-    sealer: Sealer | None = None,
 ) -> Sound:
     """Second pass: read again, cover, encode."""
     canvas, total = scan.canvas, len(scan.times)
-    part = None if sealer is None else sealer.part()
-    brush = Brush(job, canvas, tracks, fixed, None if part is None else FrameSeal(part, job, canvas, fixed))
     with (
         open_video(source, job.settings.max_pixels) as reader,
         VideoWriter(aside, form, canvas, scan.time_base, scan.rate) as writer,
@@ -159,9 +161,6 @@ def _write(
             tell(total + shot.index + 1, 2 * total)
         writer.finish()
         sound.finish()
-    if sealer is not None and part is not None:
-        part.finish()
-        sealer.describe(about_video(canvas, total))
     return sound
 
 
