@@ -101,6 +101,7 @@ class Part:
     """Seals some of the frames of one output, in order.
 
     >>> import tempfile
+    >>> import numpy as np
     >>> from sfumato.redaction.sealed.pack import pack_plain
     >>> sealer = Sealer.new(Path(tempfile.mkdtemp()))
     >>> part = sealer.part()
