@@ -64,13 +64,14 @@ def command(
       sfumato unseal safe.mp4 --to open.mkv --exact --track 2 --purpose court --reason "order 12/3"
     """
     from sfumato.cli.progress import watching
-    from sfumato.redaction.sealed.restore import Order, restore
+    from sfumato.redaction.sealed.restore import Order, check, restore
     from sfumato.redaction.sealed.room import Room, Wish
 
     order = Order(reason=reason, purpose=purpose, tracks=tracks, exact=exact)
-    project = project_here("restore")
+    project = project_here()  # who may not is refused by the gate, on the record
     gate = project.gate()
     try:
+        check(gate, output, order)
         room = Room.of(project, Wish(access_from(passphrase_fd), folder=folder))
         with watching() as watch:
             receipt = restore(room, gate, output, target, order, watch.frames)

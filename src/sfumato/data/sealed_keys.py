@@ -83,6 +83,9 @@ def renew(keys: Keys, seal: str, lock: Lock) -> Lock:
 def retire_older(keys: Keys, seal: str, lock: Lock) -> None:
     """Destroy the own keys that a file had before this lock."""
     own, number = lock.owners[0]
+    generations = keys.files.generations()
+    if all(min(keys.files.numbers(one, own), default=number) >= number for one in generations):
+        return
     with keys.files.lock():
         keys.files.destroy_below(own, number)
     keys.forget(own)

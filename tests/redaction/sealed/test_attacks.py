@@ -250,7 +250,7 @@ def test_the_end_of_a_track_can_be_done_again(place, filmed, monkeypatch, moment
         ended(place, safe, 0)
     else:
         assert 0 not in place.room().open(place.sealed[0]).tracks  # opening finishes it
-    assert not [one for one in place.sealed[0].parent.iterdir() if one != place.sealed[0]]
+    assert {one.name for one in place.sealed[0].parent.iterdir()} == {place.sealed[0].name, ".lock"}
     place.sealed[0].write_bytes(older)
     refused(place, safe, IntegrityError, "older copy")
 
@@ -379,7 +379,7 @@ def test_a_quarantined_output_leaves_no_sealed_file(place, clip, monkeypatch) ->
     monkeypatch.setattr(Guard, "inspect", fail)
     with pytest.raises(CheckFailed):
         place.redact(clip("a.mp4", frames=8), place.root / "safe.mp4", check=True)
-    assert not list((place.root / ".sfumato" / "sealed").iterdir())
+    assert not [one for one in (place.root / ".sfumato" / "sealed").iterdir() if one.name != ".lock"]
 
 
 def test_two_sources_of_one_output_are_not_guessed(place, filmed) -> None:
@@ -397,3 +397,15 @@ def test_a_room_elsewhere(place, clip, tmp_path: Path) -> None:
     assert len(list(away.glob("*.sealed"))) == 1
     room = Room.of(Project(place.root), Wish(folder=away))
     room.open(room.find(place.root / "safe.mp4")[0]).check()
+
+
+def test_two_ends_at_once_bring_nothing_back(place, filmed) -> None:
+    """Each would write a file that still holds the other's track, if they did not wait."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    path = place.sealed[0]
+    rooms = [place.room(), place.room()]
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(room.end_tracks, path, [number]) for number, room in enumerate(rooms)]:
+            done.result()
+    assert not path.exists()

@@ -93,16 +93,9 @@ def restore(
         Erased: the tracks, or somebody they are about, were ended.
         InvalidRequest: no such track, or the target exists.
     """
-    if gate.ledger is None:
-        raise InvalidRequest("a restore needs a project, whose ledger records it: run `sfumato init`")
     if target.exists():
         raise InvalidRequest(f"{target} exists already: a restore writes over nothing; choose another name")
-    plan = _plan(output, order)
-    if gate.policy is not None and not gate.policy.purposes:
-        gate.refuse(plan, PolicyRefused(NO_PURPOSE, rule="purposes"))
-    empty = gate.ask(order.purpose, ())
-    gate.check(replace(plan, consent=empty.evidence if empty is not None else None))
-    verify(gate.ledger)
+    plan = check(gate, output, order)
     sealed = the_one(room, output)
     tracks = chosen_of(sealed, order.tracks)
     check_target(sealed, output, target, exact=order.exact)
@@ -115,6 +108,24 @@ def restore(
             raise InvalidRequest(f"{output.name} was changed while it was read; nothing was written")
         receipt = permit.settle([Output.of(aside)], facts={"frames": touched, "tracks": len(tracks)})
     return receipt
+
+
+def check(gate: Gate, output: Path, order: Order) -> Plan:
+    """Refuse what may not be restored, on the record, before a key is asked for; return the plan.
+
+    Raises:
+        PolicyRefused: no right to restore, or the purpose does not allow it.
+        IntegrityError: the ledger does not verify. InvalidRequest: there is no project.
+    """
+    if gate.ledger is None:
+        raise InvalidRequest("a restore needs a project, whose ledger records it: run `sfumato init`")
+    plan = _plan(output, order)
+    if gate.policy is not None and not gate.policy.purposes:
+        gate.refuse(plan, PolicyRefused(NO_PURPOSE, rule="purposes"))
+    empty = gate.ask(order.purpose, ())
+    gate.check(replace(plan, consent=empty.evidence if empty is not None else None))
+    verify(gate.ledger)
+    return plan
 
 
 def the_one(room: Room, output: Path) -> Sealed:

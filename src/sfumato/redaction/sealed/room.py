@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from sfumato.core.errors import Erased, IntegrityError, InvalidRequest
 from sfumato.core.files import make_private, sha256_of, sync_folder
 from sfumato.core.project import FOLDER
 from sfumato.core.receipt import Output
+from sfumato.data.lock import locked
 from sfumato.data.sealed_keys import destroy, new_lock, open_lock, renew, retire_older
 from sfumato.redaction.sealed.sealer import Sealer, join
 from sfumato.redaction.sealed.sidecar import Sealed, open_sealed, read_head
@@ -63,7 +64,6 @@ class Room:
     vault: Vault
     subjects: tuple[str, ...] = ()
     sealed: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def of(cls, project: Project | None, wish: Wish | None = None, *, unlock: bool = True) -> Room:
@@ -131,13 +131,13 @@ class Room:
         """Give a file its name; one that was sealed of the same source for the same output is destroyed."""
         make_private(self.folder)
         place = self.place(output.sha256, source)
-        with self._lock:
+        with self._alone():
             older = read_head(place)[0] if place.exists() else None
             made.replace(place)
             sync_folder(self.folder)
             self.sealed += 1
-        if older is not None:
-            destroy(self.vault.keys, older)
+            if older is not None:
+                destroy(self.vault.keys, older)
 
     def holds(self, output: Output, source: Path) -> bool:
         """Whether the originals of an output are sealed here."""
@@ -192,19 +192,33 @@ class Room:
 
     def end(self, path: Path) -> str:
         """Destroy a file's keys and the file; return when. Needs no master key."""
+        with self._alone():
+            return self._end(path)
+
+    def _end(self, path: Path) -> str:
         at = destroy(self.vault.keys, read_head(path)[0])
         path.unlink(missing_ok=True)
         sync_folder(path.parent)
         return at
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """Hold the one lock of all who write here: two ends at once would bring each other's track back."""
+        return locked(self.folder / ".lock")
 
     def end_tracks(self, path: Path, tracks: Sequence[int]) -> None:
         """Destroy some tracks of a file: no copy of it, old or new, opens them again.
 
         Killed at any moment, doing it again completes it.
         """
+        with self._alone():
+            self._end_tracks(path, tracks)
+
+    def _end_tracks(self, path: Path, tracks: Sequence[int]) -> None:
+        for left in self.folder.glob(".ending-*"):
+            shutil.rmtree(left, ignore_errors=True)
         sealed = self.open(path)
         if set(sealed.tracks) <= set(tracks):
-            self.end(path)
+            self._end(path)
             return
         keys = self.vault.keys
         lock = renew(keys, sealed.seal, sealed.lock)
