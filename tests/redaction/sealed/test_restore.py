@@ -256,3 +256,25 @@ def test_the_receipt_says_that_originals_are_kept(place, filmed) -> None:
     assert receipt["facts"]["sealed"] == 1
     assert receipt["plan"]["parameters"]["sealed"] is True
     assert any("encrypted" in limit for limit in receipt["guarantee"]["limits"])
+
+
+def test_a_run_stopped_between_the_two_names_goes_on(place, clip, monkeypatch) -> None:
+    """The sealed file has its name and the output has not yet: done again, there is one of each."""
+    from sfumato.redaction.sealed.room import Room
+
+    source, safe, keep = clip("a.mp4", frames=8), place.root / "safe.mp4", Room.keep
+
+    def stopped(room: Room, *what: Any) -> None:
+        keep(room, *what)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Room, "keep", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            place.redact(source, safe)
+    assert not safe.exists()
+    place.redact(source, safe, resume=True)
+    assert len(place.sealed) == 1
+    place.restore(safe, place.root / "open.mkv")
+    left = {one.name for one in place.sealed[0].parent.iterdir()}
+    assert left == {place.sealed[0].name, ".lock"}
