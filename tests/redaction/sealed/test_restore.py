@@ -278,3 +278,18 @@ def test_a_run_stopped_between_the_two_names_goes_on(place, clip, monkeypatch) -
     place.restore(safe, place.root / "open.mkv")
     left = {one.name for one in place.sealed[0].parent.iterdir()}
     assert left == {place.sealed[0].name, ".lock"}
+
+
+def test_a_video_of_many_chunks_comes_back(place, clip, planes_of) -> None:
+    there = lambda index: [(20, 20, 18)] if 250 < index < 450 else []  # noqa: E731
+    options = {"crf": "12", "preset": "ultrafast", "g": "50", "keyint_min": "50"}
+    source = clip("long.mp4", frames=640, squares=there, options=options)
+    place.redact(source, place.root / "safe.mp4")
+    sealed = place.room().open(place.sealed[0])
+    assert len({record["part"] for record in sealed.table["records"]}) == 2
+    place.restore(place.root / "safe.mp4", place.root / "open.mkv", exact=True)
+    frames, back = planes_of(source), planes_of(place.root / "open.mkv")
+    where = masks(sealed, list(sealed.tracks), frames[0][0].shape)
+    assert set(range(251, 450)) <= set(where)
+    for index, mask in where.items():
+        assert (back[index][0][mask] == frames[index][0][mask]).all()

@@ -29,7 +29,7 @@ def check_target(sealed: Sealed, source: Path, target: Path, *, exact: bool) -> 
     """
     suffix = target.suffix.lower()
     if sealed.table["about"]["kind"] == "video":
-        from sfumato.redaction.videos.writer import target_of
+        from sfumato.redaction.videos.target import target_of
 
         form = target_of(target)
         if exact and suffix != EXACT:
@@ -132,42 +132,56 @@ def _video(
     sealed: Sealed, source: Path, target: Path, chosen: Sequence[int], exact: bool, progress: Progress | None
 ) -> int:
     from sfumato.redaction.videos.audio import Sound
-    from sfumato.redaction.videos.frames import planes
+    from sfumato.redaction.videos.encode import Coder, Coding
+    from sfumato.redaction.videos.making import OWN_DEPTH
     from sfumato.redaction.videos.reader import open_video
-    from sfumato.redaction.videos.writer import VideoWriter, target_of
+    from sfumato.redaction.videos.target import target_of
+    from sfumato.redaction.videos.writer import VideoWriter
 
     about = sealed.table["about"]
     canvas, form = canvas_of(about), target_of(target)
     limit = 4 * canvas.width * canvas.height + (1 << 16)  # decoders count whole blocks, and some more
     if exact:
-        form = replace(form, video="ffv1", options={"level": "3", "slicecrc": "1"}, even=False)
+        form = replace(form, video="ffv1", options={"level": "3", "slices": "4", "slicecrc": "1"}, even=False)
     with open_video(source, limit) as first:  # sound is told from packets: all must have been seen
-        times = [shot.pts * first.stream.time_base for shot in first.frames()]
-        spans, rate = first.spans, first.rate
+        times = [shot.pts for shot in first.frames()]
+        base, spans, rate = first.stream.time_base, first.spans, first.rate
     if len(times) != about["frames"]:
         raise IntegrityError(
             f"{source.name} has {len(times)} frames, and originals were sealed for {about['frames']}"
         )
-    waiting, touched = _Waiting(sealed.pieces(chosen)), 0
-    with open_video(source, limit) as reader:
-        base = reader.stream.time_base
-        with VideoWriter(target, form, canvas, base, rate) as writer:
-            sound = Sound(reader, writer, "copy", spans, times[-1] + 1 / rate)
-            for shot in reader.frames(sound.take):
-                frame = canvas.draw(shot.frame)
-                here = waiting.at(shot.index)
-                touched += bool(here)
-                for piece in here:
-                    for rect, own in zip(piece.rects, piece.crops, strict=True):
-                        for plane, original in zip(crop(planes(frame), rect, canvas.cell), own, strict=True):
-                            plane[:] = original
-                sound.until(shot.pts * base)
-                writer.write(frame, shot.pts, shot.frame.duration, base)
-                if progress is not None:
-                    progress(shot.index + 1, about["frames"])
-            writer.finish()
-            sound.finish()
+    coding = Coding(form=form, canvas=canvas, time_base=base, rate=rate)
+    usual, touched = max(round(1 / rate / base), 1), 0
+    waiting, coder = _Waiting(sealed.pieces(chosen)), Coder(coding, threads=1)
+    with (
+        open_video(source, limit) as reader,
+        VideoWriter(target, coding, None, times, OWN_DEPTH if coding.is_h264 else 0) as writer,
+    ):
+        sound = Sound(reader, writer, "copy", spans, times[-1] * base + 1 / rate)
+        for shot in reader.frames(sound.take):
+            frame = canvas.draw(shot.frame)
+            touched += _restored(frame, waiting.at(shot.index), canvas.cell)
+            for picture in coder.write(frame, shot.pts, shot.frame.duration or usual):
+                writer.write(picture)
+            sound.until(shot.pts * base)
+            if progress is not None:
+                progress(shot.index + 1, about["frames"])
+        for picture in coder.finish():
+            writer.write(picture)
+        writer.finish()
+        sound.finish()
     return touched
+
+
+def _restored(frame: Any, pieces: Sequence[Piece], cell: tuple[int, int]) -> bool:
+    """Put pieces back into a frame of our own; say whether there were any."""
+    from sfumato.redaction.videos.frames import planes
+
+    for piece in pieces:
+        for rect, own in zip(piece.rects, piece.crops, strict=True):
+            for plane, original in zip(crop(planes(frame), rect, cell), own, strict=True):
+                plane[:] = original
+    return bool(pieces)
 
 
 class _Waiting:
