@@ -28,8 +28,8 @@ BARE = Policy.parse('[project]\nname = "x"')
 LATER = datetime.now(UTC) + timedelta(days=1)
 #: What each role may do, written out a second time.
 MATRIX = {
-    "owner": "redact query train export curate consent erase read raise tokens vault",
-    "curator": "redact export curate consent erase read",
+    "owner": "redact query train export restore curate consent erase read raise tokens vault",
+    "curator": "redact export restore curate consent erase read",
     "analyst": "redact query train read",
     "auditor": "read",
 }

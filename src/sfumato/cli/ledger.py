@@ -177,6 +177,7 @@ def _line(row: Entry, spent: str) -> tuple[str, str, str, str, str]:
         plan = row.body.get("plan", {})
         about = f"{plan.get('mechanism', '')}, {plan.get('guarantee', '')}, for {plan.get('purpose', '')}"
         about += f", {row.body['event']['kind']} on {row.share}" if row.share else ""
+        about += f": {plan['about']['reason']}" if "about" in plan else ""
         named = ", ".join(group) if len(group) <= 4 else f"{len(group)} more accounts"
         about += f" and {named}" if group else ""
     elif row.kind == "moved":

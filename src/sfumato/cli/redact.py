@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sfumato.cli.access import access_from, passphrase_option, population_option
 from sfumato.cli.output import emit, json_option, note
 
 if TYPE_CHECKING:
     from sfumato.redaction.request import Request
     from sfumato.redaction.result import Run
+    from sfumato.redaction.sealed.room import Wish
 
 #: So many names of files that were left out are printed; --json has all.
 NAMED = 8
@@ -175,6 +177,20 @@ def _zones(ctx: click.Context, parameter: click.Parameter, values: Sequence[str]
     "--check", is_flag=True,
     help="Look at every output as `sfumato check` does; what fails goes to a folder `quarantine` beside OUT.",
 )  # fmt: skip
+@click.option(
+    "--seal", is_flag=True,
+    help="Keep what is hidden, encrypted under the keys of the project's vault, for `sfumato unseal`.",
+)  # fmt: skip
+@click.option(
+    "--seal-subject", "subjects", metavar="ID", multiple=True,
+    help="With --seal: whom INPUT is about. Erasing that person ends what was sealed. Repeatable.",
+)  # fmt: skip
+@click.option(
+    "--seal-to", metavar="FOLDER", type=click.Path(path_type=Path),
+    help="With --seal: keep the sealed files there.  [default: .sfumato/sealed of the project]",
+)  # fmt: skip
+@population_option
+@passphrase_option
 @click.option("--no-report", is_flag=True, help="Write no report.html with contact sheets of the outputs.")
 @json_option
 def command(source: Path, target: Path, as_json: bool, **options: Any) -> None:
@@ -196,6 +212,7 @@ def command(source: Path, target: Path, as_json: bool, **options: Any) -> None:
       sfumato redact hall.mp4 -o safe.mp4 --zone board=0,0.1,0.3,0.4 --keep face@0.5,0.3@2.5
       sfumato redact hall.mp4 -o safe.mp4 --zone board=0,0.1,0.3,0.4 --only board
       sfumato redact photos/ -o safe/ --check
+      sfumato redact hall.mp4 -o safe.mp4 --seal --seal-subject patient-0017
     """
     from sfumato.core.errors import BatchFailed, MediaError, SfumatoError
     from sfumato.redaction.result import Stopped
@@ -237,9 +254,32 @@ def _run(source: Path, target: Path, options: dict[str, Any]) -> Run:
         overwrite=options["overwrite"],
         report=not options["no_report"],
         check=options["check"],
+        seal=_seal(source, target, options),
     )
     with watching() as watch:
         return run_files(source, target, _request(options), options=chosen, watch=watch)
+
+
+def _seal(source: Path, target: Path, options: dict[str, Any]) -> Wish | None:
+    """Return how originals are to be sealed; None: they are not."""
+    from sfumato.core.errors import InvalidRequest
+    from sfumato.redaction.door import ruling
+
+    with_it = {"--seal-subject": options["subjects"], "--seal-to": options["seal_to"]}
+    project = ruling(source, target)
+    ruled = project is not None and project.policy.redact.seal
+    if not options["seal"] and not ruled:
+        if said := [name for name, value in with_it.items() if value]:
+            raise InvalidRequest(f"{said[0]} goes with --seal: give both, or neither")
+        return None
+    from sfumato.cli.access import population_from
+    from sfumato.redaction.sealed.room import NO_VAULT, Wish
+
+    if project is None:
+        raise InvalidRequest(NO_VAULT)
+    subjects = options["subjects"]
+    population = population_from(project.policy, options["population"]) if subjects else ""
+    return Wish(access_from(options["passphrase_fd"]), subjects, population, options["seal_to"])
 
 
 def _request(options: dict[str, Any]) -> Request:
@@ -301,6 +341,8 @@ def _lines(run: Run) -> Iterator[str]:
         yield f"Per file {run.seconds / run.done:.2f} s; of the work, the bare detectors took {share:.0%}."
     for test in facts.get("tests", ()):
         yield f"Tested: {test['attack']}; {_outcome(test)}."
+    if facts.get("sealed"):
+        yield f"Sealed: the originals of {facts['sealed']} files, for `sfumato unseal`."
     promise = run.receipt.body["guarantee"]
     yield f"Guarantee: {promise['type']}. {promise['statement']}"
     places = [shown(path) for path in (run.report_path, run.receipt_path) if path is not None]
@@ -343,6 +385,7 @@ def _summary(run: Run, status: str, code: int) -> dict[str, Any]:
         "guarantee": receipt.body["guarantee"] if receipt is not None else None,
         "cosmetic": not run.secure,
         "tests": facts.get("tests", []),
+        "sealed": facts.get("sealed"),
         "receipt": shown(run.receipt_path) if run.receipt_path else None,
         "report": shown(run.report_path) if run.report_path else None,
         "older": [shown(path) for path in run.older],

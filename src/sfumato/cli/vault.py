@@ -101,7 +101,7 @@ def status(check: bool, as_json: bool) -> None:
         emit(found.to_data() | {"checked": check})
         return
     click.echo(f"Master key: generation {found.generation}, opened by {found.wrapping!r}")
-    click.echo(f"Keys: of {found.owners} subjects and datasets; {found.erased} erased")
+    click.echo(f"Keys: of {found.owners} subjects, datasets and sealed files; {found.erased} erased")
     click.echo(f"Items: {found.items}" + (", all as they were written" if check else ""))
 
 

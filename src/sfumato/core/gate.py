@@ -329,6 +329,8 @@ class Gate:
                 **({"lawful_basis": basis} if basis else {}),  # of its day: a later policy may say otherwise
                 "guarantee": plan.guarantee,
                 "digest": digest_of(plan.to_data()),
+                # What is made visible again stands in the book itself, before it is: not only in a receipt.
+                **({"about": dict(plan.parameters)} if plan.action == "restore" else {}),
                 **self._by(),
             },
             plan.event,

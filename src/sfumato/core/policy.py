@@ -61,7 +61,7 @@ from sfumato.core.roles import Role
 FILE_NAME = "sfumato.toml"
 
 #: What a plan can be about; a purpose lists those it allows.
-ACTIONS = ("redact", "query", "train", "export", "erase")
+ACTIONS = ("redact", "query", "train", "export", "erase", "restore")
 #: What a person may ask for whatever the purposes say (GDPR Art. 17): none is needed, none can forbid it.
 RIGHTS = ("erase",)
 
@@ -167,7 +167,7 @@ class Purpose(_Section):
 
     description: str = ""
     lawful_basis: str = ""
-    actions: tuple[Literal["redact", "query", "train", "export", "erase"], ...] = ("redact",)
+    actions: tuple[Literal["redact", "query", "train", "export", "erase", "restore"], ...] = ("redact",)
     expires: Day | None = None
     roles: tuple[Role, ...] = ()
     compatible_with: tuple[Name, ...] = ()
@@ -297,6 +297,7 @@ class Redact(_Section):
         covers: class -> cover, where it is another than `cover`.
         zones: fixed places that are always covered.
         allow: what a caller may lessen: "keep" things or zones visible, hide "only" some of the above.
+        seal: keep what is hidden in files, encrypted under the vault's keys, for a lawful restore.
     """
 
     hide: tuple[str, ...] = ("face",)
@@ -310,6 +311,7 @@ class Redact(_Section):
     covers: dict[str, str] = {}
     zones: tuple[ZoneSection, ...] = ()
     allow: tuple[Literal["keep", "only"], ...] = ()
+    seal: bool = False
 
     @field_validator("zones")
     @classmethod

@@ -16,6 +16,7 @@ RIGHTS: Mapping[str, tuple[tuple[Role, ...], str]] = {
     "query": (("owner", "analyst"), "ask for private answers"),
     "train": (("owner", "analyst"), "train a model"),
     "export": (("owner", "curator"), "take a dataset out"),
+    "restore": (("owner", "curator"), "put sealed originals back, and see what is sealed"),
     "curate": (("owner", "curator"), "add, retire and minimise datasets"),
     "consent": (("owner", "curator"), "record consent and its withdrawal"),
     "erase": (("owner", "curator"), "erase a person"),

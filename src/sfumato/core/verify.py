@@ -187,6 +187,8 @@ def _share(state: _Reading, entry: Entry) -> None:
 
 def _reserve(state: _Reading, entry: Entry) -> None:
     state.reserved[entry.seq] = entry
+    if entry.body.get("plan", {}).get("action") == "restore":
+        _restore(entry)
     if not entry.share:
         if not isinstance(Event.from_data(entry.body["event"]), NoEvent):
             raise _bad(entry, "it has a privacy event and charges nobody")
@@ -208,6 +210,14 @@ def _reserve(state: _Reading, entry: Entry) -> None:
     _move(state, entry, state.totals[entry.share].plus(charge))
     if not terms.fits(state.totals[entry.share]):
         raise _bad(entry, "it was admitted beyond the share's budget")
+
+
+def _restore(entry: Entry) -> None:
+    """Check that a row about a restore says what was put back, and why."""
+    about = entry.body["plan"]["about"]
+    whole = len(about["output"]) == 64 and about["reason"].strip() and about["tracks"]
+    if not whole or not all(type(track) is int for track in about["tracks"]) or entry.share:
+        raise _bad(entry, "a restore names an output, tracks and a reason, and charges nobody")
 
 
 def _settle(state: _Reading, entry: Entry) -> None:

@@ -260,6 +260,13 @@ class KeyFolder:
                     shred_tree(folder)
                     sync_folder(folder.parent)
 
+    def destroy_below(self, owner: str, number: int) -> None:
+        """Destroy an owner's keys of lower numbers, in every generation. Call with the lock held."""
+        for generation in self.generations():
+            for old in self.numbers(generation, owner):
+                if old < number:
+                    shred(self.key(generation, owner, old))
+
     def tidy(self) -> None:
         """Finish what a killed process left: files aside, a rotation, erasures. Call with the lock held."""
         if self._aside.is_dir():

@@ -168,8 +168,7 @@ class Keys:
     def refuse_erased(self, owner: str) -> None:
         """Raise Erased if the owner was erased, by whatever process."""
         if (at := self.files.erased(owner)) is not None:
-            for known in [known for known in self._cache if known[0] == owner]:
-                del self._cache[known]
+            self.forget(owner)
             raise Erased(
                 f"this person was erased {at}: their key was destroyed, and no copy of their data can be "
                 "read. New data about them is refused too; it would need another subject id."
@@ -188,9 +187,13 @@ class Keys:
                 at = datetime.now(UTC).isoformat(timespec="seconds")
                 self.files.bury(owner, at)
             self.files.destroy(owner)
+        self.forget(owner)
+        return at
+
+    def forget(self, owner: str) -> None:
+        """Drop an owner's keys from memory."""
         for known in [known for known in self._cache if known[0] == owner]:
             del self._cache[known]
-        return at
 
     def _stored(self, owner: str, number: int) -> bytes:
         while True:

@@ -101,6 +101,10 @@ class Vault:
         """Return the pseudonym under which a person's items are stored; see `sfumato.data.people`."""
         return self._people.subject(subject_id, population)
 
+    def fingerprint(self, digest: str) -> str:
+        """Return a keyed hash of a source; see `sfumato.data.people`."""
+        return self._people.fingerprint(digest)
+
     def put(self, data: bytes, place: Place) -> str:
         """Encrypt and store bytes durably; return their name."""
         return self.put_stream((data,), place)

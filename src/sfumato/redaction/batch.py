@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sfumato.core.errors import InvalidRequest, MediaError
 from sfumato.core.files import sync_folder
@@ -23,6 +24,10 @@ from sfumato.redaction.job import Job, Outcome, Progress
 from sfumato.redaction.plan import Ready
 from sfumato.redaction.resume import Journal, Record
 from sfumato.redaction.tree import Failure, Item, Tree, shown
+
+if TYPE_CHECKING:
+    from sfumato.redaction.sealed.room import Room
+    from sfumato.redaction.sealed.sealer import Sealer
 
 #: Pictures worked on at once: while one is in the detector, another is decoded, covered and encoded.
 WORKERS = 2
@@ -64,12 +69,16 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """A file that is made, and does not have its name yet; `aside` is None where it had one before."""
+    """A file that is made, and does not have its name yet; `aside` is None where it had one before.
+
+    `sealed` is its sealed originals, with the keyed hash of its source; None where there are none.
+    """
 
     item: Item
     record: Record
     aside: Path | None
     seconds: float
+    sealed: tuple[Path, str] | None = None
 
 
 def work(
@@ -99,11 +108,15 @@ def work(
         inspect: looks at each output before it gets its name, and at those that an earlier run left; raises
             and takes it away where it must not be released.
     """
-    with _staging(journal) as folder:
+    room = ready.room
+    with _staging(journal) as folder, _sealing(room, journal) as vestry:
 
         def make(item: Item, number: int) -> _Made:
             progress = watch.frames if item.kind == "video" else None
-            made = _make(item, ready, journal, folder / str(number), resume=resume, progress=progress)
+            seal = None if room is None or vestry is None else _Seal(room, vestry / str(number))
+            made = _make(
+                item, ready, journal, folder / str(number), resume=resume, progress=progress, seal=seal
+            )
             if inspect is not None:
                 inspect(item, made.aside or item.target)
             return made
@@ -111,7 +124,7 @@ def work(
         with contextlib.closing(_in_order(tree.items, make, watch, workers)) as results:
             for item, result in results:
                 try:
-                    done = _publish(result(), journal, releasing)
+                    done = _publish(result(), journal, releasing, ready.room)
                 except Exception as error:
                     older = _older(item)
                     if not tree.folder:
@@ -159,44 +172,80 @@ def _in_order(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+@dataclass(frozen=True, slots=True)
+class _Seal:
+    """Where the originals of one file are sealed, before they are kept."""
+
+    room: Room
+    aside: Path
+
+
 def _make(
-    item: Item, ready: Ready, journal: Journal, folder: Path, *, resume: bool, progress: Progress | None
+    item: Item,
+    ready: Ready,
+    journal: Journal,
+    folder: Path,
+    *,
+    resume: bool,
+    progress: Progress | None,
+    seal: _Seal | None = None,
 ) -> _Made:
     """Redact one file to a place aside, or find that it is done."""
     start = time.perf_counter()
     made_from = journal.made_from(item.source, ready.digest(item.kind))
     known = journal.find(item.key, made_from, item.target) if resume else None
-    if known is not None:
+    if known is not None and (seal is None or _is_sealed(known, item, seal.room)):
         return _Made(item, known, None, time.perf_counter() - start)
     folder.mkdir()
     aside = folder / f"output{item.target.suffix}"
     try:
-        outcome = _redact(item, aside, ready.jobs[item.kind], progress)
+        sealer = None if seal is None else seal.room.begin(item.source, seal.aside)
+        outcome = _redact(item, aside, ready.jobs[item.kind], progress, sealer)
         record = Record(made_from, Output.of(aside), outcome)
+        sealed = None if seal is None or sealer is None else seal.room.join(sealer, record.output)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        for left in (folder, *([] if seal is None else [seal.aside])):
+            shutil.rmtree(left, ignore_errors=True)
         raise
-    return _Made(item, record, aside, time.perf_counter() - start)
+    kept = None if sealed is None or sealer is None else (sealed, sealer.source)
+    return _Made(item, record, aside, time.perf_counter() - start, kept)
 
 
-def _redact(item: Item, aside: Path, job: Job, progress: Progress | None) -> Outcome:
+def _is_sealed(record: Record, item: Item, room: Room) -> bool:
+    """Whether a file that an earlier run did has its originals sealed, where anything was hidden in it."""
+    return not record.outcome.regions or room.holds(record.output, item.source)
+
+
+def _sealing(room: Room | None, journal: Journal) -> contextlib.AbstractContextManager[Path | None]:
+    if room is None:
+        return contextlib.nullcontext()
+    return room.staging(work_prefix(journal), exclusive=journal.exclusive)
+
+
+def _redact(
+    item: Item, aside: Path, job: Job, progress: Progress | None, sealer: Sealer | None = None
+) -> Outcome:
     if item.kind == "video":
         from sfumato.redaction.videos import redact_video_file
 
-        return redact_video_file(item.source, aside, job, progress)
+        return redact_video_file(item.source, aside, job, progress, sealer)
     from sfumato.redaction.images import redact_image_file
 
-    return redact_image_file(item.source, aside, job)
+    return redact_image_file(item.source, aside, job, sealer)
 
 
-def _publish(made: _Made, journal: Journal, releasing: Callable[[Done], None]) -> Done:
-    """Give a made file its name."""
+def _publish(
+    made: _Made, journal: Journal, releasing: Callable[[Done], None], room: Room | None = None
+) -> Done:
+    """Give a made file its name; its sealed originals are kept before."""
     item, record = made.item, made.record
     done = Done(item, record.outcome, record.output, made.aside is None, made.seconds)
     if made.aside is not None:
         item.target.parent.mkdir(parents=True, exist_ok=True)
         releasing(done)
         journal.add(item.key, record)
+        if room is not None and made.sealed is not None:
+            room.keep(made.sealed[0], record.output, made.sealed[1])
         made.aside.replace(item.target)
         sync_folder(item.target.parent)
         with contextlib.suppress(OSError):  # the output has its name; a folder left behind is swept later

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from sfumato.core.errors import InvalidRequest, UnknownName
 from sfumato.core.files import digest_of
@@ -25,11 +25,20 @@ from sfumato.vision.choice import ALIASES, expand, known_classes, unknown_class
 from sfumato.vision.finder import Finder, make_finder
 from sfumato.vision.onnx import cores
 
+if TYPE_CHECKING:
+    from sfumato.redaction.sealed.room import Room
+
 Kind = Literal["image", "video"]
 KINDS: tuple[Kind, ...] = ("image", "video")
 
 #: More inference threads than this many times the cores only take memory.
 THREADS_PER_CORE = 4
+
+#: What a receipt says where originals are sealed.
+SEALED = (
+    "What was hidden is kept by the project, encrypted: whoever has its vault's key and the right to restore "
+    "can put it back. The outputs themselves hold nothing of it."
+)
 
 #: What is known about cosmetic covers, measured on 40 people.
 COSMETIC = "trained recognisers undo it: 96 % re-identified through every peer's blur, chance 2.5 %"
@@ -43,11 +52,13 @@ class Ready:
         plan: what the gate is asked for.
         jobs: kind of file -> the parts that do it; only for the kinds asked for.
         notes: where the policy went beyond the request.
+        room: keeps what is hidden, encrypted; None: nothing of it is kept.
     """
 
     plan: Plan
     jobs: Mapping[Kind, Job]
     notes: tuple[str, ...] = ()
+    room: Room | None = None
 
     @property
     def settings(self) -> Settings:
@@ -142,6 +153,14 @@ def prepare(
         "cover": "secure" if ready.secure else "cosmetic",
     }
     return replace(ready, plan=replace(plan, parameters=parameters))
+
+
+def with_sealing(ready: Ready, room: Room) -> Ready:
+    """Return a redaction that keeps what it hides, encrypted, and whose plan says so."""
+    plan = ready.plan
+    parameters = {**plan.parameters, "sealed": True}
+    sealed = replace(plan, parameters=parameters, limits=(*plan.limits, SEALED))
+    return replace(ready, plan=sealed, room=room)
 
 
 def _check_kept(settings: Settings) -> None:

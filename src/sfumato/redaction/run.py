@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sfumato.core.errors import InvalidRequest
 from sfumato.core.gate import UNDECLARED, Gate, Permit
@@ -18,12 +18,15 @@ from sfumato.redaction.check.guard import Guard
 from sfumato.redaction.door import opened
 from sfumato.redaction.interrupts import held
 from sfumato.redaction.places import Places, Space, strangers
-from sfumato.redaction.plan import FinderFactory, Ready, prepare
+from sfumato.redaction.plan import FinderFactory, Ready, prepare, with_sealing
 from sfumato.redaction.request import Request
 from sfumato.redaction.result import Run, Stopped, regions_of
 from sfumato.redaction.resume import Journal
 from sfumato.redaction.settings import Settings
 from sfumato.redaction.tree import Failure, Tree, shown, survey
+
+if TYPE_CHECKING:
+    from sfumato.redaction.sealed.room import Room, Wish
 
 #: Bytes held for a receipt: for itself, per output, and for what a project's ledger writes.
 ROOM, ROOM_EACH, ROOM_LEDGER = 1 << 14, 256, 1 << 17
@@ -42,6 +45,8 @@ class Options:
         workers: pictures worked on at once.
         check: look at every output as `sfumato check` does before it gets its name; one in which something
             is found goes to a folder `quarantine` beside the outputs, and counts as failed.
+        seal: keep what is hidden, encrypted under the keys of the project's vault, for a lawful restore.
+            None: only where the policy says so.
     """
 
     purpose: str = UNDECLARED
@@ -50,6 +55,7 @@ class Options:
     report: bool = True
     workers: int = WORKERS
     check: bool = False
+    seal: Wish | None = None
 
 
 def redact_files(
@@ -129,6 +135,9 @@ def run_files(
             finder=finder,
             workers=min(options.workers, pictures),
         )
+        room = _room(door, root, options)
+        if room is not None:
+            ready = with_sealing(ready, room)
         door.check(ready.plan)
         places = Places.of(tree)
         guard = Guard.of(tree, ready) if options.check else None
@@ -300,6 +309,7 @@ class _Runner:
             "settings": self.ready.settings.describe(),
             "notes": list(self._notes()),
             **({} if self.guard is None else {"tests": [self.guard.report.tested()]}),
+            **({} if self.ready.room is None else {"sealed": self.ready.room.sealed}),
         }
 
     def _notes(self) -> tuple[str, ...]:
@@ -362,6 +372,17 @@ def _refuse(tree: Tree, source: Path, places: Places, options: Options) -> None:
                     f"{shown(parent)} is a link into the source: inputs are never changed in place. Remove "
                     "the link, or choose another output."
                 )
+
+
+def _room(gate: Gate, root: Path, options: Options) -> Room | None:
+    """Open the room of sealed originals, where they are asked for."""
+    ruled = gate.policy is not None and gate.policy.redact.seal
+    if options.seal is None and not ruled:
+        return None
+    from sfumato.core.project import Project
+    from sfumato.redaction.sealed.room import Room
+
+    return Room.of(Project.find(root) if gate.policy is not None else None, options.seal)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,8 @@ from sfumato.redaction.images.views import views
 from sfumato.redaction.images.write import write_picture
 from sfumato.redaction.job import Job, Outcome
 from sfumato.redaction.layers import Places, layers, places, spared
+from sfumato.redaction.sealed.sealer import Sealer
+from sfumato.redaction.sealed.take import PageSeal
 from sfumato.vision.boxes import Boxes, nms
 
 
@@ -63,7 +65,7 @@ def redact_pixels(image: NDArray[Any], job: Job) -> tuple[NDArray[Any], Boxes]:
     return pixels, _hide(pixels, form_of(pixels), job)[0]
 
 
-def redact_image_file(source: Path, target: Path, job: Job) -> Outcome:
+def redact_image_file(source: Path, target: Path, job: Job, sealer: Sealer | None = None) -> Outcome:
     """Write a redacted copy of a picture file.
 
     Guarantee (heuristic):
@@ -74,6 +76,7 @@ def redact_image_file(source: Path, target: Path, job: Job) -> Outcome:
         source: JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC or AVIF.
         target: where to write; not `source`.
         job: what to hide, how to find and how to cover it.
+        sealer: keeps what is hidden, encrypted; see `sfumato.redaction.sealed`.
 
     Raises:
         InvalidRequest: source and target are the same file.
@@ -85,11 +88,12 @@ def redact_image_file(source: Path, target: Path, job: Job) -> Outcome:
     picture = read_picture(source, job.settings.max_pixels)
     counts: Counter[str] = Counter()
     notes: list[str] = []
+    seal = None if sealer is None else PageSeal(sealer, job)
     for page in picture.pages:
         form = form_of(page.pixels)
         planes = planes_of(source, page.pixels) if picture.kind == "jpeg" else None
         before = page.pixels if planes is None else page.pixels.copy()
-        boxes, fixed, said = _hide(page.pixels, Form(page.channels, form.low, form.high), job, source)
+        boxes, fixed, said = _hide(page.pixels, Form(page.channels, form.low, form.high), job, source, seal)
         if planes is not None:
             width, height = page.pixels.shape[1::-1]
             regions = [region for _, region in layers(job, boxes, fixed, width, height)]
@@ -102,6 +106,8 @@ def redact_image_file(source: Path, target: Path, job: Job) -> Outcome:
         except (OSError, ValueError, RuntimeError) as error:
             raise MediaError(f"{source.name} could not be written as {picture.kind}: {error}") from error
         _check(picture, aside, source.name)
+    if seal is not None:
+        seal.finish()
     height, width = picture.pages[0].pixels.shape[:2]
     return Outcome(
         kind="image",
@@ -114,13 +120,19 @@ def redact_image_file(source: Path, target: Path, job: Job) -> Outcome:
 
 
 def _hide(
-    pixels: NDArray[Any], form: Form, job: Job, path: Path | None = None
+    pixels: NDArray[Any],
+    form: Form,
+    job: Job,
+    path: Path | None = None,
+    seal: PageSeal | None = None,
 ) -> tuple[Boxes, Places, tuple[str, ...]]:
     """Find and cover in place; return what was found, what is fixed, and what was kept."""
     boxes = Boxes.concat(job.finder.find(view) for view in views(pixels, form.channels))
     height, width = pixels.shape[:2]
     boxes, said = spared(job, boxes, width, height)
     fixed = places(job, path, width, height)
+    if seal is not None:
+        seal.take(pixels, boxes, fixed)
     for cover, regions in layers(job, boxes, fixed, width, height):
         suited(cover, form).apply(pixels, regions)
     return boxes, fixed, said

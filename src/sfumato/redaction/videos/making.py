@@ -17,6 +17,8 @@ from typing import Any
 
 from sfumato.redaction.job import Job
 from sfumato.redaction.layers import Places, places
+from sfumato.redaction.sealed.sealer import Sealer
+from sfumato.redaction.sealed.take import FrameSeal
 from sfumato.redaction.videos import h264
 from sfumato.redaction.videos.audio import Sound
 from sfumato.redaction.videos.brush import Brush
@@ -150,7 +152,9 @@ def _added(runs: list[Run], run: Run) -> list[Run]:
     return [*runs, run]
 
 
-def make(source: Path, edit: Edit, index: int, job: Job) -> Generator[Coded, None, None]:
+def make(
+    source: Path, edit: Edit, index: int, job: Job, sealer: Sealer | None = None
+) -> Generator[Coded, None, None]:
     """Make one chunk: yield its coded pictures in order of decoding, the first of them a key frame.
 
     Guarantee:
@@ -163,6 +167,7 @@ def make(source: Path, edit: Edit, index: int, job: Job) -> Generator[Coded, Non
         edit: what is to be made of it.
         index: number of the chunk.
         job: covers and margins.
+        sealer: keeps what is hidden, encrypted, in a part of this chunk.
 
     Raises:
         UnreadableMedia: it reads differently than when it was looked at.
@@ -170,13 +175,17 @@ def make(source: Path, edit: Edit, index: int, job: Job) -> Generator[Coded, Non
     survey = edit.survey
     fixed = places(job, source, survey.canvas.width, survey.canvas.height)
     runs = runs_of(edit, index, fixed)
-    brush = Brush(job, survey.canvas, edit.tracks, fixed)
+    part = None if sealer is None else sealer.part(index)
+    seal = None if part is None else FrameSeal(part, job, survey.canvas, fixed)
+    brush = Brush(job, survey.canvas, edit.tracks, fixed, seal)
     with open_video(source, job.settings.max_pixels, checked=True) as reader:
         chunk = survey.chunks[index]
         with contextlib.closing(ahead(_pieces(reader, survey, chunk, runs))) as pieces:
             yield from _coded(source.name, edit, edit.firsts[index], brush, pieces)
         if reader.crc != edit.crcs[index]:
             raise changed(source.name, edit.firsts[index], len(edit.times))
+    if part is not None:
+        part.finish()
 
 
 def _pieces(reader: VideoReader, survey: Survey, chunk: Chunk, runs: list[Run]) -> Iterator[Any]:

@@ -134,7 +134,7 @@ class VideoReader:
             MediaTooLarge: a frame has more pixels than allowed.
         """
         for packet in self._packets():
-            if packet.stream_index != self.stream.index:
+            if packet.stream.index != self.stream.index:  # packet.stream_index is 0 where a track ends
                 self._hear(packet)
                 if other is not None:
                     other(packet)

@@ -17,6 +17,8 @@ from sfumato.core.errors import InvalidRequest, MediaError, UnsupportedMedia
 from sfumato.core.files import whole
 from sfumato.redaction.job import Job, Outcome, Progress
 from sfumato.redaction.layers import places, said
+from sfumato.redaction.sealed.sealer import Sealer
+from sfumato.redaction.sealed.take import about_video
 from sfumato.redaction.videos.audio import Sound
 from sfumato.redaction.videos.check import check_written
 from sfumato.redaction.videos.encode import Coded
@@ -35,7 +37,9 @@ from sfumato.vision.tracks import Track
 LONGEST_BRIDGE = 2
 
 
-def redact_video_file(source: Path, target: Path, job: Job, progress: Progress | None = None) -> Outcome:
+def redact_video_file(
+    source: Path, target: Path, job: Job, progress: Progress | None = None, sealer: Sealer | None = None
+) -> Outcome:
     """Write a copy of a video in which the wanted things are hidden in every frame.
 
     >>> redact_video_file(Path("street.mp4"), Path("safe.mp4"), job)  # doctest: +SKIP
@@ -55,6 +59,7 @@ def redact_video_file(source: Path, target: Path, job: Job, progress: Progress |
         target: the output; its suffix chooses the container: .mp4, .m4v, .mov, .mkv, .webm, .avi.
         job: settings, finder and cover.
         progress: called with (frames done, frames in all) over both passes, so a video counts twice.
+        sealer: keeps what is hidden, encrypted; see `sfumato.redaction.sealed`.
 
     Raises:
         InvalidRequest: `source` and `target` are one file.
@@ -80,13 +85,15 @@ def redact_video_file(source: Path, target: Path, job: Job, progress: Progress |
     try:
         edit = edit_for(source, form, survey, parts, scan, tracks, job)
         with whole(target) as aside:
-            sound, words = _write(source, aside, edit, job, tell)
+            sound, words = _write(source, aside, edit, job, tell, sealer)
             check_written(aside, source.name, form, scan, len(sound), len(words))
     except (av.error.FFmpegError, OSError) as error:
         raise MediaError(
             f"{source.name} could not be written to {target.name}: {error.strerror or error}. "
             f"Is there room on the disk? Else try another suffix, or audio='drop'"
         ) from error
+    if sealer is not None:
+        sealer.describe(about_video(scan.canvas, len(scan.times)))
     return Outcome(
         kind="video",
         regions=dict(sorted((Counter(track.label for track in tracks) + fixed.counts).items())),
@@ -150,13 +157,15 @@ def spare(tracks: list[Track], scan: Scan, job: Job) -> tuple[list[Track], tuple
     return tracks, tuple(notes)
 
 
-def _write(source: Path, aside: Path, edit: Edit, job: Job, tell: Progress) -> tuple[Sound, Words]:
+def _write(
+    source: Path, aside: Path, edit: Edit, job: Job, tell: Progress, sealer: Sealer | None = None
+) -> tuple[Sound, Words]:
     """Second pass: make every chunk and join them."""
     total = len(edit.times)
 
     def pictures() -> Generator[Coded, None, None]:
         for index in range(len(edit.survey.chunks)):
-            with contextlib.closing(make(source, edit, index, job)) as chunk:
+            with contextlib.closing(make(source, edit, index, job, sealer)) as chunk:
                 yield from chunk
 
     with contextlib.closing(pictures()) as made:
