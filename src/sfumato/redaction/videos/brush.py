@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sfumato.redaction.covers import apply_yuv
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.redaction.covers import Cover, apply_yuv
+from sfumato.redaction.grids import Look
 from sfumato.redaction.job import Job
 from sfumato.redaction.layers import Places, layers
+from sfumato.redaction.looks import TINT, Key, noisy_spots, others, painter_of, tinted_spots, tints
 from sfumato.redaction.videos.follow import Timeline
 from sfumato.redaction.videos.frames import Canvas, planes
 from sfumato.vision.tracks import Track
@@ -21,10 +26,18 @@ class Brush:
         canvas: what the frames are drawn on.
         tracks: what is followed.
         fixed: what is hidden, and what is kept, in every frame.
+        looks: of tracks and zones that show a grid (videos/looks.py), taken once for the whole video.
     """
 
-    def __init__(self, job: Job, canvas: Canvas, tracks: Sequence[Track], fixed: Places) -> None:
-        self._job, self._canvas, self._fixed = job, canvas, fixed
+    def __init__(
+        self,
+        job: Job,
+        canvas: Canvas,
+        tracks: Sequence[Track],
+        fixed: Places,
+        looks: Mapping[Key, Look] | None = None,
+    ) -> None:
+        self._job, self._canvas, self._fixed, self._looks = job, canvas, fixed, looks or {}
         self._timeline = Timeline(tracks)
 
     def paint(self, frame: Any, index: int, *, interlaced: bool) -> None:
@@ -35,15 +48,27 @@ class Brush:
             index: its number in the video.
             interlaced: whether its lines are of two fields.
         """
+        canvas, here, fixed = self._canvas, self._timeline.at(index), self._fixed
+        numbers, size = self._timeline.numbers, (canvas.width, canvas.height)
+        tinted = tinted_spots(self._job, here, numbers, fixed, *size)
+        # Grids read nothing, so they are laid first: no other cover then reads what they hide.
+        if grids := noisy_spots(self._job, here, numbers, fixed, *size):
+            self._lay(*painter_of(grids, self._looks, cell=canvas.cell), frame, interlaced)
+            here, fixed = others(self._job, here, fixed)
+        for cover, regions in layers(self._job, here, fixed, *size):
+            self._lay(cover, regions, frame, interlaced)
+        if tinted:
+            painter = painter_of(tinted, tints(tinted), cell=canvas.cell, opacity=TINT)
+            self._lay(*painter, frame, interlaced)
+
+    def _lay(self, cover: Cover, regions: NDArray[np.int32], frame: Any, interlaced: bool) -> None:
         canvas = self._canvas
-        here = self._timeline.at(index)
-        for cover, regions in layers(self._job, here, self._fixed, canvas.width, canvas.height):
-            apply_yuv(
-                cover,
-                planes(frame),
-                regions,
-                subsampling=canvas.cell,
-                bits=canvas.bits,
-                full_range=canvas.full_range,
-                interlaced=interlaced,
-            )
+        apply_yuv(
+            cover,
+            planes(frame),
+            regions,
+            subsampling=canvas.cell,
+            bits=canvas.bits,
+            full_range=canvas.full_range,
+            interlaced=interlaced,
+        )

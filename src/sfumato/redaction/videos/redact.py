@@ -21,6 +21,7 @@ from sfumato.redaction.videos.audio import Sound
 from sfumato.redaction.videos.brush import Brush
 from sfumato.redaction.videos.check import check_written
 from sfumato.redaction.videos.follow import Rules, follow
+from sfumato.redaction.videos.looks import looks_of
 from sfumato.redaction.videos.reader import Shot, open_video
 from sfumato.redaction.videos.scan import Scan, scan_video
 from sfumato.redaction.videos.writer import Target, VideoWriter, target_of
@@ -138,7 +139,7 @@ def _write(
 ) -> Sound:
     """Second pass: read again, cover, encode."""
     canvas, total = scan.canvas, len(scan.times)
-    brush = Brush(job, canvas, tracks, fixed)
+    brush = Brush(job, canvas, tracks, fixed, looks_of(source, scan, tracks, fixed, job))
     with (
         open_video(source, job.settings.max_pixels) as reader,
         VideoWriter(aside, form, canvas, scan.time_base, scan.rate) as writer,
