@@ -129,8 +129,11 @@ def in_chroma(box: tuple[int, int, int, int], cell: tuple[int, int]) -> tuple[in
     return box[0] // cell[0], box[1] // cell[1], -(-box[2] // cell[0]), -(-box[3] // cell[1])
 
 
-def looks_of_sums(cover: DpPixelate, sums: Sequence[Sums], levels: Range) -> list[Look]:
-    """Return what regions show: noise is drawn once on each sum; all that follows reads nothing else.
+def noisy_sums(cover: DpPixelate, sums: Sequence[Sums]) -> list[Sums]:
+    """Return sums with noise, drawn once on each: what is released. All that follows reads nothing else.
+
+    Guarantee:
+        Epsilon-differentially private for frames that differ in at most `cover.pixels` pixels: see `sums_of`.
 
     Raises:
         InvalidRequest: no permit gives noise.
@@ -148,13 +151,27 @@ def looks_of_sums(cover: DpPixelate, sums: Sequence[Sums], levels: Range) -> lis
             flat = cover.noise.add(flat, cover.scale(channels, index))
             edges = np.cumsum([sums[number].values[index].size for number in mine])[:-1]
             noisy |= {(number, index): part for number, part in zip(mine, np.split(flat, edges), strict=True)}
+    return [
+        Sums(
+            tuple(noisy[number, index].reshape(values.shape) for index, values in enumerate(one.values)),
+            one.counts,
+        )
+        for number, one in enumerate(sums)
+    ]
+
+
+def looks_of_sums(cover: DpPixelate, sums: Sequence[Sums], levels: Range) -> list[Look]:
+    """Return what regions show, given their sums without noise.
+
+    Raises:
+        InvalidRequest: no permit gives noise.
+    """
     looks = []
-    for number, one in enumerate(sums):
-        means = [
-            noisy[number, index].reshape(one.values[index].shape) / np.maximum(one.counts[index], 1)
-            for index in range(len(one.values))
-        ]
+    for one in noisy_sums(cover, sums):
+        means = [values / np.maximum(count, 1) for values, count in zip(one.values, one.counts, strict=True)]
         means[0][one.counts[0] == 0] = sum(levels.luma) / 2
+        for mean, count in zip(means[1:], one.counts[1:], strict=True):
+            mean[count == 0] = sum(levels.chroma) / 2
         looks.append(Look(_colours(means, levels)))
     return looks
 

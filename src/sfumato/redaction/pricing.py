@@ -26,8 +26,12 @@ def fitted(cover: Cover, policy: Policy | None) -> Cover:
     """
     if not isinstance(cover, DpPixelate):
         return cover
-    if policy is None:  # the gate refuses it, with the way out
-        return replace(cover, pixels=cover.pixels or PIXELS)
+    if policy is None:
+        raise PolicyRefused(
+            "dp-pixelate spends a privacy budget, and there is no project here to charge. Run `sfumato init` "
+            f"in the folder of your data, and declare in {FILE_NAME}: {_declaration(cover.pixels or PIXELS)}",
+            rule="populations",
+        )
     name, population = _population(cover, policy)
     shares = list(population.opened_shares())
     if cover.share and cover.share not in shares:
@@ -55,8 +59,7 @@ def _population(cover: DpPixelate, policy: Policy) -> tuple[str, Population]:
         named = f"{cover.population!r} is not of" if cover.population else "there is none of"
         raise PolicyRefused(
             f"dp-pixelate is charged to a population whose unit is pixels, and {named} {wanted} pixels. The "
-            f'rule: populations in {FILE_NAME}. Declare one: [populations.street] unit = "{wanted} pixels", '
-            'relation = "replace-one", epsilon = 4',
+            f"rule: populations in {FILE_NAME}. Declare one: {_declaration(wanted)}",
             rule="populations",
         )
     if len(fit) > 1:
@@ -65,6 +68,13 @@ def _population(cover: DpPixelate, policy: Policy) -> tuple[str, Population]:
             f"population={next(iter(fit))}"
         )
     return next(iter(fit.items()))
+
+
+def _declaration(pixels: int) -> str:
+    return (
+        f'[populations.street] with unit = "{pixels} pixels", relation = "replace-one", epsilon = 4; and '
+        'under [redact] cover = "dp-pixelate"'
+    )
 
 
 def priced(plan: Plan, cover: DpPixelate) -> Plan:
