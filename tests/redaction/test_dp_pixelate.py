@@ -133,11 +133,11 @@ def test_a_run_is_proven_charged_before_a_file_is_read_and_says_for_whom(
     assert spent(project) == Fraction(1, 2)  # once for three files
     said = body(run)
     assert said["guarantee"]["type"] == "proven"
-    assert said["plan"]["event"] == {"kind": "pure", "epsilon": "1/2"}
+    assert said["plan"]["event"] == {"kind": "pure", "epsilon": "0.5"}
     assert said["plan"]["population"] == "street"
     assert said["plan"]["parameters"]["cover"] == "noisy"
     assert said["plan"]["parameters"]["noise"]["pixels"] == 16
-    for words in ("at most 16 pixels", "replace-one", "1/2-differentially private", "Not proven"):
+    for words in ("at most 16 pixels", "replace-one", "0.5-differentially private", "Not proven"):
         assert words in said["guarantee"]["statement"]
     assert "settled_event" not in said
     assert any("of brightness on average" in note for note in run.notes)

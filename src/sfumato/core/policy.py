@@ -126,7 +126,8 @@ def _whole(value: Any) -> Any:
 
 def _unit(value: str) -> str:
     if value not in UNITS and not PIXELS.match(value):
-        raise ValueError(f'must be one of {", ".join(UNITS)}, or a number of pixels, such as "16 pixels"')
+        near = f"; did you mean {found!r}?" if (found := nearest(value, UNITS)) else ""
+        raise ValueError(f'must be one of {", ".join(UNITS)}, or a number of pixels ("16 pixels"){near}')
     return value
 
 
