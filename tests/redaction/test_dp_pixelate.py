@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -27,16 +31,20 @@ from sfumato.core.gate import Gate
 from sfumato.core.project import Project
 from sfumato.core.receipt import Receipt
 from sfumato.core.verify import verify
+from sfumato.redaction.covers import apply_yuv
 from sfumato.redaction.covers.dp_pixelate import DpPixelate, build
 from sfumato.redaction.covers.fill import build as build_fill
+from sfumato.redaction.grids import in_chroma
 from sfumato.redaction.images import redact_pixels
 from sfumato.redaction.job import Job
 from sfumato.redaction.layers import Places, places
+from sfumato.redaction.looks import Spot
 from sfumato.redaction.request import Request
 from sfumato.redaction.result import Run
 from sfumato.redaction.run import Options, run_files
 from sfumato.redaction.settings import Settings
 from sfumato.redaction.videos.brush import Brush
+from sfumato.redaction.videos.calm import Calm
 from sfumato.redaction.videos.frames import planes
 from sfumato.redaction.videos.looks import looks_of
 from sfumato.redaction.videos.redact import _follow, redact_video_file
@@ -325,9 +333,9 @@ class Silence:
         return values.copy()
 
 
-def bare(**settings: Any) -> Job:
+def bare(**wishes: Any) -> Job:
     """Return a job whose grids have no noise."""
-    chosen = Settings(cover="dp-pixelate", **settings)
+    chosen = Settings(cover="dp-pixelate", **wishes)
     cover = build(epsilon=1000, pixels=1, grid=4)
     return Job(chosen, Finder([ToyDetector()]), DpPixelate(cover.epsilon, 1, 4, noise=Silence()))  # type: ignore[arg-type]
 
@@ -440,8 +448,8 @@ def test_what_is_kept_is_kept_and_where_boxes_meet_nothing_is_open() -> None:
 # --- the look of fill --------------------------------------------------------------------------------------
 
 
-def tinted(**settings: Any) -> Job:
-    return Job(Settings(**settings), Finder([ToyDetector()]), build_fill(look="track"))
+def tinted(**wishes: Any) -> Job:
+    return Job(Settings(**wishes), Finder([ToyDetector()]), build_fill(look="track"))
 
 
 def test_a_tint_tells_tracks_apart_stays_the_same_and_is_blind_to_the_inside(
@@ -469,3 +477,61 @@ def test_pictures_are_tinted_too_and_other_looks_are_refused() -> None:
     assert np.ptp(safe[40, 50].astype(int)) > 20
     with pytest.raises(InvalidRequest, match="'plain' or 'track'"):
         build_fill(look="spots")
+
+
+def flicker(frames: list[Any], box: tuple[slice, slice]) -> float:
+    luma = [frame[0][box].astype(int) for frame in frames]
+    return float(np.mean([np.abs(one - two).mean() for one, two in itertools.pairwise(luma)]))
+
+
+def test_a_tinted_fill_is_calm_where_its_surroundings_are_not(clip: Callable[..., Path]) -> None:
+    path = clip(
+        "a.mp4", frames=12, squares=lambda index: [(60, 30, 30)], shade=lambda index: 40 * (index % 2)
+    )
+    job = tinted()
+    scan, tracks, fixed = scanned(path, job)
+    tracks = [replace(tracks[0], first=0, xyxy=np.tile(np.float32([60, 30, 90, 60]), (12, 1)))]
+    box = (slice(20, 64), slice(52, 98))
+    calm = flicker(painted(path, job, scan, tracks, fixed, None)[1:], box)
+    plain = flicker(
+        painted(path, Job(job.settings, job.finder, build_fill()), scan, tracks, fixed, None)[1:], box
+    )
+    assert plain > 20
+    assert calm < plain / 3
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_calm_fill_is_a_function_of_outside_pixels_in_every_frame(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shapes = ((40, 60), (20, 30), (20, 30))
+    ways = [[rng.integers(0, 256, shape).astype(np.uint8) for shape in shapes] for _ in range(4)]
+    boxes = [np.array([[10 + 2 * at, 8, 30 + 3 * at, 28 + at]], np.int32) for at in range(4)]
+
+    def shown(secret: int) -> list[NDArray[np.uint8]]:
+        calm, done, hide = Calm((2, 2)), [], np.random.default_rng(secret)
+        for at, (frame, region) in enumerate(zip(ways, boxes, strict=True)):
+            planes_ = [plane.copy() for plane in frame]
+            x1, y1, x2, y2 = region[0]
+            planes_[0][y1:y2, x1:x2] = hide.integers(0, 256, (y2 - y1, x2 - x1))
+            cx1, cy1, cx2, cy2 = in_chroma((x1, y1, x2, y2), (2, 2))
+            for plane in planes_[1:]:
+                plane[cy1:cy2, cx1:cx2] = hide.integers(0, 256, (cy2 - cy1, cx2 - cx1))
+            apply_yuv(build_fill(look="track"), planes_, region, subsampling=(2, 2))
+            calm.steady(planes_, [Spot(("track", 0), region[0], region)], at)
+            done += planes_
+        return done
+
+    for one, two in zip(shown(1), shown(2), strict=True):
+        assert np.array_equal(one, two)
+
+
+def test_after_a_gap_a_track_begins_anew() -> None:
+    region = np.array([[0, 0, 8, 8]], np.int32)
+    spots = [Spot(("track", 0), region[0], region)]
+    for gap, value in ((1, 40), (2, 200)):
+        calm = Calm((1, 1))
+        calm.steady([np.full((8, 8), 0, np.uint8)], spots, 5)
+        plane = np.full((8, 8), 200, np.uint8)
+        calm.steady([plane], spots, 5 + gap)
+        assert (plane == value).all()

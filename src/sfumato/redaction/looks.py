@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.redaction.covers import Form
+from sfumato.redaction.covers import Cover, Form
 from sfumato.redaction.covers.dp_pixelate import DpPixelate
 from sfumato.redaction.grids import NEUTRAL, Look, Painter
 from sfumato.redaction.job import Job
@@ -68,13 +68,18 @@ def noisy_spots(
     return spots
 
 
+def is_tinted(cover: Cover) -> bool:
+    """Return whether what a cover shows is tinted by the number of the track, and steady in time."""
+    return getattr(cover, "look", "") == "track"
+
+
 def tinted_spots(
     job: Job, boxes: Boxes, numbers: Sequence[int], fixed: Places, width: int, height: int
 ) -> list[Spot]:
     """Return the regions of a frame whose fill is tinted by the number of their track."""
     spots = []
     for index, label in enumerate(boxes.labels):
-        if getattr(job.cover_of(label), "look", "") == "track":
+        if is_tinted(job.cover_of(label)):
             spots += _spot(("track", numbers[index]), _region(job, boxes, index, width, height), fixed)
     return spots
 

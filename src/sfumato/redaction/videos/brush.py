@@ -12,7 +12,8 @@ from sfumato.redaction.covers import Cover, apply_yuv
 from sfumato.redaction.grids import Look
 from sfumato.redaction.job import Job
 from sfumato.redaction.layers import Places, layers
-from sfumato.redaction.looks import TINT, Key, noisy_spots, others, painter_of, tinted_spots, tints
+from sfumato.redaction.looks import TINT, Key, is_tinted, noisy_spots, others, painter_of, tinted_spots, tints
+from sfumato.redaction.videos.calm import Calm
 from sfumato.redaction.videos.follow import Timeline
 from sfumato.redaction.videos.frames import Canvas, planes
 from sfumato.vision.tracks import Track
@@ -38,7 +39,7 @@ class Brush:
         looks: Mapping[Key, Look] | None = None,
     ) -> None:
         self._job, self._canvas, self._fixed, self._looks = job, canvas, fixed, looks or {}
-        self._timeline = Timeline(tracks)
+        self._timeline, self._calm = Timeline(tracks), Calm(canvas.cell)
 
     def paint(self, frame: Any, index: int, *, interlaced: bool) -> None:
         """Cover one frame of our own, in place.
@@ -57,9 +58,10 @@ class Brush:
             here, fixed = others(self._job, here, fixed)
         for cover, regions in layers(self._job, here, fixed, *size):
             self._lay(cover, regions, frame, interlaced)
-        if tinted:
-            painter = painter_of(tinted, tints(tinted), cell=canvas.cell, opacity=TINT)
-            self._lay(*painter, frame, interlaced)
+            if tinted and is_tinted(cover):
+                self._calm.steady(planes(frame), tinted, index)
+                painter = painter_of(tinted, tints(tinted), cell=canvas.cell, opacity=TINT)
+                self._lay(*painter, frame, interlaced)
 
     def _lay(self, cover: Cover, regions: NDArray[np.int32], frame: Any, interlaced: bool) -> None:
         canvas = self._canvas
