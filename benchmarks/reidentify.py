@@ -10,7 +10,9 @@ the region as it lies in the output, or the region with a quarter more on every 
 or the mean of all frames of a track, each covered by itself. Tracks that are tested were not trained on.
 
 Peers: deface's own drawing code, over our larger region, which favours it. The control is a broken fill that
-lets some of the inside through: the attack must see it.
+lets some of the inside through: the attack must see it. dp-pixelate shows one grid per track, of its first
+frame, with noise for 16 pixels, at epsilon 0.5 and 2; its broken twin draws noise anew in every frame, and
+the mean of a track must give it away.
 
 Where we are: benchmarks/README.md.
 """
@@ -30,10 +32,20 @@ from numpy.typing import NDArray
 
 from _bench import arguments, report
 from _faces import Faces, Pixels, load, track
-from sfumato.redaction.covers import CATALOGUE
+from sfumato.core.event import PureDP
+from sfumato.core.gate import Gate, Permit, Plan
+from sfumato.core.ledger import Ledger
+from sfumato.core.policy import Policy
+from sfumato.redaction.covers import CATALOGUE, form_of
+from sfumato.redaction.covers.dp_pixelate import DpPixelate
+from sfumato.redaction.covers.dp_pixelate import build as build_noisy
+from sfumato.redaction.grids import Painter, looks_in_picture
 
 DATA = Path(os.environ.get("SFUMATO_TESTDATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 CONTROL, CLEAR = "control: fill, 5 % let through", "clear"
+#: Losses at which dp-pixelate is attacked; and its twin, which draws anew in every frame, at the first.
+EPSILONS = (0.5, 2)
+FRESH = f"control: dp-pixelate, epsilon {EPSILONS[0]}, fresh noise"
 #: View -> how much of the region's side is taken in on each side, and the size that it is brought to.
 VIEWS = {"region": (0.0, (24, 32)), "context": (0.25, (30, 40))}
 FRAMES, SINGLES, FOLDS = 300, 10, 3
@@ -50,6 +62,47 @@ class Seen:
     average: list[NDArray[Any]] = field(default_factory=list)
 
 
+class OneGrid:
+    """Dp-pixelate over the frames of a track: the grid of the first is shown in all."""
+
+    def __init__(self, cover: DpPixelate, *, fresh: bool) -> None:
+        self._cover, self._fresh, self._looks = cover, fresh, None
+
+    def __call__(self, frame: Pixels, region: NDArray[np.int32]) -> None:
+        form = form_of(frame)
+        if self._looks is None or self._fresh:
+            self._looks = looks_in_picture(self._cover, frame, form, region)
+        Painter(self._looks, region, form=form).apply(frame, region)
+
+
+def permit() -> Permit:
+    """Return a permit with room for noise; a gate in memory, since nothing leaves this process."""
+    people = "[populations.p]\nunit = '16 pixels'\nrelation = 'replace-one'\nepsilon = 9"
+    rules = f"[project]\nname = 'bench'\n{people}"
+    ledger = Ledger(":memory:")
+    ledger.open_population("p", epsilon=9, delta=0, unit="16 pixels", relation="replace-one")
+    ledger.open_share("p", "all", kind="filter", epsilon=9, delta=0)
+    plan = Plan(
+        action="redact",
+        mechanism="benchmark",
+        guarantee="proven",
+        statement="grids for an attack",
+        event=PureDP(1),
+        population="p",
+        share="all",
+    )
+    return Gate(Policy.parse(rules), ledger).open(plan)
+
+
+def noisy(right: Permit) -> dict[str, Draw]:
+    """Return dp-pixelate for one track, by name."""
+    built = {epsilon: build_noisy(epsilon=epsilon, pixels=16).charged(right) for epsilon in EPSILONS}
+    return {
+        **{f"dp-pixelate, epsilon {epsilon}": OneGrid(one, fresh=False) for epsilon, one in built.items()},
+        FRESH: OneGrid(built[EPSILONS[0]], fresh=True),
+    }
+
+
 def covers() -> dict[str, Draw]:
     """Return what is attacked, by name."""
     from deface.deface import draw_det
@@ -60,7 +113,7 @@ def covers() -> dict[str, Draw]:
 
         return draw
 
-    built = {name: CATALOGUE.build(name) for name in CATALOGUE.names}
+    built = {name: CATALOGUE.build(name) for name in CATALOGUE.names if name != "dp-pixelate"}
     return {
         CLEAR: lambda frame, region: None,
         **{name: cover.apply for name, cover in built.items()},
@@ -86,12 +139,13 @@ def watch(person: int, pictures: list[Pixels], tracks: int) -> dict[tuple[str, s
         (cover, view) -> rows, by track, then (for single frames) by frame.
     """
     cv2.setNumThreads(1)
-    draws = covers()
-    seen = {(name, view): Seen() for name in (*draws, CONTROL) for view in VIEWS}
+    draws, right = covers(), permit()
+    seen = {(name, view): Seen() for name in (*draws, *noisy(right), CONTROL) for view in VIEWS}
     for number in range(tracks):
         rng = np.random.default_rng([person, number])
         total: dict[tuple[str, str], NDArray[np.float64]] = {}
         picture = pictures[number % len(pictures)]
+        draws |= noisy(right)
         for index, (frame, region) in enumerate(track(picture, FRAMES, rng)):
             covered = {name: frame.copy() for name in draws}
             for name, draw in draws.items():
@@ -215,6 +269,14 @@ def main() -> None:
         "solid_worst_over_chance": max(table["solid"].values()) / chance,
         "secure_within_twice_chance": worst <= 2 * chance,
         "control_seen": table[CONTROL]["parrot_region_single"] > 2 * chance,
+        **{
+            f"dp_pixelate_{kind}_epsilon_{epsilon}": table[f"dp-pixelate, epsilon {epsilon}"][
+                f"parrot_region_{kind}"
+            ]
+            for epsilon in EPSILONS
+            for kind in ("single", "average")
+        },
+        "fresh_noise_averaged": table[FRESH]["parrot_region_average"],
     }
     report({**result, **({"rates": table} if options.json else {})}, lines, options.json)
 

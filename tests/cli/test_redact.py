@@ -264,7 +264,7 @@ def test_cosmetic_covers_are_called_so_everywhere(photos: Path, capsys: pytest.C
             assert f"{name} {catalogue.load(name).summary}" in text
     for name in COVERS.names:
         secure = COVERS.load(name).module.SECURE
-        assert COVERS.load(name).summary.startswith("secure" if secure else "cosmetic")
+        assert COVERS.load(name).summary.startswith("secure" if secure else ("cosmetic", "noisy"))
 
 
 def test_many_left_out_files_are_counted_and_cut_short(

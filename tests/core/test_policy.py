@@ -120,3 +120,32 @@ def test_a_wrong_amount_is_shown_once() -> None:
     with pytest.raises(PolicyError) as caught:
         Policy.parse('[project]\nname = "x"\n[populations.p]\nunit = "person"\nepsilon = -1')
     assert str(caught.value).count("got -1") == 1
+
+
+PIXELS = '[project]\nname = "x"\n[populations.street]\nunit = "{}"\nepsilon = 4\n{}'
+
+
+def test_a_population_may_be_of_pixels_that_are_replaced() -> None:
+    policy = Policy.parse(PIXELS.format("16 pixels", 'relation = "replace-one"'))
+    assert policy.populations["street"].pixels == 16
+    assert Policy.parse(policy.to_toml()) == policy
+    assert Policy.parse(PIXELS.format("image", "")).populations["street"].pixels == 0
+
+
+@pytest.mark.parametrize(
+    ("unit", "more", "words"),
+    [
+        ("16 pixels", "", 'relation = "replace-one"'),
+        ("0 pixels", "", "person, patient, vehicle, household, image, or a number of pixels"),
+        ("persons", "", "person, patient, vehicle, household, image, or a number of pixels"),
+        ("16 pixels\\n", "", "or a number of pixels"),
+        (
+            "16 pixels",
+            'relation = "replace-one"\n[datasets.cams]\npopulation = "street"',
+            "whose unit is pixels",
+        ),
+    ],
+)
+def test_a_unit_that_is_none_is_refused(unit: str, more: str, words: str) -> None:
+    with pytest.raises(PolicyError, match=words):
+        Policy.parse(PIXELS.format(unit, more))

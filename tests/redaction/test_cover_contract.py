@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from sfumato.core.errors import InvalidRequest
 from sfumato.redaction.covers import CATALOGUE, Cover, Form, apply_yuv, form_of, suited, widened
 
-NAMES = CATALOGUE.names
+#: Covers that draw noise take it from a permit, once per track: test_grids.py, test_dp_pixelate.py.
+NOISY = [name for name in CATALOGUE.names if CATALOGUE.load(name).summary.startswith("noisy")]
+NAMES = [name for name in CATALOGUE.names if name not in NOISY]
 SECURE = [name for name in NAMES if CATALOGUE.load(name).module.SECURE]
 TYPES = ("uint8", "uint16", "uint32", "float32", "float64")
 
@@ -150,12 +152,12 @@ def test_a_view_that_is_not_contiguous_is_covered_in_place(name: str) -> None:
     assert np.array_equal(base[:, ::2], covered(cover, straight, regions))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CATALOGUE.names)
 def test_names_summaries_and_labels_agree(name: str) -> None:
     plugin, cover = CATALOGUE.load(name), CATALOGUE.build(name)
     assert isinstance(cover, Cover)
     assert (cover.name, cover.secure) == (name, plugin.module.SECURE)
-    assert plugin.summary.startswith("secure" if cover.secure else "cosmetic")
+    assert plugin.summary.startswith("secure" if cover.secure else ("cosmetic", "noisy"))
 
 
 def yuv(
@@ -207,6 +209,15 @@ def test_no_chroma_sample_of_the_inside_survives(
     for frame in (planes, twin):
         apply_yuv(CATALOGUE.build(name), frame, regions, subsampling=(2, 2), interlaced=interlaced)
     assert all(np.array_equal(one, two) for one, two in zip(planes, twin, strict=True))
+
+
+@pytest.mark.parametrize("name", NOISY)
+def test_a_cover_that_draws_noise_draws_none_without_a_permit(name: str) -> None:
+    picture = face_scene().one
+    before = picture.copy()
+    with pytest.raises(InvalidRequest, match="permit"):
+        CATALOGUE.build(name).apply(picture, np.array([[20, 10, 50, 45]], np.int32))
+    assert np.array_equal(picture, before)
 
 
 def test_a_yuv_frame_that_does_not_add_up_is_refused() -> None:

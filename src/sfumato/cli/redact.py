@@ -130,7 +130,8 @@ def _zones(ctx: click.Context, parameter: click.Parameter, values: Sequence[str]
 )  # fmt: skip
 @click.option(
     "--cover-option", "cover_options", metavar="NAME=VALUE", multiple=True, callback=_option_pairs,
-    help="A setting of the cover: colour=255,200,0 (solid), feather=0.1 (fill), picture=FILE (replace).",
+    help="A setting of the cover: colour=255,200,0 (solid), look=track (fill), picture=FILE (replace), "
+    "epsilon=0.5 (dp-pixelate).",
 )  # fmt: skip
 @click.option(
     "--model", "models", metavar="NAME=FILE", multiple=True, callback=model_files,

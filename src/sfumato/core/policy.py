@@ -60,6 +60,10 @@ from sfumato.core.roles import Role
 
 FILE_NAME = "sfumato.toml"
 
+#: Whom a budget protects; or "16 pixels": any 16 of them.
+UNITS = ("person", "patient", "vehicle", "household", "image")
+PIXELS = re.compile(r"([1-9][0-9]{0,5}) pixels\Z")
+
 #: What a plan can be about; a purpose lists those it allows.
 ACTIONS = ("redact", "query", "train", "export", "erase", "restore")
 #: What a person may ask for whatever the purposes say (GDPR Art. 17): none is needed, none can forbid it.
@@ -120,6 +124,13 @@ def _whole(value: Any) -> Any:
     return value
 
 
+def _unit(value: str) -> str:
+    if value not in UNITS and not PIXELS.match(value):
+        near = f"; did you mean {found!r}?" if (found := nearest(value, UNITS)) else ""
+        raise ValueError(f'must be one of {", ".join(UNITS)}, or a number of pixels ("16 pixels"){near}')
+    return value
+
+
 NUMBER = re.compile(r"(0|[1-9][0-9]{0,9})\Z")
 Day = Annotated[date, BeforeValidator(_day)]
 Days = Annotated[int, Field(ge=0, le=36500), BeforeValidator(_whole)]
@@ -132,7 +143,7 @@ Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f]{0,300}$")]
 #: A # parts a population from one of its blocks in the ledger.
 PopulationName = Annotated[str, Field(pattern=r"^[^/#\x00-\x1f]{1,100}$"), AfterValidator(_readable)]
 Relation = Literal["add-or-remove-one", "replace-one"]
-Unit = Literal["person", "patient", "vehicle", "household", "image"]
+Unit = Annotated[str, AfterValidator(_unit)]
 
 
 class _Section(BaseModel):
@@ -231,6 +242,7 @@ class Population(_Section):
     """[populations.NAME]: people, and the most privacy loss that they may ever suffer here.
 
     Args:
+        unit: one of UNITS, or "16 pixels" for covers that protect pixels, such as dp-pixelate.
         blocks: "enrolment month|quarter|year" or "hash N": parts that share nobody, each with this budget.
     """
 
@@ -250,6 +262,10 @@ class Population(_Section):
                     f"the shares' {key} adds up to {text(total)}, and the population has "
                     f"{text(getattr(self, key))}: make a share smaller"
                 )
+        if self.pixels and self.relation != "replace-one":
+            raise ValueError(
+                f'a population of {self.unit} has relation = "replace-one": pixels are never added'
+            )
         if self.delta > 1:
             raise ValueError(f"delta is a probability and must lie in 0..1, got {text(self.delta)}")
         try:
@@ -257,6 +273,12 @@ class Population(_Section):
         except InvalidRequest as error:
             raise ValueError(str(error)) from error
         return self
+
+    @property
+    def pixels(self) -> int:
+        """How many pixels may differ between neighbours; 0 where the unit is somebody."""
+        found = PIXELS.match(self.unit)
+        return int(found[1]) if found else 0
 
     def opened_shares(self) -> dict[str, ShareSection]:
         """Return the shares to open: those declared, or one that holds the whole budget."""
@@ -381,6 +403,11 @@ class Policy(_Section):
             _declared(f"datasets.{name}.purposes", dataset.purposes, self.purposes)
             if dataset.population:
                 _declared(f"datasets.{name}.population", (dataset.population,), self.populations)
+                if self.populations[dataset.population].pixels:
+                    raise ValueError(
+                        f"datasets.{name}.population names {dataset.population!r}, whose unit is pixels: a "
+                        "dataset is about somebody, whose budget must pay. Name a population of people"
+                    )
         return self
 
     @classmethod

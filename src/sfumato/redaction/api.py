@@ -205,7 +205,7 @@ class Redactor:
             gate, root = stack.enter_context(opened(self._gate, *self._files))
             ready = _prepared(self._request, gate.policy, root, self._purpose, self._finder)
             self._permit = stack.enter_context(gate.open(ready.plan))
-            self._ready, self._root = ready, root
+            self._ready, self._root = ready.charged(self._permit), root
             self._stack = stack.pop_all()
         return self
 
@@ -253,7 +253,7 @@ class Redactor:
         self._permit = self._ready = None
         try:
             if permit is not None and ready is not None and (kind is None or self._pictures):
-                self.receipt = permit.settle(facts=self._facts(ready))
+                self.receipt = permit.settle(facts=self._facts(ready), event=ready.settled())
         finally:
             self._stack.__exit__(kind, error, trace)
 
@@ -317,6 +317,7 @@ def _prepared(
         {
             "request": repr(asdict(request)),
             "rules": repr(rules),
+            "populations": repr(policy.populations) if policy is not None else "",
             "root": str(root),
             "purpose": purpose,
             "files": [_state(path) for path in paths],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from sfumato.redaction.covers import Cover
@@ -27,6 +27,12 @@ class Job:
     def cover_of(self, label: str) -> Cover:
         """Return the cover of a class or zone."""
         return self.covers.get(label, self.cover)
+
+    def with_covers(self, change: Callable[[Cover], Cover]) -> Job:
+        """Return the job with other covers in place of its own."""
+        changed = {id(one): change(one) for one in (self.cover, *self.covers.values())}
+        covers = {label: changed[id(cover)] for label, cover in self.covers.items()}
+        return replace(self, cover=changed[id(self.cover)], covers=covers)
 
     @property
     def all_covers(self) -> tuple[Cover, ...]:

@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sfumato.core.errors import InvalidRequest, UnknownName
+from sfumato.core.event import Event, PureDP
 from sfumato.core.files import digest_of
-from sfumato.core.gate import UNDECLARED, Plan
+from sfumato.core.gate import UNDECLARED, Permit, Plan
 from sfumato.core.policy import Policy
 from sfumato.redaction.chosen import is_secure
 from sfumato.redaction.covers import CATALOGUE, Cover
+from sfumato.redaction.covers.dp_pixelate import DpPixelate
 from sfumato.redaction.held import FinderFactory as FinderFactory
 from sfumato.redaction.held import held, unused
 from sfumato.redaction.job import Job
+from sfumato.redaction.looks import noisy_cover
+from sfumato.redaction.pricing import expected, fitted, priced
 from sfumato.redaction.request import Request, resolve
 from sfumato.redaction.settings import Settings
 from sfumato.redaction.sizes import LARGEST, Choose, SizedFinder, at_least_default, by_frame
@@ -26,6 +30,7 @@ from sfumato.vision.finder import Finder, make_finder
 from sfumato.vision.onnx import cores
 
 if TYPE_CHECKING:
+    from sfumato.mechanisms.laplace import Noise
     from sfumato.redaction.sealed.room import Room
 
 Kind = Literal["image", "video"]
@@ -53,12 +58,33 @@ class Ready:
         jobs: kind of file -> the parts that do it; only for the kinds asked for.
         notes: where the policy went beyond the request.
         room: keeps what is hidden, encrypted; None: nothing of it is kept.
+        noise: of the permit, where a cover draws noise.
     """
 
     plan: Plan
     jobs: Mapping[Kind, Job]
     notes: tuple[str, ...] = ()
     room: Room | None = None
+    noise: Noise | None = None
+
+    def charged(self, permit: Permit) -> Ready:
+        """Return the redaction whose noise comes through a permit; itself where no cover draws any."""
+        if noisy_cover(next(iter(self.jobs.values()))) is None:
+            return self
+        from sfumato.mechanisms.laplace import Noise
+
+        noise = Noise(permit)
+
+        def charge(cover: Cover) -> Cover:
+            return cover.charged(permit, noise) if isinstance(cover, DpPixelate) else cover
+
+        return replace(
+            self, noise=noise, jobs={kind: job.with_covers(charge) for kind, job in self.jobs.items()}
+        )
+
+    def settled(self) -> Event | None:
+        """Return what a run cost where it drew no noise, which boxes alone decide; None: as planned."""
+        return PureDP(0) if self.noise is not None and not self.noise.drawn else None
 
     @property
     def settings(self) -> Settings:
@@ -69,6 +95,13 @@ class Ready:
     def secure(self) -> bool:
         """Whether every cover in use leaves nothing of what it hides."""
         return all(one.secure for one in next(iter(self.jobs.values())).all_covers)
+
+    @property
+    def strength(self) -> str:
+        """The weakest of the covers in use: "secure", "noisy" or "cosmetic"."""
+        covers = [one for one in next(iter(self.jobs.values())).all_covers if not one.secure]
+        noisy = all(isinstance(one, DpPixelate) for one in covers)
+        return "secure" if not covers else "noisy" if noisy else "cosmetic"
 
     @property
     def models(self) -> list[dict[str, str]]:
@@ -87,7 +120,9 @@ class Ready:
         job = self.jobs[kind]
         weights = {one.name: one.sha256 for one in job.finder.weights.values()}
         size = self.plan.parameters["detector_size"][kind]
-        return digest_of({"settings": job.settings.digest(weights), "size": size})
+        noisy = noisy_cover(job)
+        more = {} if noisy is None else {"noise": noisy.options}
+        return digest_of({"settings": job.settings.digest(weights), "size": size, **more})
 
 
 def prepare(
@@ -125,7 +160,7 @@ def prepare(
     if wishes.threads > (most := THREADS_PER_CORE * cores()):
         raise InvalidRequest(f"threads must be at most {most}, on {cores()} cores, got {wishes.threads}")
     resolved = resolve(wishes, policy, root)
-    cover = build_cover(resolved.settings)
+    cover = fitted(build_cover(resolved.settings), policy)
     wanted = tuple(dict.fromkeys(kinds)) or ("image",)
     factory = finder or build_finder
     notes = [*resolved.notes]
@@ -134,7 +169,7 @@ def prepare(
     settings = replace(resolved.settings, cover_options=shown)
     if policy is not None:
         settings = held(settings, policy, factory, notes)
-    jobs = _jobs(settings, cover, wanted, factory, workers, bound=policy is not None)
+    jobs = _jobs(settings, cover, wanted, factory, workers, policy)
     _check_kept(next(iter(jobs.values())).settings)
     notes += unused(wishes, next(iter(jobs.values())).finder)
     plan = Plan(
@@ -145,12 +180,17 @@ def prepare(
         limits=_limits(jobs),
         purpose=purpose,
     )
+    noisy = noisy_cover(next(iter(jobs.values())))
+    if noisy is not None:
+        plan = priced(plan, noisy)
+        notes.append(expected(noisy))
     ready = Ready(plan, jobs, tuple(notes))
     parameters = {
         "settings": ready.settings.describe(),
         "detector_size": {kind: _size_in_words(kind, job.settings, policy) for kind, job in jobs.items()},
         "models": ready.models,
-        "cover": "secure" if ready.secure else "cosmetic",
+        "cover": ready.strength,
+        **({} if noisy is None else {"noise": noisy.options}),
     }
     return replace(ready, plan=replace(plan, parameters=parameters))
 
@@ -187,19 +227,20 @@ def build_finder(settings: Settings) -> Finder:
     )
 
 
-def build_covers(settings: Settings, cover: Cover) -> dict[str, Cover]:
+def build_covers(settings: Settings, cover: Cover, policy: Policy | None = None) -> dict[str, Cover]:
     """Build the covers of classes and zones that have one of their own.
 
     Args:
         settings: with classes by their own names.
         cover: the one of all others.
+        policy: the project's, for covers that are charged to a budget.
     """
     built: dict[str, Cover] = {settings.cover: cover}
     result = {}
     for label in (*settings.hide, *(zone.label for zone in settings.zones)):
         name = settings.cover_of(label)
         if name not in built:
-            built[name] = build_cover(replace(settings, cover=name, cover_options={}))
+            built[name] = fitted(build_cover(replace(settings, cover=name, cover_options={})), policy)
         if built[name] is not cover:
             result[label] = built[name]
     return result
@@ -232,13 +273,12 @@ def _jobs(
     kinds: tuple[Kind, ...],
     factory: FinderFactory,
     workers: int,
-    *,
-    bound: bool,
+    policy: Policy | None,
 ) -> dict[Kind, Job]:
     """Build one job per kind of file; kinds whose detectors are used alike share a finder.
 
     Args:
-        bound: a policy holds, so that `size` may not show the detectors less than their default.
+        policy: where one holds, `size` may not show the detectors less than their default.
     """
     built: dict[tuple[Choose | None, int], tuple[Settings, Finder]] = {}
     jobs: dict[Kind, Job] = {}
@@ -248,7 +288,7 @@ def _jobs(
         usual: Choose = by_frame if kind == "video" else _by_picture
         choose = None if usual is _by_picture else usual
         if settings.size is not None:
-            choose = at_least_default(settings.size, usual) if bound else None
+            choose = at_least_default(settings.size, usual) if policy is not None else None
         threads = settings.threads
         if kind == "image" and not threads and workers > 1:
             threads = max(1, cores() // workers)  # measured: an eighth less work than sharing all threads
@@ -257,7 +297,7 @@ def _jobs(
             own = replace(settings, threads=threads)
             finder = factory(own) if choose is None else _sized(own, factory, choose)
             built[key] = (_spelled_out(own, finder), finder)
-        jobs[kind] = Job(*built[key], cover, build_covers(built[key][0], cover))
+        jobs[kind] = Job(*built[key], cover, build_covers(built[key][0], cover, policy))
     return jobs
 
 
@@ -311,6 +351,8 @@ def _statement(job: Job) -> str:
     names = ", ".join(repr(name) for name in dict.fromkeys(one.name for one in job.all_covers))
     many = "covers" if len(job.all_covers) > 1 else "cover"
     kept = f" Kept visible, as asked: {'; '.join(settings.keep)}." if settings.keep else ""
+    if noisy_cover(job) is not None:
+        return f"{start}, was hidden by {names}.{kept}"
     if all(one.secure for one in job.all_covers):
         verb = "are" if many == "covers" else "is"
         return (
@@ -322,7 +364,7 @@ def _statement(job: Job) -> str:
 
 def _limits(jobs: Mapping[Kind, Job]) -> tuple[str, ...]:
     job = next(iter(jobs.values()))
-    cosmetic = [one.name for one in job.all_covers if not one.secure]
+    cosmetic = [one.name for one in job.all_covers if not one.secure and not isinstance(one, DpPixelate)]
     limits = [
         "A filter, not a proof: what the detectors miss stays visible. Look at the outputs.",
         "People may be known by body, clothes, gait, place or company under a perfect cover as well.",

@@ -201,6 +201,7 @@ class _Runner:
         problem: Exception | None = None
         try:
             with self.gate.open(self.ready.plan) as permit:
+                self.ready = self.ready.charged(permit)
                 results = self._results(permit)
                 try:
                     self._take(results)
@@ -273,7 +274,8 @@ class _Runner:
             with contextlib.suppress(OSError):  # what others left there cannot even be read
                 self.older = tuple(strangers(self.tree.root, {*known, *self.places}))
         try:
-            receipt = permit.settle([result.output for result in self.results], facts=self._facts())
+            outputs = [result.output for result in self.results]
+            receipt = permit.settle(outputs, facts=self._facts(), event=self.ready.settled())
             receipt.write(self.places.receipt)
         except Exception:
             self.watch.note("the outputs have no receipt yet: the same call with --resume makes one")

@@ -40,10 +40,18 @@ class Cover(Protocol):
     A cover that paints values of its own (a colour, a neutral grey) may also have a method
     `suited(form: Form) -> Cover`, which returns the cover that paints them right in that form of picture.
     One that reads a file has `options`, its settings as a receipt may show them: the file by its hash.
+    One that draws noise (dp-pixelate) is laid by the room itself, one grid per track: its `suited` refuses.
     """
 
-    name: str
-    secure: bool
+    @property
+    def name(self) -> str:
+        """As it is found in the catalogue."""
+        ...
+
+    @property
+    def secure(self) -> bool:
+        """SECURE of its module."""
+        ...
 
     def apply(self, pixels: NDArray[Any], regions: NDArray[np.int32]) -> None:
         """Hide `regions` in `pixels`, in place.

@@ -33,21 +33,26 @@ BAND = 0.05
 GRID = 96
 
 
-def build(*, feather: float = 0.0) -> Fill:
+def build(*, feather: float = 0.0, look: str = "plain") -> Fill:
     """Build the cover.
 
     Args:
         feather: a soft edge around the region, as a share of its shorter side, 0..0.5; it lies outside, so
             with it pixels outside the regions change too.
+        look: "plain", or "track": tinted by the number of the track, the same in all its frames.
 
     Raises:
-        InvalidRequest: feather outside 0..0.5.
+        InvalidRequest: feather outside 0..0.5, or a look that is neither.
     """
     if not 0 <= feather <= 0.5:
         raise InvalidRequest(
             f"feather must lie in 0..0.5 (share of the region's shorter side), got {feather}"
         )
-    return Fill(float(feather))
+    if look not in ("plain", "track"):
+        raise InvalidRequest(
+            f"look must be 'plain' or 'track' (tinted by the number of the track), got {look!r}"
+        )
+    return Fill(float(feather), look=look)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +71,12 @@ class Fill:
     name = "fill"
     secure = SECURE
 
-    def __init__(self, feather: float = 0.0, form: Form | None = None) -> None:
-        self._feather, self._form = feather, form
+    def __init__(self, feather: float = 0.0, form: Form | None = None, look: str = "plain") -> None:
+        self._feather, self._form, self.look = feather, form, look
 
     def suited(self, form: Form) -> Cover:
         """Return the cover whose neutral colour, for a picture with no outside, is right for this form."""
-        return Fill(self._feather, form)
+        return Fill(self._feather, form, self.look)
 
     def apply(self, pixels: NDArray[Any], regions: NDArray[np.int32]) -> None:
         """Hide `regions` in `pixels`, in place."""

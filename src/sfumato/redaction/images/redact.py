@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.core.errors import InvalidRequest, MediaError, UnreadableMedia
+from sfumato.core.errors import InvalidRequest, MediaError, UnreadableMedia, UnsupportedMedia
 from sfumato.core.files import whole
 from sfumato.redaction.covers import Form, form_of, suited
+from sfumato.redaction.grids import looks_in_picture
 from sfumato.redaction.images.metadata import leftovers
 from sfumato.redaction.images.planes import covered, planes_of
 from sfumato.redaction.images.read import Picture, read_picture
@@ -19,6 +20,7 @@ from sfumato.redaction.images.views import views
 from sfumato.redaction.images.write import write_picture
 from sfumato.redaction.job import Job, Outcome
 from sfumato.redaction.layers import Places, layers, places, spared
+from sfumato.redaction.looks import TINT, noisy_cover, noisy_spots, others, painter_of, tinted_spots, tints
 from sfumato.redaction.sealed.sealer import Sealer
 from sfumato.redaction.sealed.take import PageSeal
 from sfumato.vision.boxes import Boxes, nms
@@ -86,12 +88,19 @@ def redact_image_file(source: Path, target: Path, job: Job, sealer: Sealer | Non
     if target.exists() and source.exists() and target.samefile(source):
         raise InvalidRequest(f"{source.name} would be written over itself: give another output")
     picture = read_picture(source, job.settings.max_pixels)
+    if len(picture.pages) > 1 and noisy_cover(job) is not None:
+        raise UnsupportedMedia(
+            f"{source.name} holds {len(picture.pages)} pictures, and dp-pixelate would draw noise for each: "
+            "of one scene, they could be averaged. Choose another cover, or make a video of an animation"
+        )
     counts: Counter[str] = Counter()
     notes: list[str] = []
     seal = None if sealer is None else PageSeal(sealer, job)
     for page in picture.pages:
         form = form_of(page.pixels)
-        planes = planes_of(source, page.pixels) if picture.kind == "jpeg" else None
+        # A proof that speaks of what is drawn holds for nothing else: noisy covers code what they drew.
+        exact = picture.kind == "jpeg" and noisy_cover(job) is None
+        planes = planes_of(source, page.pixels) if exact else None
         before = page.pixels if planes is None else page.pixels.copy()
         boxes, fixed, said = _hide(page.pixels, Form(page.channels, form.low, form.high), job, source, seal)
         if planes is not None:
@@ -133,9 +142,28 @@ def _hide(
     fixed = places(job, path, width, height)
     if seal is not None:
         seal.take(pixels, boxes, fixed)
-    for cover, regions in layers(job, boxes, fixed, width, height):
-        suited(cover, form).apply(pixels, regions)
+    _cover(pixels, form, job, boxes, fixed)
     return boxes, fixed, said
+
+
+def _cover(pixels: NDArray[Any], form: Form, job: Job, boxes: Boxes, fixed: Places) -> None:
+    """Cover in place what is hidden in one picture: each box is a track of its own."""
+    height, width = pixels.shape[:2]
+    numbers = range(len(boxes))
+    tinted = tinted_spots(job, boxes, numbers, fixed, width, height)
+    cover = noisy_cover(job)
+    if cover is not None and (grids := noisy_spots(job, boxes, numbers, fixed, width, height)):
+        looks = looks_in_picture(cover, pixels, form, np.stack([spot.extent for spot in grids]))
+        shown = {spot.key: look for spot, look in zip(grids, looks, strict=True)}
+        painter, pieces = painter_of(grids, shown, form=form)
+        painter.apply(pixels, pieces)
+    if cover is not None:
+        boxes, fixed = others(job, boxes, fixed)
+    for one, regions in layers(job, boxes, fixed, width, height):
+        suited(one, form).apply(pixels, regions)
+    if tinted:
+        painter, pieces = painter_of(tinted, tints(tinted), opacity=TINT, form=form)
+        painter.apply(pixels, pieces)
 
 
 def _check(picture: Picture, written: Path, name: str) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sfumato.redaction.covers import apply_yuv
+import numpy as np
+from numpy.typing import NDArray
+
+from sfumato.redaction.covers import Cover, apply_yuv
+from sfumato.redaction.grids import Look
 from sfumato.redaction.job import Job
 from sfumato.redaction.layers import Places, layers
+from sfumato.redaction.looks import TINT, Key, is_tinted, noisy_spots, others, painter_of, tinted_spots, tints
 from sfumato.redaction.sealed.take import FrameSeal
+from sfumato.redaction.videos.calm import Calm
 from sfumato.redaction.videos.follow import Timeline
 from sfumato.redaction.videos.frames import Canvas, planes
 from sfumato.vision.tracks import Track
@@ -22,6 +28,7 @@ class Brush:
         canvas: what the frames are drawn on.
         tracks: what is followed.
         fixed: what is hidden, and what is kept, in every frame.
+        looks: of tracks and zones that show a grid (videos/looks.py), taken once for the whole video.
         seal: is told of each frame before it is covered.
     """
 
@@ -31,10 +38,11 @@ class Brush:
         canvas: Canvas,
         tracks: Sequence[Track],
         fixed: Places,
+        looks: Mapping[Key, Look] | None = None,
         seal: FrameSeal | None = None,
     ) -> None:
-        self._job, self._canvas, self._fixed, self._seal = job, canvas, fixed, seal
-        self._timeline = Timeline(tracks)
+        self._job, self._canvas, self._fixed, self._looks = job, canvas, fixed, looks or {}
+        self._timeline, self._calm, self._seal = Timeline(tracks), Calm(canvas.cell), seal
 
     def paint(self, frame: Any, index: int, *, interlaced: bool) -> None:
         """Cover one frame of our own, in place.
@@ -44,17 +52,30 @@ class Brush:
             index: its number in the video.
             interlaced: whether its lines are of two fields.
         """
-        canvas = self._canvas
-        here = self._timeline.at(index)
+        canvas, here, fixed = self._canvas, self._timeline.at(index), self._fixed
+        numbers, size = self._timeline.numbers, (canvas.width, canvas.height)
         if self._seal is not None:
-            self._seal.take(planes(frame), index, here, self._timeline.numbers, interlaced=interlaced)
-        for cover, regions in layers(self._job, here, self._fixed, canvas.width, canvas.height):
-            apply_yuv(
-                cover,
-                planes(frame),
-                regions,
-                subsampling=canvas.cell,
-                bits=canvas.bits,
-                full_range=canvas.full_range,
-                interlaced=interlaced,
-            )
+            self._seal.take(planes(frame), index, here, numbers, interlaced=interlaced)
+        tinted = tinted_spots(self._job, here, numbers, fixed, *size)
+        # Grids read nothing, so they are laid first: no other cover then reads what they hide.
+        if grids := noisy_spots(self._job, here, numbers, fixed, *size):
+            self._lay(*painter_of(grids, self._looks, cell=canvas.cell), frame, interlaced)
+            here, fixed = others(self._job, here, fixed)
+        for cover, regions in layers(self._job, here, fixed, *size):
+            self._lay(cover, regions, frame, interlaced)
+            if tinted and is_tinted(cover):
+                self._calm.steady(planes(frame), tinted, index)
+                painter = painter_of(tinted, tints(tinted), cell=canvas.cell, opacity=TINT)
+                self._lay(*painter, frame, interlaced)
+
+    def _lay(self, cover: Cover, regions: NDArray[np.int32], frame: Any, interlaced: bool) -> None:
+        canvas = self._canvas
+        apply_yuv(
+            cover,
+            planes(frame),
+            regions,
+            subsampling=canvas.cell,
+            bits=canvas.bits,
+            full_range=canvas.full_range,
+            interlaced=interlaced,
+        )

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import contextlib
 from array import array
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
+from sfumato.redaction.grids import Look
 from sfumato.redaction.job import Job
 from sfumato.redaction.layers import Places, places
+from sfumato.redaction.looks import Key, noisy_cover
 from sfumato.redaction.sealed.sealer import Sealer
 from sfumato.redaction.sealed.take import FrameSeal
 from sfumato.redaction.videos import h264
@@ -24,6 +26,7 @@ from sfumato.redaction.videos.audio import Sound
 from sfumato.redaction.videos.brush import Brush
 from sfumato.redaction.videos.encode import Coded, Coder, Coding
 from sfumato.redaction.videos.looking import ChunkSights, Told
+from sfumato.redaction.videos.looks import looks_of
 from sfumato.redaction.videos.quality import tuned
 from sfumato.redaction.videos.reader import Shot, VideoReader, changed, open_video
 from sfumato.redaction.videos.scan import Scan
@@ -54,6 +57,7 @@ class Edit:
         firsts: frames before each chunk.
         crcs: checksum of the packets of each chunk, as they were looked at.
         tracks: what is followed, and hidden.
+        looks: of tracks and zones that show a grid; drawn once, in the driver.
     """
 
     survey: Survey
@@ -63,6 +67,7 @@ class Edit:
     firsts: tuple[int, ...]
     crcs: tuple[int, ...]
     tracks: tuple[Track, ...]
+    looks: Mapping[Key, Look] = field(default_factory=dict)
 
     def at(self, time: int) -> int:
         """Return a time of the source in units of the output."""
@@ -124,8 +129,10 @@ def edit_for(
         tracks=tuple(tracks),
     )
     fixed = places(job, source, survey.canvas.width, survey.canvas.height)
+    edit = replace(edit, looks=looks_of(source, scan, tracks, fixed, job))
     runs = (run for index in range(len(parts)) for run in runs_of(edit, index, fixed))
-    if all(run.copied for run in runs):
+    # The trial encodes the source as it is: the quality chosen would tell something of the inside.
+    if noisy_cover(job) is not None or all(run.copied for run in runs):
         return edit
     return replace(edit, coding=tuned(source, survey, coding, job.settings.max_pixels))
 
@@ -177,7 +184,7 @@ def make(
     runs = runs_of(edit, index, fixed)
     part = None if sealer is None else sealer.part(index)
     seal = None if part is None else FrameSeal(part, job, survey.canvas, fixed)
-    brush = Brush(job, survey.canvas, edit.tracks, fixed, seal)
+    brush = Brush(job, survey.canvas, edit.tracks, fixed, edit.looks, seal)
     with open_video(source, job.settings.max_pixels, checked=True) as reader:
         chunk = survey.chunks[index]
         with contextlib.closing(ahead(_pieces(reader, survey, chunk, runs))) as pieces:
