@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,14 +18,16 @@ from pathlib import Path
 from sfumato.core.errors import InvalidRequest, MediaError
 from sfumato.core.files import sync_folder
 from sfumato.core.receipt import Output
+from sfumato.redaction.engines import Engine
 from sfumato.redaction.interrupts import held
-from sfumato.redaction.job import Job, Outcome, Progress
+from sfumato.redaction.job import Outcome, Progress
 from sfumato.redaction.plan import Ready
 from sfumato.redaction.resume import Journal, Record
 from sfumato.redaction.tree import Failure, Item, Tree, shown
 
-#: Pictures worked on at once: while one is in the detector, another is decoded, covered and encoded.
-WORKERS = 2
+#: Files that may be made, for each one under way, before those in front of them have their names: so a long
+#: one does not hold up the others.
+WINDOW = 16
 
 
 class Watch:
@@ -80,7 +82,7 @@ def work(
     resume: bool,
     releasing: Callable[[Done], None],
     watch: Watch,
-    workers: int = WORKERS,
+    engine: Engine,
     inspect: Inspect | None = None,
 ) -> Generator[Done | Failure, None, None]:
     """Redact every file of a tree, in order, and yield what came of each.
@@ -90,25 +92,26 @@ def work(
           interrupted is known too.
         - An output has its name only when it is whole; a failed file leaves what was there before, and the
           failure says so.
-        - Results come in the order of the items, whatever the number of workers, and at most `workers`
-          pictures are in memory at once.
+        - Results come in the order of the items, whatever the engine, and at most as many files are under
+          way at once as the engine has slots.
 
     Args:
         resume: leave files alone that the journal knows to be done and unchanged.
-        workers: pictures worked on at once; videos are done one at a time.
+        engine: makes the outputs aside.
         inspect: looks at each output before it gets its name, and at those that an earlier run left; raises
             and takes it away where it must not be released.
     """
     with _staging(journal) as folder:
 
         def make(item: Item, number: int) -> _Made:
-            progress = watch.frames if item.kind == "video" else None
-            made = _make(item, ready, journal, folder / str(number), resume=resume, progress=progress)
+            progress = watch.frames if item.kind == "video" and told else None
+            made = _make(item, ready, journal, folder / str(number), engine, resume=resume, progress=progress)
             if inspect is not None:
                 inspect(item, made.aside or item.target)
             return made
 
-        with contextlib.closing(_in_order(tree.items, make, watch, workers)) as results:
+        told = engine.alone or len(tree.items) == 1
+        with contextlib.closing(_in_order(tree.items, make, watch, engine)) as results:
             for item, result in results:
                 try:
                     done = _publish(result(), journal, releasing)
@@ -136,18 +139,20 @@ def _older(item: Item) -> str:
 
 
 def _in_order(
-    items: Iterable[Item], make: Callable[[Item, int], _Made], watch: Watch, workers: int
+    items: Sequence[Item], make: Callable[[Item, int], _Made], watch: Watch, engine: Engine
 ) -> Generator[tuple[Item, Callable[[], _Made]], None, None]:
     """Yield each item with a call that returns what was made of it, or raises."""
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="sfumato")
+    pool = ThreadPoolExecutor(engine.slots, thread_name_prefix="sfumato")
     waiting: deque[tuple[Item, Future[_Made]]] = deque()
     try:
         for number, item in enumerate(items):
-            while waiting and (len(waiting) > workers or item.kind == "video"):
+            alone = item.kind == "video" and engine.alone
+            while waiting and (len(waiting) > WINDOW * engine.slots or alone):
                 before, future = waiting.popleft()
                 yield before, future.result
-            if item.kind == "video":  # it has threads of its own
+            if item.kind == "video" and (engine.alone or len(items) == 1):
                 watch.start(item)
+            if alone:  # it has threads of its own
                 yield item, partial(make, item, number)
             else:
                 waiting.append((item, pool.submit(make, item, number)))
@@ -156,11 +161,20 @@ def _in_order(
             yield before, future.result
     finally:
         with held():  # a thread that still works must not outlive its folder, or Python
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            engine.stop()
+            pool.shutdown(wait=True)
 
 
 def _make(
-    item: Item, ready: Ready, journal: Journal, folder: Path, *, resume: bool, progress: Progress | None
+    item: Item,
+    ready: Ready,
+    journal: Journal,
+    folder: Path,
+    engine: Engine,
+    *,
+    resume: bool,
+    progress: Progress | None,
 ) -> _Made:
     """Redact one file to a place aside, or find that it is done."""
     start = time.perf_counter()
@@ -171,22 +185,12 @@ def _make(
     folder.mkdir()
     aside = folder / f"output{item.target.suffix}"
     try:
-        outcome = _redact(item, aside, ready.jobs[item.kind], progress)
+        outcome, seconds = engine.redact(item, aside, progress)
         record = Record(made_from, Output.of(aside), outcome)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    return _Made(item, record, aside, time.perf_counter() - start)
-
-
-def _redact(item: Item, aside: Path, job: Job, progress: Progress | None) -> Outcome:
-    if item.kind == "video":
-        from sfumato.redaction.videos import redact_video_file
-
-        return redact_video_file(item.source, aside, job, progress)
-    from sfumato.redaction.images import redact_image_file
-
-    return redact_image_file(item.source, aside, job)
+    return _Made(item, record, aside, seconds)
 
 
 def _publish(made: _Made, journal: Journal, releasing: Callable[[Done], None]) -> Done:
