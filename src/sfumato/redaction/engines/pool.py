@@ -68,8 +68,8 @@ class Pool:
             self._note(f"{len(late)} of {count} workers did not start within {PATIENCE:.0f} s")
         if not self._alive:
             raise InvalidRequest(
-                f"no worker of the cluster started within {PATIENCE:.0f} s: are its cores taken (`ray status`)? "
-                "Wait, or ask for fewer with --workers"
+                f"no worker of the cluster started within {PATIENCE:.0f} s: are its cores taken? "
+                "See `ray status`, and wait, or ask for fewer with --workers"
             )
 
     @property
