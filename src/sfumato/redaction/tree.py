@@ -256,7 +256,7 @@ def _kind(path: Path) -> Kind:
 def suffixes(source: Path, kind: Kind) -> tuple[str, ...]:
     """Return the suffixes that the output of a file can have, best first."""
     if kind == "video":
-        from sfumato.redaction.videos.writer import TARGETS
+        from sfumato.redaction.videos.target import TARGETS
 
         return tuple(TARGETS)
     return EXTENSIONS.get(image_kind(head_of(source)) or "", ())

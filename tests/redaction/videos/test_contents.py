@@ -13,7 +13,7 @@ from sfumato.core.errors import (
     MediaError,
 )
 from sfumato.redaction.job import Job
-from sfumato.redaction.videos import redact as videos
+from sfumato.redaction.videos import making
 from sfumato.redaction.videos import redact_video_file
 from sfumato.redaction.videos.metadata import leftovers
 
@@ -221,12 +221,12 @@ class TestNothingElseIsInTheFile:
     def test_an_output_that_still_tells_something_is_not_written(
         self, clip: Make, toy_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        class Chatty(videos.VideoWriter):
+        class Chatty(making.VideoWriter):
             def __init__(self, *arguments: Any) -> None:
                 super().__init__(*arguments)
                 self.container.metadata["title"] = SECRET
 
-        monkeypatch.setattr(videos, "VideoWriter", Chatty)
+        monkeypatch.setattr(making, "VideoWriter", Chatty)
         with pytest.raises(MediaError, match="'title' of the file"):
             redact_video_file(clip("in.mp4", frames=3), tmp_path / "out.mp4", toy_job())
         assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4"]

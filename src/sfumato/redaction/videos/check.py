@@ -11,7 +11,7 @@ import av
 from sfumato.core.errors import MediaError
 from sfumato.redaction.videos.metadata import leftovers
 from sfumato.redaction.videos.scan import Scan
-from sfumato.redaction.videos.writer import Target
+from sfumato.redaction.videos.target import Target
 
 
 def check_written(path: Path, name: str, form: Target, scan: Scan, sounds: int) -> None:

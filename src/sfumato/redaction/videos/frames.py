@@ -63,6 +63,10 @@ class Canvas:
         """Whether luma uses all values instead of 16..235."""
         return self.range == FULL_RANGE
 
+    def as_stored(self, frame: Any) -> bool:
+        """Say whether a decoded frame already is what would be drawn: same samples, upright."""
+        return frame.format.name == self.pix_fmt and self.turn == Turn()
+
     def draw(self, frame: Any) -> Any:
         """Return a frame of our own, upright, with the picture of a decoded one and nothing else of it.
 
@@ -191,17 +195,28 @@ class CutFinder:
 
     def is_cut(self, frame: Any) -> bool:
         """Return whether a decoded frame begins a new scene; frames must come in order."""
-        thumb = _thumb(frame)
+        thumb = thumb_of(frame)
         last, self._last = self._last, thumb
         if last is None or last.shape != thumb.shape:
             return last is not None
+        usual = self.usual
+        self._usual.append(float(np.abs(thumb - last).mean()))
+        return self.is_jump(last, thumb, usual)
+
+    @property
+    def usual(self) -> float:
+        """The usual change from frame to frame, lately."""
+        return float(np.median(self._usual)) if self._usual else 0.0
+
+    def is_jump(self, last: NDArray[np.float32], thumb: NDArray[np.float32], usual: float) -> bool:
+        """Say whether two thumbs in a row are of two scenes, where `usual` was the change before."""
+        if last.shape != thumb.shape:
+            return True
         change = float(np.abs(thumb - last).mean())
-        usual = float(np.median(self._usual)) if self._usual else 0.0
-        self._usual.append(change)
         return change > self._least and change > self._ratio * usual
 
 
-def _thumb(frame: Any) -> NDArray[np.float32]:
+def thumb_of(frame: Any) -> NDArray[np.float32]:
     """Return a coarse grid of brightness, 0..255."""
     if not frame.format.is_planar or frame.format.is_rgb or frame.format.is_big_endian:
         frame = frame.reformat(format="gray")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
+import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -27,6 +30,8 @@ STRICT = frozenset({
     "mpeg1video", "mpeg2video", "prores", "dnxhd", "ffv1",
 })  # fmt: skip
 ATTACHED_PICTURE = 0x400  # AV_DISPOSITION_ATTACHED_PIC
+#: Most threads of a decoder; each holds frames.
+MOST_THREADS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,9 @@ class VideoReader:
         container, stream: FFmpeg's container and the video stream that is read.
         audio: the audio streams.
         notes: what the file also holds and the reader leaves out, and what it had to mend, as sentences.
-        spans: audio stream index -> (start, end) in seconds; complete once `frames` has run to its end.
+        spans: audio stream index -> (start, end) in seconds; complete once `frames` or `survey` has run to
+            its end.
+        crc: checksum of the video packets read so far.
     """
 
     def __init__(self, path: Path, container: Any, max_pixels: int, blocks: Counter[int]) -> None:
@@ -77,15 +84,23 @@ class VideoReader:
         self.audio = tuple(container.streams.audio)
         self._check_size(self.stream.codec_context.width, self.stream.codec_context.height)
         self.stream.thread_type = "AUTO"
+        self.stream.codec_context.thread_count = min(os.cpu_count() or 1, MOST_THREADS)
         self.stream.codec_context.options = {"max_pixels": str(max_pixels)}
         self.rate = _rate(self.stream.guessed_rate, self.stream.average_rate)
         self.notes = _left_out(container, len(videos) - 1)
         self._tally = _Tally()
+        self.crc = 0
+        self._index_at_open = len(getattr(self.stream, "index_entries", ()))  # PyAV from 16 on
 
     @property
     def spans(self) -> dict[int, tuple[Fraction, Fraction]]:
         """Audio stream index -> (start, end) in seconds, of the packets read so far."""
         return self._tally.ends
+
+    @property
+    def strict(self) -> bool:
+        """Whether every packet has to give a frame."""
+        return self.stream.codec_context.name in STRICT
 
     def guess_frames(self) -> int | None:
         """Return how many frames the header promises, or None; good for a progress bar only."""
@@ -109,7 +124,6 @@ class VideoReader:
             UnsupportedMedia: the picture size changes on the way.
             MediaTooLarge: a frame has more pixels than allowed.
         """
-        index_at_open = len(getattr(self.stream, "index_entries", ()))  # PyAV from 16 on
         for packet in self._packets():
             if packet.stream_index != self.stream.index:
                 self._hear(packet)
@@ -119,17 +133,104 @@ class VideoReader:
             self._count(packet)
             for frame in self._decoded(packet):
                 yield self._shot(frame)
-        self._settle(index_at_open)
+        self._settle_packets()
+        self._settle()
 
-    def _packets(self) -> Iterator[Any]:
+    def survey(self) -> Iterator[Any]:
+        """Yield every video packet, undecoded, and hear all others; `spans` are known afterwards.
+
+        Raises:
+            UnreadableMedia: a packet is damaged, or the file cannot be read to its end.
+        """
+        for packet in self._packets():
+            if packet.stream_index != self.stream.index:
+                self._hear(packet)
+            elif packet.size or packet.pts is not None:
+                self._count(packet)
+                yield packet
+        self._settle_packets()
+
+    def others(self) -> Iterator[Any]:
+        """Yield the packets of the audio streams, in file order."""
+        if not self.audio:
+            return
         try:
-            yield from self.container.demux(self.stream, *self.audio)
+            yield from self.container.demux(*self.audio)
+        except av.error.FFmpegError as error:
+            raise self._broken(f"it cannot be read ({error.strerror})") from error
+
+    def section(self, dts: int, count: int) -> Iterator[Any]:
+        """Yield the `count` video packets from the one with this `dts` on, undecoded.
+
+        Raises:
+            UnreadableMedia: they are not there any more, or one is damaged.
+        """
+        self.container.seek(dts, stream=self.stream)
+        found = self._run(dts, count)
+        first = next(found, None)
+        if first is None:
+            self.container.seek(0, backward=True)
+            found = self._run(dts, count)
+            first = next(found, None)
+        left = count
+        if first is not None:
+            yield first
+            left -= 1
+            for packet in found:
+                yield packet
+                left -= 1
+        if left:
+            raise changed(self.path.name, self._tally.frames, count)
+
+    def _run(self, dts: int, count: int) -> Iterator[Any]:
+        left = 0
+        for packet in self._packets(sound=False):
+            if not packet.size:
+                continue
+            if not left:
+                if packet.dts is not None and packet.dts > dts:
+                    return
+                left = count if packet.dts == dts else 0
+            if left:
+                self._count(packet)
+                yield packet
+                left -= 1
+                if not left:
+                    return
+
+    def decoded(self, packets: Iterable[Any], size: tuple[int, int]) -> Iterator[Shot]:
+        """Yield the frames of packets that begin with a key frame and refer to no others.
+
+        Guarantee:
+            As many frames as `frames` would yield for them, or an error.
+
+        Args:
+            packets: of the video, undecoded.
+            size: width and height of the pictures.
+
+        Raises:
+            UnreadableMedia, UnsupportedMedia, MediaTooLarge: see `frames`.
+        """
+        tally = self._tally
+        due, done, fields = tally.due, tally.frames, tally.interlaced
+        self.stream.codec_context.flush_buffers()
+        for packet in itertools.chain(packets, (None,)):
+            for frame in self._decoded(packet):
+                yield self._shot(frame, size)
+        wanted = (tally.due - due) // (2 if fields or tally.interlaced else 1)
+        if tally.frames - done < wanted:
+            raise self._broken(f"{wanted - tally.frames + done} of {wanted} frames could not be decoded")
+        self._note(0)
+
+    def _packets(self, *, sound: bool = True) -> Iterator[Any]:
+        try:
+            yield from self.container.demux(self.stream, *(self.audio if sound else ()))
         except av.error.FFmpegError as error:
             raise self._broken(f"it cannot be read ({error.strerror})") from error
 
     def _decoded(self, packet: Any) -> list[Any]:
         try:
-            frames: list[Any] = packet.decode()
+            frames: list[Any] = self.stream.codec_context.decode(packet)
         except av.error.FFmpegError as error:
             raise self._broken(f"it cannot be decoded ({error.strerror})") from error
         return frames
@@ -148,6 +249,7 @@ class VideoReader:
         if not packet.size and packet.pts is None and packet.dts is None:
             return  # the flush at the end
         tally.packets += 1
+        self.crc = zlib.crc32(packet, self.crc)
         if not packet.size or packet.is_discard:
             return
         if not tally.started and packet.is_keyframe:
@@ -158,13 +260,13 @@ class VideoReader:
         else:
             tally.early += 1
 
-    def _shot(self, frame: Any) -> Shot:
+    def _shot(self, frame: Any, size: tuple[int, int] | None = None) -> Shot:
         tally = self._tally
         if frame.is_corrupt:
             raise self._broken("the decoder had to guess parts of a picture")
         self._check_size(frame.width, frame.height)
         context = self.stream.codec_context
-        if (frame.width, frame.height) != (context.width, context.height):
+        if (frame.width, frame.height) != (size or (context.width, context.height)):
             raise UnsupportedMedia(
                 f"{self.path.name}: the picture changes size at frame {tally.frames}, to "
                 f"{frame.width}x{frame.height}; convert it to one size first"
@@ -187,17 +289,24 @@ class VideoReader:
                 f"raise max_pixels if you trust the file"
             )
 
-    def _settle(self, index_at_open: int) -> None:
-        """Compare what came with what was declared."""
+    def _settle_packets(self) -> None:
+        """Compare the packets that came with what the container declares."""
         tally, name = self._tally, self.container.format.name
-        if not tally.frames:
-            raise self._broken("not one picture could be decoded")
-        declared = index_at_open if name.startswith("mov") else self.stream.frames if name == "avi" else 0
+        declared = 0
+        if name.startswith("mov"):
+            declared = self._index_at_open
+        elif name == "avi" and tally.frames:  # how many it dropped is known from their times only
+            declared = self.stream.frames
         if tally.packets + (self._dropped() if name == "avi" else 0) < declared:
             raise self._broken(f"it declares {declared} frames and holds {tally.packets}")
-        strict = self.stream.codec_context.name in STRICT
-        if strict and self._blocks and tally.packets not in self._blocks.values():
+        if self.strict and self._blocks and tally.packets not in self._blocks.values():
             raise self._broken("frames could not be reached")
+
+    def _settle(self) -> None:
+        """Compare the frames that came with the packets."""
+        tally, strict = self._tally, self.strict
+        if not tally.frames:
+            raise self._broken("not one picture could be decoded")
         due = tally.due // 2 if tally.interlaced else tally.due
         if strict and tally.frames < due:
             raise self._broken(f"{due - tally.frames} of {due} frames could not be decoded")
@@ -211,7 +320,7 @@ class VideoReader:
 
     def _note(self, early: int) -> None:
         tally = self._tally
-        if early and self.stream.codec_context.name in STRICT:
+        if early and self.strict:
             self.notes.append(f"{early} frames before the first key frame cannot be shown and were left out")
         if tally.nudged:
             self.notes.append(f"{tally.nudged} frames whose time did not rise were moved by one tick")
@@ -225,20 +334,29 @@ class VideoReader:
         )
 
 
+def changed(name: str, number: int, count: int) -> UnreadableMedia:
+    """Return the error of a video that is not the one it was: tracks would lie on the wrong pictures."""
+    return UnreadableMedia(
+        f"{name} read differently the second time, at frame {number} of {count}: "
+        f"it changed meanwhile, or it is damaged. Copy it aside and try again"
+    )
+
+
 @contextlib.contextmanager
-def open_video(path: Path, max_pixels: int) -> Iterator[VideoReader]:
+def open_video(path: Path, max_pixels: int, *, checked: bool = False) -> Iterator[VideoReader]:
     """Open a video file for reading.
 
     Args:
         path: the file.
         max_pixels: most pixels that a frame may have.
+        checked: the structure of the file was walked before, and only a part of it is to be read.
 
     Raises:
         UnreadableMedia: empty, damaged, cut short, not a video, or not readable.
         UnsupportedMedia: no video in it, or no decoder.
         MediaTooLarge: more pixels than allowed.
     """
-    blocks = check_whole(path)
+    blocks: Counter[int] = Counter() if checked else check_whole(path)
     options = {
         "format_whitelist": DEMUXERS,
         "protocol_whitelist": "file",

@@ -6,24 +6,27 @@ and times, no pixels: memory does not grow with the length but for some dozen by
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Generator
 from pathlib import Path
 
-import av
 import av.error
 
-from sfumato.core.errors import InvalidRequest, MediaError, UnreadableMedia, UnsupportedMedia
+from sfumato.core.errors import InvalidRequest, MediaError, UnsupportedMedia
 from sfumato.core.files import whole
 from sfumato.redaction.job import Job, Outcome, Progress
-from sfumato.redaction.layers import Places, places, said
+from sfumato.redaction.layers import places, said
 from sfumato.redaction.videos.audio import Sound
-from sfumato.redaction.videos.brush import Brush
 from sfumato.redaction.videos.check import check_written
+from sfumato.redaction.videos.encode import Coded
 from sfumato.redaction.videos.follow import Rules, follow
-from sfumato.redaction.videos.reader import Shot, open_video
-from sfumato.redaction.videos.scan import Scan, scan_video
-from sfumato.redaction.videos.writer import Target, VideoWriter, target_of
+from sfumato.redaction.videos.looking import ChunkSights, look, together
+from sfumato.redaction.videos.making import Edit, edit_for, join, make
+from sfumato.redaction.videos.scan import Scan
+from sfumato.redaction.videos.survey import Survey
+from sfumato.redaction.videos.survey import survey as survey_video
+from sfumato.redaction.videos.target import target_of
 from sfumato.redaction.zones import picks
 from sfumato.vision.tracks import Track
 
@@ -63,16 +66,19 @@ def redact_video_file(source: Path, target: Path, job: Job, progress: Progress |
         raise InvalidRequest(f"{source.name} would be written over itself; choose another output")
     tell = progress or _silent
     try:
-        scan = scan_video(source, form, job.settings, job.finder, tell)
+        survey = survey_video(source, form, job.settings)
+        parts = _look(source, survey, job, tell)
+        scan = together(source.name, form, survey, parts)
     except av.error.FFmpegError as error:
         raise UnsupportedMedia(
             f"{source.name}: its pictures cannot be converted ({error.strerror}); convert it to MP4 first"
         ) from error
-    tracks, kept = spare(_follow(scan, job), scan, job)
+    tracks, kept = spare(tracks_of(scan, job), scan, job)
     fixed = places(job, source, scan.canvas.width, scan.canvas.height)
+    edit = edit_for(form, survey, parts, scan, tracks)
     try:
         with whole(target) as aside:
-            sound = _write(source, aside, form, scan, tracks, fixed, job, tell)
+            sound = _write(source, aside, edit, job, tell)
             check_written(aside, source.name, form, scan, len(sound))
     except (av.error.FFmpegError, OSError) as error:
         raise MediaError(
@@ -93,7 +99,21 @@ def _silent(done: int, total: int | None) -> None:
     """Tell nobody."""
 
 
-def _follow(scan: Scan, job: Job) -> list[Track]:
+def _look(source: Path, survey: Survey, job: Job, tell: Progress) -> list[ChunkSights]:
+    """First pass: look at every chunk."""
+    total = survey.packets
+    parts: list[ChunkSights] = []
+
+    def told(count: int) -> None:
+        done = count + sum(len(part.times) for part in parts)
+        tell(done, 2 * total if done <= total else None)
+
+    for index in range(len(survey.chunks)):
+        parts.append(look(source, survey, index, job, told))
+    return parts
+
+
+def tracks_of(scan: Scan, job: Job) -> list[Track]:
     """Lay tracks through all frames."""
     least = {label: job.finder.threshold(label) for label in job.finder.hide}
     step = scan.step(job.settings.every)
@@ -126,51 +146,14 @@ def spare(tracks: list[Track], scan: Scan, job: Job) -> tuple[list[Track], tuple
     return tracks, tuple(notes)
 
 
-def _write(
-    source: Path,
-    aside: Path,
-    form: Target,
-    scan: Scan,
-    tracks: list[Track],
-    fixed: Places,
-    job: Job,
-    tell: Progress,
-) -> Sound:
-    """Second pass: read again, cover, encode."""
-    canvas, total = scan.canvas, len(scan.times)
-    brush = Brush(job, canvas, tracks, fixed)
-    with (
-        open_video(source, job.settings.max_pixels) as reader,
-        VideoWriter(aside, form, canvas, scan.time_base, scan.rate) as writer,
-    ):
-        sound = Sound(reader, writer, job.settings.audio, scan.spans, scan.end)
-        for shot in _same_frames(source.name, reader.frames(sound.take), scan):
-            frame = canvas.draw(shot.frame)
-            brush.paint(frame, shot.index, interlaced=bool(shot.frame.interlaced_frame))
-            sound.until(shot.pts * scan.time_base)
-            writer.write(frame, shot.pts - scan.start, shot.frame.duration, scan.time_base)
-            tell(total + shot.index + 1, 2 * total)
-        writer.finish()
-        sound.finish()
-    return sound
+def _write(source: Path, aside: Path, edit: Edit, job: Job, tell: Progress) -> Sound:
+    """Second pass: make every chunk and join them."""
+    total = len(edit.times)
 
+    def pictures() -> Generator[Coded, None, None]:
+        for index in range(len(edit.survey.chunks)):
+            with contextlib.closing(make(source, edit, index, job)) as chunk:
+                yield from chunk
 
-def _same_frames(name: str, shots: Iterable[Shot], scan: Scan) -> Iterable[Shot]:
-    """Yield the frames of the second pass while they are those of the first.
-
-    Raises:
-        UnreadableMedia: another frame came, or not as many: tracks would lie on the wrong pictures.
-    """
-    count = 0
-    for shot in shots:
-        if shot.index >= len(scan.times) or shot.pts != scan.times[shot.index]:
-            break
-        yield shot
-        count += 1
-    else:
-        if count == len(scan.times):
-            return
-    raise UnreadableMedia(
-        f"{name} read differently the second time, at frame {count} of {len(scan.times)}: "
-        f"it changed meanwhile, or it is damaged. Copy it aside and try again"
-    )
+    with contextlib.closing(pictures()) as made:
+        return join(source, aside, edit, made, job, lambda done: tell(total + done, 2 * total))

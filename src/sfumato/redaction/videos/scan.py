@@ -1,19 +1,15 @@
-"""The first pass over a video: which frames are looked at, and what is found there."""
+"""What the first pass over a video learns: which frames are looked at, and what is found there."""
 
 from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
 
-from sfumato.core.errors import UnreadableMedia, UnsupportedMedia
-from sfumato.redaction.job import Progress
-from sfumato.redaction.settings import Settings
-from sfumato.redaction.videos.frames import Canvas, CutFinder, canvas_for
-from sfumato.redaction.videos.reader import Shot, VideoReader, open_video
+from sfumato.core.errors import UnsupportedMedia
+from sfumato.redaction.videos.frames import Canvas, CutFinder
+from sfumato.redaction.videos.reader import Shot
 from sfumato.redaction.videos.second_look import SecondLook
-from sfumato.redaction.videos.writer import Target
 from sfumato.vision.boxes import Boxes
 from sfumato.vision.finder import Finder
 
@@ -62,54 +58,18 @@ class Scan:
         """Return the usual distance, in frames, of two looked-at frames."""
         return max(min(every, int(LONGEST_STEP * self.rate)), 1)
 
-
-def scan_video(source: Path, form: Target, settings: Settings, finder: Finder, tell: Progress) -> Scan:
-    """Read every frame of a video and look at some: the first pass.
-
-    Args:
-        source: the video.
-        form: how the output will be written; it decides what frames are drawn on.
-        settings: how often to look, and how many pixels a frame may have.
-        finder: finds what is to be hidden.
-        tell: called with (frames done, frames in both passes or None).
-
-    Raises:
-        UnreadableMedia, UnsupportedMedia, MediaTooLarge: see `open_video`.
-        UnsupportedMedia: the output cannot hold the video's times.
-    """
-    formats = form.pixel_formats()
-    with open_video(source, settings.max_pixels) as reader:
-        guess = reader.guess_frames()
-        scan: Scan | None = None
-        looker: _Looker | None = None
-        for shot in reader.frames():
-            if scan is None or looker is None:
-                scan = _new_scan(reader, shot, formats, form.even)
-                looker = _Looker(scan, settings.every, finder)
-            looker.see(shot)
-            scan.times.append(shot.pts)
-            tell(shot.index + 1, 2 * guess if guess and shot.index < guess else None)
-        if scan is None or looker is None:
-            raise UnreadableMedia(f"{source.name} holds no picture that can be decoded")
-        looker.finish()
-        scan.spans, scan.notes = reader.spans, tuple(reader.notes)
-    if form.steady:
-        _settle_steady(source.name, scan)
-    return scan
+    def is_gap(self, before: int, now: int) -> bool:
+        """Say whether so much time lies between two frames that nobody knows where things went."""
+        time = (now - before) * self.time_base
+        return time >= LONGEST_STEP and time > 4 / self.rate
 
 
-def _new_scan(reader: VideoReader, shot: Shot, formats: frozenset[str], even: bool) -> Scan:
-    stream = reader.stream
-    canvas = canvas_for(shot.frame, stream.codec_context, stream.sample_aspect_ratio, formats, even)
-    return Scan(canvas, stream.time_base, reader.rate)
-
-
-class _Looker:
+class Looker:
     """Chooses the frames to look at and keeps what the finder finds there."""
 
     def __init__(self, scan: Scan, every: int, finder: Finder) -> None:
         self._scan, self._every = scan, every
-        self._cuts = CutFinder()
+        self.cuts = CutFinder()
         self._eye = SecondLook(finder, weak=WEAK, step=scan.step(every), patience=round(PATIENCE * scan.rate))
         self._before: Shot | None = None
         self._looked: Shot | None = None
@@ -117,7 +77,9 @@ class _Looker:
     def see(self, shot: Shot) -> None:
         """Take the next frame: look at it where it is due, and on both sides of a cut or a gap in time."""
         before, looked = self._before, self._looked
-        new_scene = self._cuts.is_cut(shot.frame) or (before is not None and self._is_gap(before, shot))
+        new_scene = self.cuts.is_cut(shot.frame) or (
+            before is not None and self._scan.is_gap(before.pts, shot.pts)
+        )
         if new_scene and before is not None:
             self._scan.cuts.add(shot.index)
             self._look(before)
@@ -136,11 +98,6 @@ class _Looker:
         if self._before is not None:
             self._look(self._before)
 
-    def _is_gap(self, before: Shot, shot: Shot) -> bool:
-        """Say whether so much time has passed that nobody knows where things went."""
-        time = (shot.pts - before.pts) * self._scan.time_base
-        return time >= LONGEST_STEP and time > 4 / self._scan.rate
-
     def _look(self, shot: Shot) -> None:
         if self._looked is None or shot.index > self._looked.index:
             picture = self._scan.canvas.rgb(shot.frame)
@@ -148,7 +105,7 @@ class _Looker:
             self._looked = shot
 
 
-def _settle_steady(name: str, scan: Scan) -> None:
+def settle_steady(name: str, scan: Scan) -> None:
     """Fit a video to a container that has one frame duration and starts at nought.
 
     Raises:

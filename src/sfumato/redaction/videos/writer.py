@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -12,158 +11,82 @@ from typing import Any, Self
 import av
 import av.error
 
-from sfumato.core.errors import MediaError, UnsupportedMedia
-from sfumato.redaction.videos.frames import Canvas
+from sfumato.core.errors import MediaError
+from sfumato.redaction.videos import h264
+from sfumato.redaction.videos.encode import BITEXACT, Coded, Coding
+from sfumato.redaction.videos.target import FAST, Target, target_of
 
-BITEXACT = 1 << 23  # AV_CODEC_FLAG_BITEXACT: no library name or version in the stream
-X264: Mapping[str, str] = {"crf": "18", "preset": "veryfast", "a53cc": "0"}
-VP9: Mapping[str, str] = {"crf": "24", "b": "0", "deadline": "realtime", "cpu-used": "6", "row-mt": "1"}
-MPEG4: Mapping[str, str] = {"flags": "+qscale", "global_quality": str(3 * 118), "bf": "0"}  # FF_QP2LAMBDA
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """How files of one suffix are written.
-
-    Args:
-        muxer: FFmpeg's name of the container format.
-        video, audio: encoders; `audio` is used where the source's sound cannot be copied.
-        holds: beginnings of the names of audio codecs that players expect in the container.
-        options: of the video encoder.
-        even: whether the encoder needs even sides where chroma is halved.
-        muxing: options of the container.
-    """
-
-    muxer: str
-    video: str = "libx264"
-    audio: str = "aac"
-    holds: tuple[str, ...]
-    options: Mapping[str, str] = field(default_factory=lambda: X264)
-    even: bool = True
-    muxing: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def steady(self) -> bool:
-        """Whether the container has one frame duration for all frames, and starts at nought."""
-        return self.muxer == "avi"
-
-    def pixel_formats(self) -> frozenset[str]:
-        """Return the pixel formats that the video encoder takes.
-
-        Raises:
-            UnsupportedMedia: the encoder is not in the installed PyAV.
-        """
-        if self.video not in av.codecs_available:
-            raise UnsupportedMedia(
-                f"the installed PyAV ({av.__version__}) has no encoder {self.video!r}, which "
-                f"{self.muxer} files need. Install the wheel from PyPI (pip install --force-reinstall av), "
-                f"or choose another suffix: {', '.join(TARGETS)}"
-            )
-        return frozenset(one.name for one in av.Codec(self.video, "w").video_formats or ())
-
-
-_MP4 = ("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac", "pcm_")
-_FAST = {"movflags": "+faststart"}
-_AS_IS = {"avoid_negative_ts": "disabled"}  # or sound that begins before nought shifts the picture
-#: suffix -> how it is written. AVI knows no times but counts chunks, so H.264 in it is dated one frame late.
-TARGETS: Mapping[str, Target] = {
-    ".mp4": Target(muxer="mp4", holds=_MP4, muxing=_FAST),
-    ".m4v": Target(muxer="mp4", holds=_MP4, muxing=_FAST),
-    ".mov": Target(muxer="mov", holds=("aac", "mp3", "ac3", "eac3", "alac", "pcm_"), muxing=_FAST),
-    ".mkv": Target(muxer="matroska", holds=(*_MP4, "mp2", "vorbis"), muxing=_AS_IS),
-    ".webm": Target(
-        muxer="webm",
-        video="libvpx-vp9",
-        audio="libopus",
-        holds=("opus", "vorbis"),
-        options=VP9,
-        even=False,
-        muxing=_AS_IS,
-    ),
-    ".avi": Target(
-        muxer="avi",
-        video="mpeg4",
-        audio="libmp3lame",
-        holds=("mp3", "mp2", "ac3", "pcm_"),
-        options=MPEG4,
-        even=False,
-    ),
-}
-
-
-def target_of(path: Path) -> Target:
-    """Return how a file of this name is written.
-
-    Raises:
-        UnsupportedMedia: a suffix that no video is written to.
-    """
-    if path.suffix.lower() not in TARGETS:
-        raise UnsupportedMedia(
-            f"no video is written to {path.suffix or 'a name without suffix'!r}; "
-            f"choose one of {', '.join(TARGETS)}"
-        )
-    return TARGETS[path.suffix.lower()]
+__all__ = ["BITEXACT", "Target", "VideoWriter", "target_of"]
 
 
 class VideoWriter:
-    """One video file being written; a context manager that closes it.
+    """One video file being written from coded pictures; a context manager that closes it.
 
     Guarantee:
-        Frames keep the times they are given. No metadata, chapter, timecode or data stream is written.
+        Pictures keep the times they are given. No metadata, chapter, timecode or data stream is written.
 
     Args:
         path: file to write; its suffix does not matter.
-        target: container and encoders.
-        canvas: size, sample format and colour tags.
-        time_base: unit of the times given to `write`, in seconds.
-        rate: usual frames per second; guides the encoder only.
+        coding: how its pictures are encoded.
+        source: parameter sets of copied pictures, if there are any.
+        times: of all pictures, in order of showing, in units of `coding.time_base`.
+        depth: packets by which one may come before its turn in order of showing.
     """
 
     def __init__(
-        self, path: Path, target: Target, canvas: Canvas, time_base: Fraction, rate: Fraction
+        self, path: Path, coding: Coding, source: h264.Header | None, times: Sequence[int], depth: int
     ) -> None:
+        target = coding.form
         options = {**target.muxing, "fflags": "+bitexact"}
-        if target.muxing is _FAST:  # a late start is told in units of the movie, a millisecond by default
-            options["movie_timescale"] = str(_timescale(time_base))
+        if target.muxing is FAST:  # a late start is told in units of the movie, a millisecond by default
+            options["movie_timescale"] = str(_timescale(coding.time_base))
         self.target = target
         self.container = av.open(str(path.absolute()), "w", format=target.muxer, container_options=options)
-        self._time_base = 1 / rate if target.steady else time_base
-        self._usual = max(round(1 / rate / self._time_base), 1)
-        self._durations: dict[int, int] = {}
-        self._stream: Any = self.container.add_stream(target.video, rate=rate, options=dict(target.options))
-        self._dress(self._stream.codec_context, canvas)
+        self._times, self._depth = times, min(depth, len(times) - 1)
+        self._base, self._count = coding.time_base, 0
+        self._stream: Any = self.container.add_stream(target.video, rate=coding.rate)
+        context = self._stream.codec_context
+        coding.dress(context)
+        context.open()
+        if coding.is_h264:
+            own = h264.annexb_header(context.extradata)
+            context.extradata = h264.write_header([source, own] if source else [own])
 
-    def _dress(self, context: Any, canvas: Canvas) -> None:
-        context.width, context.height, context.pix_fmt = canvas.width, canvas.height, canvas.pix_fmt
-        context.time_base = self._time_base
-        context.color_range, context.colorspace = canvas.range, canvas.space
-        context.color_primaries, context.color_trc = canvas.primaries, canvas.transfer
-        if canvas.aspect:
-            context.sample_aspect_ratio = canvas.aspect
-        context.thread_type = "AUTO"
-        context.flags |= BITEXACT
+    @property
+    def now(self) -> Fraction:
+        """The time of the next packet in the file, in seconds."""
+        return self._dts() * self._base
 
-    def write(self, frame: Any, pts: int, duration: int | None, time_base: Fraction) -> None:
-        """Encode and write one frame.
+    def _dts(self) -> int:
+        """Return when the next picture is decoded: when another is shown, so that times rise evenly."""
+        times, depth = self._times, self._depth
+        if self._count < depth:
+            return times[self._count] - (times[depth] - times[0])
+        return times[self._count - depth]
 
-        Args:
-            frame: in the format of the canvas.
-            pts, duration: its time and length, in units of `time_base`; None: not known.
-            time_base: in seconds.
+    def write(self, coded: Coded) -> None:
+        """Write the next picture in order of decoding.
+
+        Raises:
+            MediaError: it comes after its time, or there are more than were announced.
         """
-        at = round(pts * time_base / self._time_base)
-        frame.pts, frame.time_base = at, self._time_base
-        self._durations[at] = round((duration or 0) * time_base / self._time_base) or self._usual
-        self._mux(self._stream.encode(frame))
-
-    def _mux(self, packets: list[Any]) -> None:
-        for packet in packets:
-            packet.duration = self._durations.pop(packet.pts, 0) or 1
-            self.container.mux(packet)
+        if self._count >= len(self._times) or coded.pts < (dts := self._dts()):
+            raise MediaError(f"picture {self._count} came out of order; nothing was written")
+        packet = av.Packet(coded.data)
+        packet.stream, packet.time_base = self._stream, self._base
+        packet.pts, packet.dts, packet.duration = coded.pts, dts, coded.duration
+        packet.is_keyframe = coded.key
+        self.container.mux(packet)
+        self._count += 1
 
     def finish(self) -> None:
-        """Write what the encoder still holds back."""
-        self._mux(self._stream.encode())
+        """Check that no picture is missing.
+
+        Raises:
+            MediaError: fewer came than were announced.
+        """
+        if self._count != len(self._times):
+            raise MediaError(f"{self._count} of {len(self._times)} pictures were made; nothing was written")
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,116 @@
+"""Encoding: frames of ours become packets that can lie beside packets of the source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import av
+
+from sfumato.redaction.videos import h264
+from sfumato.redaction.videos.frames import Canvas
+from sfumato.redaction.videos.target import Target
+
+BITEXACT = 1 << 23  # AV_CODEC_FLAG_BITEXACT: no library name or version in the stream
+GLOBAL_HEADER = 1 << 22  # AV_CODEC_FLAG_GLOBAL_HEADER
+#: Threads of the encoder. What it writes depends on their number, so it is the same on every machine.
+THREADS = 4
+
+
+class Coded(NamedTuple):
+    """One coded picture: its bytes, its time and length in units of the output, and whether decoding can
+    begin with it; `copied` tells that the bytes are the source's."""
+
+    data: bytes
+    pts: int
+    duration: int
+    key: bool
+    copied: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coding:
+    """How pictures of one video are encoded; picklable.
+
+    Args:
+        form: container and encoders.
+        canvas: size, sample format and colour tags.
+        time_base: unit of times in the output, in seconds.
+        rate: usual frames per second; guides the encoder only.
+        number: id of our H.264 parameter sets.
+        options: of the encoder, over those of `form`.
+    """
+
+    form: Target
+    canvas: Canvas
+    time_base: Fraction
+    rate: Fraction
+    number: int = 0
+    options: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_h264(self) -> bool:
+        """Whether the output is H.264."""
+        return self.form.video == "libx264"
+
+    def settings(self) -> dict[str, str]:
+        """Return the options of the encoder."""
+        options = {**self.form.options, **dict(self.options)}
+        if self.is_h264:  # parameter sets that do not depend on the pictures or their quality
+            options["x264-params"] = f"sps-id={self.number}:stitchable=1"
+        return options
+
+    def dress(self, context: Any) -> None:
+        """Set up an encoder that is not open yet."""
+        canvas = self.canvas
+        context.width, context.height, context.pix_fmt = canvas.width, canvas.height, canvas.pix_fmt
+        context.time_base, context.framerate = self.time_base, self.rate
+        context.color_range, context.colorspace = canvas.range, canvas.space
+        context.color_primaries, context.color_trc = canvas.primaries, canvas.transfer
+        if canvas.aspect:
+            context.sample_aspect_ratio = canvas.aspect
+        context.thread_type, context.thread_count = "AUTO", THREADS
+        context.flags |= BITEXACT | (GLOBAL_HEADER if self.is_h264 else 0)
+        context.options = self.settings()
+
+    def context(self) -> Any:
+        """Return an encoder of its own, open."""
+        context: Any = av.CodecContext.create(self.form.video, "w")
+        self.dress(context)
+        context.open()
+        return context
+
+
+class Coder:
+    """Encodes one run of frames that begins with a key frame.
+
+    Guarantee:
+        What comes out depends on the frames, their times and the coding alone. Nothing but pictures is in it.
+
+    Args:
+        coding: how.
+    """
+
+    def __init__(self, coding: Coding) -> None:
+        self._coding = coding
+        self._context = coding.context()
+        self._durations: dict[int, int] = {}
+
+    def write(self, frame: Any, pts: int, duration: int) -> Iterator[Coded]:
+        """Take a frame of ours with its time and length in units of the output; yield what is ready."""
+        frame.pts, frame.time_base = pts, self._coding.time_base
+        self._durations[pts] = duration
+        yield from self._coded(self._context.encode(frame))
+
+    def finish(self) -> Iterator[Coded]:
+        """Yield what the encoder still holds back."""
+        yield from self._coded(self._context.encode(None))
+
+    def _coded(self, packets: list[Any]) -> Iterator[Coded]:
+        for packet in packets:
+            data = bytes(packet)
+            if self._coding.is_h264:
+                data = h264.own_picture(data)
+            yield Coded(data, packet.pts, self._durations.pop(packet.pts, 1), packet.is_keyframe)
