@@ -13,8 +13,7 @@ from sfumato.core.errors import (
     MediaError,
 )
 from sfumato.redaction.job import Job
-from sfumato.redaction.videos import making
-from sfumato.redaction.videos import redact_video_file
+from sfumato.redaction.videos import making, redact_video_file
 from sfumato.redaction.videos.metadata import leftovers
 
 Make = Callable[..., Path]

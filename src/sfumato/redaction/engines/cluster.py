@@ -26,12 +26,14 @@ from sfumato.vision.onnx import cores
 STORE_EACH, STORE_LEAST = 64 << 20, 256 << 20
 PREFIX = "sfumato-ray-"
 #: A socket's path may have 107 bytes, of which Ray takes this many below its folder.
-SOCKET, RAYS_SHARE = 107, 70
+SOCKET, RAYS_SHARE = 107, 75
 
 
 @contextlib.contextmanager
-def cluster(address: str | None, workers: int | None) -> Iterator[tuple[Any, int]]:
-    """Yield Ray, connected, and how many workers it has cores for; a cluster that was joined is left be.
+def cluster(address: str | None, workers: int | None) -> Iterator[tuple[Any, int, Path | None]]:
+    """Yield Ray, connected, how many workers it has cores for, and its folder where it is of our own.
+
+    A cluster that was joined is left as it is.
 
     Args:
         address: of the cluster to join; None: that in RAY_ADDRESS, else one is started here.
@@ -49,24 +51,26 @@ def cluster(address: str | None, workers: int | None) -> Iterator[tuple[Any, int
             f"{shown(address)} is the address of a Ray client: run this on a machine of the cluster, with "
             "--ray-address auto, or give the address of its head, HOST:PORT"
         )
-    with _started(address, workers) as ray:
-        yield ray, int(ray.cluster_resources().get("CPU", 0))
+    with _started(address, workers) as (ray, folder):
+        yield ray, int(ray.cluster_resources().get("CPU", 0)), folder
 
 
 @contextlib.contextmanager
-def _started(address: str | None, workers: int | None) -> Iterator[Any]:
+def _started(address: str | None, workers: int | None) -> Iterator[tuple[Any, Path | None]]:
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():  # the program's own connection
-        yield sys.modules["ray"]
+        yield sys.modules["ray"], None
         return
     with contextlib.ExitStack() as stack:
+        folder: Path | None = None
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
         if address is None:
             count = workers or cores()
+            folder = stack.enter_context(_private_folder())
             options |= {
                 "num_cpus": count,
                 "include_dashboard": False,
                 "object_store_memory": max(STORE_LEAST, STORE_EACH * count),
-                "_temp_dir": str(stack.enter_context(_private_folder())),
+                "_temp_dir": str(folder / "ray"),
             }
             _close_to_others()
         else:
@@ -85,7 +89,7 @@ def _started(address: str | None, workers: int | None) -> Iterator[Any]:
             raise InvalidRequest(f"the Ray cluster {what}; {way} ({reason})") from error
         stack.callback(_ended, ray)
         _quiet()
-        yield ray
+        yield ray, folder
 
 
 def _ended(ray: Any) -> None:
@@ -114,7 +118,7 @@ def _quiet() -> None:
 
 @contextlib.contextmanager
 def _private_folder() -> Iterator[Path]:
-    """Yield a folder for Ray, removed afterwards: pictures that it had no memory for may lie there."""
+    """Yield a folder for Ray and workers, removed afterwards: originals may lie there on their way."""
     base = Path(tempfile.gettempdir())
     if len(os.fsencode(base)) + len(PREFIX) + 10 + RAYS_SHARE > SOCKET:
         base = Path("/tmp")
@@ -123,7 +127,7 @@ def _private_folder() -> Iterator[Path]:
     with (outer / "lock").open("ab") as file:
         lock(file.fileno())
         try:
-            yield outer / "r"
+            yield outer
         finally:
             with held():
                 shutil.rmtree(outer, ignore_errors=True)

@@ -25,13 +25,15 @@ class Local:
     Args:
         ready: what to do.
         files: how many files there are.
-        workers: pictures at once; None: one per core, as far as memory goes.
+        workers: pictures at once, or twice the chunks of a video; None: one per core, as memory goes.
     """
 
     alone = True
 
     def __init__(self, ready: Ready, files: int, workers: int | None = None) -> None:
-        self.slots = max(1, min(workers or _workers(), files))
+        most = workers or _workers()
+        self.slots = max(1, min(most, files))
+        self._chunks = max(1, most // 2)  # a chunk keeps two busy: one decodes, one covers and encodes
         self._ready = ready
         self._before = ready.detector_seconds
 
@@ -43,19 +45,23 @@ class Local:
     def redact(self, item: Item, aside: Path, progress: Progress | None) -> tuple[Outcome, float]:
         """Write the redacted copy of a file to `aside`: see `Engine`."""
         start = time.perf_counter()
-        outcome = redact_one(item.source, aside, item.kind, self._ready.jobs[item.kind], progress)
+        job = self._ready.jobs[item.kind]
+        outcome = redact_one(item.source, aside, item.kind, job, progress, self._chunks)
         return outcome, time.perf_counter() - start
 
     def stop(self) -> None:
         """Do nothing: a thread cannot be ended, and what it makes is thrown away."""
 
 
-def redact_one(source: Path, target: Path, kind: Kind, job: Job, progress: Progress | None = None) -> Outcome:
-    """Write a redacted copy of a picture or a video."""
+def redact_one(
+    source: Path, target: Path, kind: Kind, job: Job, progress: Progress | None = None, chunks: int = 1
+) -> Outcome:
+    """Write a redacted copy of a picture or a video; of that, so many chunks are worked on at once."""
     if kind == "video":
         from sfumato.redaction.videos import redact_video_file
+        from sfumato.redaction.videos.hands import OwnHands
 
-        return redact_video_file(source, target, job, progress)
+        return redact_video_file(source, target, job, progress, OwnHands(job, chunks))
     from sfumato.redaction.images import redact_image_file
 
     return redact_image_file(source, target, job)

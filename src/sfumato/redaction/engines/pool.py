@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sfumato.core.errors import InvalidRequest, MediaError
@@ -17,6 +19,8 @@ T = TypeVar("T")
 ATTEMPTS = 3
 #: Seconds that a worker may take until it is ready, with its detectors built.
 PATIENCE = 180.0
+#: Seconds that workers may take to clear up.
+GOODBYE = 5.0
 
 
 class Pool:
@@ -30,13 +34,16 @@ class Pool:
         parcel: what workers are built from.
         count: workers wanted.
         note: is told of workers that end.
+        base: folder on this machine for what workers keep; None: each machine's for temporary files.
 
     Raises:
         InvalidRequest: no worker came, or one has other software or models than this machine.
     """
 
-    def __init__(self, ray: Any, parcel: bytes, count: int, note: Callable[[str], None]) -> None:
-        self._ray, self._note = ray, note
+    def __init__(
+        self, ray: Any, parcel: bytes, count: int, note: Callable[[str], None], base: Path | None = None
+    ) -> None:
+        self._ray, self._note, self._base = ray, note, base
         self._parcel = ray.put(parcel)
         # Ray would restart a worker by itself, and could not tell what was under way from what was waiting.
         self._class = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(Worker)
@@ -47,7 +54,7 @@ class Pool:
         self._begin(count)
 
     def _begin(self, count: int) -> None:
-        started = [self._class.remote(self._parcel) for _ in range(count)]
+        started = [self._class.remote(self._parcel, self._base) for _ in range(count)]
         asked = {actor.ready.remote(): actor for actor in started}
         came, late = self._ray.wait(list(asked), num_returns=count, timeout=PATIENCE)
         for answer in late:
@@ -130,7 +137,7 @@ class Pool:
             return
         self._ray.kill(actor)  # it may only be out of reach, and must not go on
         self._note(f"a worker ended ({_said(error)}); what it had begun is done again by another")
-        fresh = self._class.remote(self._parcel)
+        fresh = self._class.remote(self._parcel, self._base)
         with self._lock:
             self._alive.append(fresh)
         try:
@@ -146,6 +153,16 @@ class Pool:
         self._ray.kill(fresh)
         if problem is not None and not self._stopped:
             self._note(f"no other worker came in its place ({_said(problem.error)}); {self.size} are left")
+
+    def close(self) -> None:
+        """End all workers; those that have nothing to do clear up first."""
+        idle = []
+        with contextlib.suppress(queue.Empty):
+            while not self._stopped:
+                idle.append(self._free.get_nowait().leave.remote())
+        if idle:
+            self._ray.wait(idle, num_returns=len(idle), timeout=GOODBYE)
+        self.stop()
 
     def stop(self) -> None:
         """End all workers, whatever they do."""

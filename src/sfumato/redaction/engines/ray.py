@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sfumato.redaction.engines.cluster import cluster
 from sfumato.redaction.engines.parcel import pack, zones_for
 from sfumato.redaction.engines.pool import Pool
-from sfumato.redaction.engines.worker import BLOCK, Order, Raised, Reply
+from sfumato.redaction.engines.worker import BLOCK, Errand, Order, Raised, Reply
 from sfumato.redaction.job import Outcome, Progress
 
 if TYPE_CHECKING:
@@ -39,15 +40,15 @@ def ray_engine(
     """Yield an engine on a Ray cluster: see `engine_for`."""
     most = None if "video" in ready.jobs else files  # a video has work for many
     wanted = workers if most is None else min(workers or most, most)
-    with cluster(address, workers) as (ray, found):
+    with cluster(address, workers) as (ray, found, folder):
         from ray import cloudpickle
 
         parcel = pack(ready, cloudpickle.dumps)
-        pool = Pool(ray, parcel, max(1, min(wanted or found, found)), note)
+        pool = Pool(ray, parcel, max(1, min(wanted or found, found)), note, folder)
         try:
             yield RayEngine(ray, pool, ready)
         finally:
-            pool.stop()
+            pool.close()
 
 
 class RayEngine:
@@ -66,7 +67,7 @@ class RayEngine:
         self.pool = pool
         self._ray, self._ready = ray, ready
         self._seconds = 0.0
-        self._lock = threading.Lock()
+        self._lock, self._long = threading.Lock(), threading.Lock()
 
     @property
     def detector_seconds(self) -> float:
@@ -75,7 +76,13 @@ class RayEngine:
 
     def redact(self, item: Item, aside: Path, progress: Progress | None) -> tuple[Outcome, float]:
         """Write the redacted copy of a file to `aside`: see `Engine`."""
-        zones = zones_for(item, self._ready.jobs[item.kind].settings)
+        job = self._ready.jobs[item.kind]
+        zones = zones_for(item, job.settings)
+        if item.kind == "video":
+            from sfumato.redaction.engines.chunks import is_cut
+
+            if is_cut(item.source, aside, job.settings):
+                return self._by_chunks(item, aside, zones, progress)
         order = Order(item.kind, item.source.name, aside.suffix, zones)
         whole = item.source.stat().st_size <= BLOCK
         data = self._ray.put(item.source.read_bytes()) if whole else None
@@ -83,6 +90,22 @@ class RayEngine:
         with self._lock:
             self._seconds += reply.detector_seconds
         return reply.outcome, reply.seconds
+
+    def _by_chunks(
+        self, item: Item, aside: Path, zones: tuple[str, ...] | None, progress: Progress | None
+    ) -> tuple[Outcome, float]:
+        """Redact a long video: tracks are laid and chunks are joined here, all else is done by workers."""
+        from sfumato.redaction.engines.chunks import RayHands
+        from sfumato.redaction.videos import redact_video_file
+
+        with self._long:  # one has work for all workers, and they keep one video at most
+            errand = Errand(item.key or item.name, item.source.name, item.source.stat().st_size, zones)
+            hands = RayHands(self._ray, self.pool, errand)
+            start = time.perf_counter()
+            outcome = redact_video_file(item.source, aside, self._ready.jobs["video"], progress, hands)
+        with self._lock:
+            self._seconds += hands.detector_seconds
+        return outcome, max(hands.seconds, time.perf_counter() - start)
 
     def _do(self, worker: Any, order: Order, source: Path, data: Any, aside: Path) -> Reply:
         """Have one worker do an order, from sending the file to writing the output."""

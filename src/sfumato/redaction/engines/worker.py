@@ -8,9 +8,10 @@ import pickle
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from sfumato.redaction.engines.local import redact_one
 from sfumato.redaction.engines.parcel import build, unpack, with_zones
@@ -19,6 +20,12 @@ from sfumato.redaction.resume import lock
 
 if TYPE_CHECKING:
     from sfumato.redaction.plan import Kind
+    from sfumato.redaction.videos.encode import Coded
+    from sfumato.redaction.videos.looking import ChunkSights
+    from sfumato.redaction.videos.making import Edit
+    from sfumato.redaction.videos.survey import Survey
+
+T = TypeVar("T")
 
 #: Files up to this size travel as they are; larger ones in pieces of this size, where no path leads to them.
 BLOCK = 16 << 20
@@ -46,6 +53,25 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
+class Errand:
+    """A video whose chunks are worked on.
+
+    Args:
+        key: tells it from other videos of the run.
+        name: of the file, for messages.
+        zones: names of those that are meant for it; None: all.
+        size: in bytes.
+        source: where it lies for this worker as well; None: it was sent, see `Worker.keep`.
+    """
+
+    key: str
+    name: str
+    size: int
+    zones: tuple[str, ...] | None = None
+    source: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """What came of an order.
 
@@ -60,6 +86,15 @@ class Reply:
     outcome: Outcome
     size: int
     data: bytes | None
+    seconds: float
+    detector_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Part(Generic[T]):
+    """What came of one chunk, the seconds of work, and those inside the detectors."""
+
+    result: T
     seconds: float
     detector_seconds: float
 
@@ -85,13 +120,15 @@ class Worker:
 
     Args:
         parcel: what `pack` made.
+        base: folder for what it keeps, whose owner empties it; None: that for temporary files.
     """
 
-    def __init__(self, parcel: bytes) -> None:
-        self._home = _Home()
+    def __init__(self, parcel: bytes, base: Path | None = None) -> None:
+        self._home = _Home(base)
         self._problem: Raised | None = None
         self._jobs: dict[Kind, Job] = {}
         self._output: Path | None = None
+        self._kept: str | None = None
         try:
             os.environ["SFUMATO_MODELS"] = str(self._home.folder / "cache")  # this process works for one run
             self._jobs = build(unpack(parcel, self._home.folder))
@@ -101,6 +138,10 @@ class Worker:
     def ready(self) -> Raised | None:
         """Return None once this worker can work, or why it cannot."""
         return self._problem
+
+    def leave(self) -> None:
+        """Remove what this worker keeps; nothing can be asked of it afterwards."""
+        self._home.leave()
 
     def pid(self) -> int:
         """Return the number of this worker's process."""
@@ -147,6 +188,41 @@ class Worker:
             return Reply(outcome, size, None, seconds, detecting)
         return Reply(outcome, size, output.read_bytes(), seconds, detecting)
 
+    def keep(self, errand: Errand, block: bytes, start: bool) -> None:
+        """Take the next piece of a video whose chunks will be asked for, in place of the last such video."""
+        self._kept = None
+        folder = self._home.kept(fresh=start)
+        with (folder / errand.name).open("ab") as file:
+            file.write(block)
+            if file.tell() == errand.size:
+                self._kept = errand.key
+
+    def has(self, errand: Errand) -> bool:
+        """Say whether the whole of a video was sent to this worker."""
+        return self._kept == errand.key
+
+    def look(self, errand: Errand, survey: Survey, index: int) -> Part[ChunkSights] | Raised:
+        """Look at one chunk of a video; an error is returned."""
+        from sfumato.redaction.videos.looking import look
+
+        return self._chunk(errand, lambda source, job: look(source, survey, index, job))
+
+    def make(self, errand: Errand, edit: Edit, index: int) -> Part[list[Coded]] | Raised:
+        """Make one chunk of a video; an error is returned."""
+        from sfumato.redaction.videos.making import make
+
+        return self._chunk(errand, lambda source, job: list(make(source, edit, index, job)))
+
+    def _chunk(self, errand: Errand, work: Callable[[Path, Job], T]) -> Part[T] | Raised:
+        try:
+            source = errand.source or self._home.kept(fresh=False) / errand.name
+            job = with_zones(self._jobs["video"], errand.zones)
+            start, before = time.perf_counter(), job.finder.seconds
+            result = work(source, job)
+            return Part(result, time.perf_counter() - start, job.finder.seconds - before)
+        except Exception as error:
+            return Raised.of(error)
+
     def fetch(self, offset: int) -> bytes:
         """Return the piece of the last output that begins there."""
         assert self._output is not None
@@ -158,16 +234,26 @@ class Worker:
 class _Home:
     """A private folder for what arrives; what killed workers left in theirs on this machine is removed."""
 
-    def __init__(self) -> None:
-        base = Path(tempfile.gettempdir())
-        sweep(base, PREFIX)
+    def __init__(self, base: Path | None) -> None:
+        if base is None:
+            base = Path(tempfile.gettempdir())
+            sweep(base, PREFIX)
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
         self._lock = (self.folder / "lock").open("ab")
         lock(self._lock.fileno())
 
+    def leave(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.close()
+
     def arrivals(self, *, fresh: bool) -> Path:
         """Return the folder for files that are sent, emptied if asked."""
         return self._folder("arrivals", fresh)
+
+    def kept(self, *, fresh: bool) -> Path:
+        """Return the folder for the video whose chunks are worked on, emptied if asked."""
+        return self._folder("kept", fresh)
 
     def outputs(self) -> Path:
         """Return an empty folder for the next output."""
