@@ -114,6 +114,7 @@ def stranger(address: str) -> bool:
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that started us may have ignored it
     wish = json.loads(sys.argv[1])
     settings = Settings(**wish.get("settings", {}))
     if wish.get("zones"):
