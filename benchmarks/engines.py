@@ -1,13 +1,12 @@
 """The Ray engine against the local one, on the same pictures and the same cores.
 
-The cluster is started once, before the clock: what is measured is what sending, scheduling and writing add. With
-the time of starting it, which every run without a cluster of its own pays once, printed beside.
+The cluster is started before the clock: what is measured is what building the detectors of workers, sending
+and scheduling add. The time of starting it, which a run that joins no cluster pays once, is printed beside.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -69,11 +68,7 @@ def main() -> None:
         "ray_start_seconds": starting,
         "same_bytes": same,
     }
-    report(
-        result,
-        [f"{workers} workers, {sys.platform}; detectors are built within the time of Ray"],
-        chosen.json,
-    )
+    report(result, [f"{workers} workers; their detectors are built within the time of Ray"], chosen.json)
 
 
 if __name__ == "__main__":
