@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -24,6 +25,7 @@ from sfumato.redaction.job import Outcome, Progress
 from sfumato.redaction.plan import Ready
 from sfumato.redaction.resume import Journal, Record
 from sfumato.redaction.tree import Failure, Item, Tree, shown
+from sfumato.vision.onnx import cores
 
 #: Files that may be made, for each one under way, before those in front of them have their names: so a long
 #: one does not hold up the others.
@@ -107,9 +109,11 @@ def work(
             progress = watch.frames if item.kind == "video" and told else None
             made = _make(item, ready, journal, folder / str(number), engine, resume=resume, progress=progress)
             if inspect is not None:
-                inspect(item, made.aside or item.target)
+                with looking:  # an engine may have more slots than this machine has cores
+                    inspect(item, made.aside or item.target)
             return made
 
+        looking = threading.Semaphore(cores())
         told = engine.alone or len(tree.items) == 1
         with contextlib.closing(_in_order(tree.items, make, watch, engine)) as results:
             for item, result in results:

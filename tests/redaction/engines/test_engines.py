@@ -164,6 +164,7 @@ class TestWorker:
         dead = tmp_path / f"{workers.PREFIX}dead"
         dead.mkdir()
         (dead / "secret.jpg").write_bytes(b"x")
+        (dead / "lock").write_bytes(b"")
         sweep(tmp_path, workers.PREFIX)
         assert not dead.exists()
         assert len(list(tmp_path.glob(f"{workers.PREFIX}*"))) == 1

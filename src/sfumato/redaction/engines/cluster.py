@@ -16,9 +16,8 @@ from typing import Any
 
 from sfumato.core.entropy import SYSTEM
 from sfumato.core.errors import InvalidRequest, MissingExtra
-from sfumato.redaction.engines.worker import sweep
+from sfumato.redaction.engines.worker import claimed, sweep
 from sfumato.redaction.interrupts import held
-from sfumato.redaction.resume import lock
 from sfumato.redaction.tree import shown
 from sfumato.vision.onnx import cores
 
@@ -123,9 +122,8 @@ def _private_folder() -> Iterator[Path]:
     if len(os.fsencode(base)) + len(PREFIX) + 10 + RAYS_SHARE > SOCKET:
         base = Path("/tmp")
     sweep(base, PREFIX)
-    outer = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))  # Ray opens its own folder to everybody
-    with (outer / "lock").open("ab") as file:
-        lock(file.fileno())
+    outer, file = claimed(base, PREFIX)  # Ray opens its own folder to everybody
+    with file:
         try:
             yield outer
         finally:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Generic, TypeVar
 
 from sfumato.redaction.engines.local import redact_one
 from sfumato.redaction.engines.parcel import build, unpack, with_zones
@@ -238,9 +238,7 @@ class _Home:
         if base is None:
             base = Path(tempfile.gettempdir())
             sweep(base, PREFIX)
-        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
-        self._lock = (self.folder / "lock").open("ab")
-        lock(self._lock.fileno())
+        self.folder, self._lock = claimed(base, PREFIX)
 
     def leave(self) -> None:
         """Remove the folder."""
@@ -267,9 +265,23 @@ class _Home:
         return folder
 
 
+def claimed(base: Path, prefix: str) -> tuple[Path, BinaryIO]:
+    """Make a private folder that is not swept away while the file returned with it stays open."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
+        file = (folder / "lock").open("ab")
+        with contextlib.suppress(BlockingIOError):  # one that sweeps took it for a dead one's
+            lock(file.fileno())
+            if (folder / "lock").exists():
+                return folder, file
+        file.close()
+
+
 def sweep(base: Path, prefix: str) -> None:
     """Remove the folders below `base` whose lock nobody holds any more."""
     for left in base.glob(f"{prefix}*"):
-        with contextlib.suppress(OSError), (left / "lock").open("ab") as file:
+        if left.is_symlink():
+            continue
+        with contextlib.suppress(OSError), (left / "lock").open("rb+") as file:
             if lock(file.fileno()):
                 shutil.rmtree(left, ignore_errors=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 
 from sfumato.core.errors import MediaError
+from sfumato.redaction.videos import h264
 from sfumato.redaction.videos.metadata import leftovers
 from sfumato.redaction.videos.scan import Scan
 from sfumato.redaction.videos.target import Target
@@ -34,9 +35,14 @@ def check_written(path: Path, name: str, form: Target, scan: Scan, sounds: int) 
         context = stream.codec_context
         base = stream.time_base or Fraction(1)
         packets = container.demux(stream)
-        times = array(
-            "q", sorted(p.pts for p in packets if p.size and not p.is_discard and p.pts is not None)
-        )
+        sound = h264.only_pictures if form.video == "libx264" else _anything
+        stamps: list[int] = []
+        for packet in packets:
+            if packet.size and not sound(bytes(packet)):
+                raise MediaError(f"{name}: the output holds something besides pictures; it was not written")
+            if packet.size and not packet.is_discard and packet.pts is not None:
+                stamps.append(packet.pts)
+        times = array("q", sorted(stamps))
         got = (context.width, context.height, len(times), len(container.streams.audio))
     wanted = (scan.canvas.width, scan.canvas.height, len(scan.times), sounds)
     if got != wanted:
@@ -52,3 +58,8 @@ def check_written(path: Path, name: str, form: Target, scan: Scan, sounds: int) 
                 f"{name}: frame {index} of the output is shown at {float(shown):.6f} s instead of "
                 f"{float(wished):.6f} s; it was not written"
             )
+
+
+def _anything(data: bytes) -> bool:
+    """Codecs of which nothing is copied have nothing to be looked for."""
+    return True

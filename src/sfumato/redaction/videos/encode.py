@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -61,10 +62,11 @@ class Coding:
         """Return the options of the encoder."""
         options = {**self.form.options, **dict(self.options)}
         if self.is_h264:  # parameter sets that do not depend on the pictures or their quality
-            options["x264-params"] = f"sps-id={self.number}:stitchable=1"
+            own = f"sps-id={self.number}:stitchable=1"
+            options["x264-params"] = ":".join(filter(None, (options.get("x264-params"), own)))
         return options
 
-    def dress(self, context: Any) -> None:
+    def dress(self, context: Any, *, threads: int = THREADS) -> None:
         """Set up an encoder that is not open yet."""
         canvas = self.canvas
         context.width, context.height, context.pix_fmt = canvas.width, canvas.height, canvas.pix_fmt
@@ -73,14 +75,14 @@ class Coding:
         context.color_primaries, context.color_trc = canvas.primaries, canvas.transfer
         if canvas.aspect:
             context.sample_aspect_ratio = canvas.aspect
-        context.thread_type, context.thread_count = "AUTO", THREADS
+        context.thread_type, context.thread_count = "AUTO", threads
         context.flags |= BITEXACT | (GLOBAL_HEADER if self.is_h264 else 0)
         context.options = self.settings()
 
-    def context(self) -> Any:
+    def context(self, *, threads: int = THREADS) -> Any:
         """Return an encoder of its own, open."""
         context: Any = av.CodecContext.create(self.form.video, "w")
-        self.dress(context)
+        self.dress(context, threads=threads)
         context.open()
         return context
 
@@ -91,13 +93,18 @@ class Coder:
     Guarantee:
         What comes out depends on the frames, their times and the coding alone. Nothing but pictures is in it.
 
+    Attributes:
+        errors: squared errors of luma, summed, of each picture so far, where the options ask for "psnr".
+
     Args:
         coding: how.
+        threads: of the encoder.
     """
 
-    def __init__(self, coding: Coding) -> None:
+    def __init__(self, coding: Coding, *, threads: int = THREADS) -> None:
+        self.errors: list[int] = []
         self._coding = coding
-        self._context = coding.context()
+        self._context = coding.context(threads=threads)
         self._durations: dict[int, int] = {}
 
     def write(self, frame: Any, pts: int, duration: int) -> Iterator[Coded]:
@@ -112,7 +119,17 @@ class Coder:
 
     def _coded(self, packets: list[Any]) -> Iterator[Coded]:
         for packet in packets:
+            if (error := _luma_error(packet)) is not None:
+                self.errors.append(error)
             data = bytes(packet)
             if self._coding.is_h264:
                 data = h264.own_picture(data)
             yield Coded(data, packet.pts, self._durations.pop(packet.pts, 1), packet.is_keyframe)
+
+
+def _luma_error(packet: Any) -> int | None:
+    """Return the sum of squared errors of the luma of a packet, where the encoder tells it."""
+    if not packet.has_sidedata("quality_stats"):
+        return None
+    data = bytes(packet.get_sidedata("quality_stats"))
+    return int(struct.unpack_from("<Q", data, 8)[0]) if len(data) >= 16 and data[5] else None

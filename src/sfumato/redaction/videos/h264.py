@@ -138,6 +138,12 @@ def picture_units(data: bytes, header: Header) -> list[bytes]:
     return units
 
 
+def only_pictures(data: bytes) -> bool:
+    """Say whether a packet, with lengths of four bytes, holds slices of pictures and nothing else."""
+    units = kinds(data, 4)
+    return bool(units) and all(unit & 31 in (SLICE, IDR) for unit in units)
+
+
 def kinds(data: bytes, length: int) -> list[int]:
     """Return the first byte of each unit of a packet with lengths; as far as it can be read."""
     try:

@@ -98,10 +98,10 @@ def look(source: Path, survey: Survey, index: int, job: Job, told: Told | None =
 
 def shots_of(reader: VideoReader, survey: Survey, chunk: Chunk) -> Iterator[Shot]:
     """Yield the frames of a chunk, counted from its first."""
-    if chunk.dts is None:
+    if chunk.at is None:
         yield from reader.frames()
     else:
-        yield from reader.decoded(reader.section(chunk.dts, chunk.packets), survey.size)
+        yield from reader.decoded(reader.section(chunk.at, chunk.packets), survey.size)
 
 
 def together(name: str, form: Target, survey: Survey, parts: Sequence[ChunkSights]) -> Scan:

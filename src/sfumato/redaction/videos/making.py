@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from array import array
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice, pairwise
 from pathlib import Path
@@ -22,6 +22,7 @@ from sfumato.redaction.videos.audio import Sound
 from sfumato.redaction.videos.brush import Brush
 from sfumato.redaction.videos.encode import Coded, Coder, Coding
 from sfumato.redaction.videos.looking import ChunkSights, Told
+from sfumato.redaction.videos.quality import tuned
 from sfumato.redaction.videos.reader import Shot, VideoReader, changed, open_video
 from sfumato.redaction.videos.scan import Scan
 from sfumato.redaction.videos.survey import Chunk, Survey
@@ -79,15 +80,25 @@ class Run:
     copied: bool
 
 
-def edit_for(form: Target, survey: Survey, parts: Sequence[ChunkSights], scan: Scan, tracks: Any) -> Edit:
-    """Return what is to be made of a video.
+def edit_for(
+    source: Path,
+    form: Target,
+    survey: Survey,
+    parts: Sequence[ChunkSights],
+    scan: Scan,
+    tracks: Sequence[Track],
+    job: Job,
+) -> Edit:
+    """Return what is to be made of a video, after a short trial of how finely it is to be encoded.
 
     Args:
+        source: the video.
         form: how the output is written.
         survey: of the video.
         parts: what was seen in each chunk, in order.
         scan: the same, put together.
         tracks: what is hidden.
+        job: its zones decide which frames change.
     """
     firsts, count = [], 0
     for part in parts:
@@ -100,7 +111,7 @@ def edit_for(form: Target, survey: Survey, parts: Sequence[ChunkSights], scan: S
         rate=survey.rate,
         number=survey.header.free_id() if survey.header else 0,
     )
-    return Edit(
+    edit = Edit(
         survey=survey,
         coding=coding,
         times=scan.times,
@@ -109,6 +120,11 @@ def edit_for(form: Target, survey: Survey, parts: Sequence[ChunkSights], scan: S
         crcs=tuple(part.crc for part in parts),
         tracks=tuple(tracks),
     )
+    fixed = places(job, source, survey.canvas.width, survey.canvas.height)
+    runs = (run for index in range(len(parts)) for run in runs_of(edit, index, fixed))
+    if all(run.copied for run in runs):
+        return edit
+    return replace(edit, coding=tuned(source, survey, coding, job.settings.max_pixels))
 
 
 def runs_of(edit: Edit, index: int, fixed: Places) -> list[Run]:
@@ -164,11 +180,11 @@ def make(source: Path, edit: Edit, index: int, job: Job) -> Generator[Coded, Non
 
 def _pieces(reader: VideoReader, survey: Survey, chunk: Chunk, runs: list[Run]) -> Iterator[Any]:
     """Yield packets to be copied and frames to be covered, and None after each run of frames."""
-    if chunk.dts is None:
+    if chunk.at is None:
         yield from reader.frames()
         yield None
         return
-    packets = reader.section(chunk.dts, chunk.packets)
+    packets = reader.section(chunk.at, chunk.packets)
     for run in runs:
         part = islice(packets, run.stop - run.start)
         if run.copied:

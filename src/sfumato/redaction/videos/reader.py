@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import av.error
@@ -41,6 +41,13 @@ class Shot:
     index: int
     pts: int
     frame: Any
+
+
+class Spot(NamedTuple):
+    """A key packet: the time to seek to, and its own, in units of the stream's time base."""
+
+    seek: int
+    pts: int
 
 
 @dataclass(slots=True)
@@ -159,18 +166,18 @@ class VideoReader:
         except av.error.FFmpegError as error:
             raise self._broken(f"it cannot be read ({error.strerror})") from error
 
-    def section(self, dts: int, count: int) -> Iterator[Any]:
-        """Yield the `count` video packets from the one with this `dts` on, undecoded.
+    def section(self, at: Spot, count: int) -> Iterator[Any]:
+        """Yield the `count` video packets from the one at this spot on, undecoded.
 
         Raises:
             UnreadableMedia: they are not there any more, or one is damaged.
         """
-        self.container.seek(dts, stream=self.stream)
-        found = self._run(dts, count)
+        self.container.seek(at.seek, stream=self.stream)
+        found = self._run(at.pts, count)
         first = next(found, None)
         if first is None:
             self.container.seek(0, backward=True)
-            found = self._run(dts, count)
+            found = self._run(at.pts, count)
             first = next(found, None)
         left = count
         if first is not None:
@@ -182,15 +189,15 @@ class VideoReader:
         if left:
             raise changed(self.path.name, self._tally.frames, count)
 
-    def _run(self, dts: int, count: int) -> Iterator[Any]:
+    def _run(self, pts: int, count: int) -> Iterator[Any]:
         left = 0
         for packet in self._packets(sound=False):
             if not packet.size:
                 continue
             if not left:
-                if packet.dts is not None and packet.dts > dts:
+                if packet.is_keyframe and packet.pts > pts:
                     return
-                left = count if packet.dts == dts else 0
+                left = count if packet.pts == pts else 0
             if left:
                 self._count(packet)
                 yield packet

@@ -81,8 +81,8 @@ def redact_video_file(
         ) from error
     tracks, kept = spare(tracks_of(scan, job), scan, job)
     fixed = places(job, source, scan.canvas.width, scan.canvas.height)
-    edit = edit_for(form, survey, parts, scan, tracks)
     try:
+        edit = edit_for(source, form, survey, parts, scan, tracks, job)
         with whole(target) as aside:
             sound = _write(source, aside, edit, job, hands, tell)
             check_written(aside, source.name, form, scan, len(sound))

@@ -6,6 +6,7 @@ file alone, so whoever works on them, wherever and in whatever order, makes the 
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,11 +18,13 @@ from sfumato.core.errors import UnreadableMedia
 from sfumato.redaction.settings import Settings
 from sfumato.redaction.videos import h264
 from sfumato.redaction.videos.frames import Canvas, canvas_for
-from sfumato.redaction.videos.reader import VideoReader, open_video
+from sfumato.redaction.videos.reader import Spot, VideoReader, open_video
 from sfumato.redaction.videos.target import Target
 
 #: Least frames of a chunk, but for the last one.
 CHUNK = 300
+#: Samples of one video, and packets in each: they are encoded for a trial.
+SAMPLES, SAMPLE = 4, 16
 #: Containers in which a time leads to the packet that was meant.
 SEEKABLE = ("mov", "matroska")
 #: Codecs in which each key packet needs nothing of those before it.
@@ -37,15 +40,25 @@ class Chunk:
         index: its number.
         first: packets, and frames, before it.
         packets: how many it has.
-        dts: of its first packet; None: the chunk is the file, however many frames that gives.
+        at: of its first packet; None: the chunk is the file, however many frames that gives.
         keys: packets of the chunk, counted from 0, that begin a GOP.
     """
 
     index: int
     first: int
     packets: int
-    dts: int | None
+    at: Spot | None
     keys: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The first packets of a GOP: where the first is (None: they are the first of the file), how many there
+    are, and their bytes."""
+
+    at: Spot | None
+    packets: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +71,7 @@ class Survey:
         time_base: unit of times, in seconds.
         rate: usual frames per second.
         chunks: all of the file.
+        samples: of the file, spread evenly.
         depth: packets by which one may come before its turn in order of showing.
         header: of the source, where its packets may be copied; None: all is encoded anew.
         bits: of all video packets.
@@ -70,6 +84,7 @@ class Survey:
     time_base: Fraction
     rate: Fraction
     chunks: tuple[Chunk, ...]
+    samples: tuple[Sample, ...]
     depth: int
     header: h264.Header | None
     bits: int
@@ -113,9 +128,10 @@ def survey(source: Path, form: Target, settings: Settings) -> Survey:
             time_base=stream.time_base,
             rate=reader.rate,
             chunks=chunks,
+            samples=book.samples(chunks),
             depth=book.depth() if header else 0,
             header=header,
-            bits=book.bits,
+            bits=8 * book.bytes(),
             spans=spans,
             notes=notes,
         )
@@ -140,22 +156,20 @@ class _Book:
         self._name = str(reader.stream.codec_context.name)
         self._nals = _nal_length(reader) if self._name in ("h264", "hevc") else 0
         self.header = _header(reader, form)
-        self.bits = 0
+        self._sizes = array("q")
         self._cuttable = reader.container.format.name.startswith(SEEKABLE) and (
             self._name in CLOSED or self._nals > 0
         )
-        self._times: list[int] = []
-        self._dts: list[int] = []
-        self._keys: list[int] = []
+        self._times, self._seeks, self._keys = array("q"), array("q"), array("q")
 
     def add(self, packet: Any) -> None:
         """Take the next packet."""
-        self.bits += 8 * packet.size
+        self._sizes.append(packet.size)
         count = len(self._times)
-        if packet.pts is None or packet.dts is None or packet.is_discard or not packet.size:
+        if packet.pts is None or packet.is_discard or not packet.size:
             self._cuttable = False
         self._times.append(packet.pts or 0)
-        self._dts.append(packet.dts or 0)
+        self._seeks.append(packet.pts or 0 if packet.dts is None else packet.dts)
         if self._cuttable and packet.is_keyframe and self._begins(packet):
             self._keys.append(count)
         if self.header is not None:
@@ -178,8 +192,6 @@ class _Book:
         """Say whether keys cut the file into groups that do not overlap in time, in one order."""
         times, edges = self._times, [*self._keys, len(self._times)]
         if not self._cuttable or not self._keys or self._keys[0] or len(set(times)) < len(times):
-            return False
-        if any(one >= two for one, two in pairwise(self._dts)):
             return False
         groups = [times[start:stop] for start, stop in pairwise(edges)]
         return all(one[0] == min(one) for one in groups) and all(
@@ -204,8 +216,25 @@ class _Book:
             while key < stop:
                 inside.append(key - start)
                 key = next(keys)
-            found.append(Chunk(index, start, stop - start, self._dts[start], tuple(inside)))
+            found.append(Chunk(index, start, stop - start, self._spot(start), tuple(inside)))
         return tuple(found)
+
+    def _spot(self, packet: int) -> Spot:
+        return Spot(self._seeks[packet], self._times[packet])
+
+    def samples(self, chunks: Sequence[Chunk]) -> tuple[Sample, ...]:
+        """Return what is encoded for a trial."""
+        keys = [chunk.first + key for chunk in chunks for key in chunk.keys]
+        ends = dict(pairwise([*keys, len(self._times)]))
+        found = []
+        for key in sorted({keys[len(keys) * n // SAMPLES] for n in range(SAMPLES)}):
+            sizes = self._sizes[key : min(key + SAMPLE, ends[key])]
+            found.append(Sample(None if chunks[0].at is None else self._spot(key), len(sizes), sum(sizes)))
+        return tuple(found)
+
+    def bytes(self) -> int:
+        """Return the size of all packets."""
+        return sum(self._sizes)
 
     def depth(self) -> int:
         """Return how many packets come before one in the file, and are shown after it, at most."""

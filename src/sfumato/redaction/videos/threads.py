@@ -20,7 +20,7 @@ class _End:
         self.error = error
 
 
-def ahead(items: Iterable[T], most: int = 8) -> Generator[T, None, None]:
+def ahead(items: Iterable[T], most: int = 4) -> Generator[T, None, None]:
     """Yield `items`, made in a thread of their own that runs ahead by at most `most` of them.
 
     >>> list(ahead(range(3)))

@@ -38,7 +38,7 @@ class VideoWriter:
     ) -> None:
         target = coding.form
         options = {**target.muxing, "fflags": "+bitexact"}
-        if target.muxing is FAST:  # a late start is told in units of the movie, a millisecond by default
+        if target.muxing == FAST:  # a late start is told in units of the movie, a millisecond by default
             options["movie_timescale"] = str(_timescale(coding.time_base))
         self.target = target
         self.container = av.open(str(path.absolute()), "w", format=target.muxer, container_options=options)
@@ -46,7 +46,7 @@ class VideoWriter:
         self._base, self._count = coding.time_base, 0
         self._stream: Any = self.container.add_stream(target.video, rate=coding.rate)
         context = self._stream.codec_context
-        coding.dress(context)
+        coding.dress(context, threads=1)  # it encodes nothing: only what it says of itself is written
         context.open()
         if coding.is_h264:
             own = h264.annexb_header(context.extradata)

@@ -1,0 +1,75 @@
+"""How finely a video is encoded anew: as its source was, found by a trial on a few of its frames."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+from sfumato.redaction.videos.encode import Coded, Coder, Coding
+from sfumato.redaction.videos.reader import open_video
+from sfumato.redaction.videos.survey import Sample, Survey
+
+#: PSNR in dB, as the mean of a trial: no more is paid for, and no less is taken, whatever it costs. The worst
+#: frames lie up to 3 dB below the mean, so that the lower one keeps them over 40.
+MOST, LEAST = 45.0, 43.0
+#: Bits, in those of the source, that are spent between the two.
+BITS = 1.0
+#: What one step of x264's crf changes: PSNR in dB, and the share of bits that is left (on bikes, carphone).
+STEP, SHARE = 0.63, 0.9
+#: The crf of a trial, and the ends of what may be chosen.
+TRIAL, FINEST, COARSEST = 21.0, 4.0, 28.0
+
+
+def tuned(source: Path, survey: Survey, coding: Coding, most: int) -> Coding:
+    """Return the coding with the quality that suits its source.
+
+    Guarantee:
+        The result depends on the file alone. Of the goals "40 dB" and "1.25 times the bits", the first wins.
+
+    Args:
+        source: the video.
+        survey: of it.
+        coding: how pictures are encoded; only H.264 is tuned.
+        most: pixels that a frame may have.
+    """
+    if not coding.is_h264:
+        return coding
+    tries = [_try(source, survey, coding, sample, most) for sample in survey.samples]
+    decibels = [one for try_ in tries for one in try_[0]]
+    ratio = sum(try_[1] for try_ in tries) / max(sum(sample.bytes for sample in survey.samples), 1)
+    crf = crf_for(math.fsum(decibels) / max(len(decibels), 1), ratio)
+    return replace(coding, options=(*coding.options, ("crf", f"{crf:.1f}")))
+
+
+def crf_for(decibels: float, ratio: float) -> float:
+    """Return the crf for a video whose trial gave this PSNR and this many bits in those of the source.
+
+    >>> crf_for(43.5, 1.12), crf_for(46.0, 2.0), crf_for(38.0, 0.1)
+    (22.0, 26.0, 10.0)
+    """
+    finest, coarsest = (TRIAL + (decibels - goal) / STEP for goal in (MOST, LEAST))
+    paid = TRIAL + math.log(BITS / max(ratio, 1e-3)) / math.log(SHARE)
+    crf = min(max(finest, paid), coarsest)
+    return min(max(round(crf * 2) / 2, FINEST), COARSEST)
+
+
+def _try(source: Path, survey: Survey, coding: Coding, sample: Sample, most: int) -> tuple[list[float], int]:
+    """Encode a sample: return the PSNR of its pictures, and their bytes."""
+    coder = Coder(
+        replace(coding, options=(*coding.options, ("crf", str(TRIAL)), ("flags", "+psnr"))), threads=1
+    )
+    coded: list[Coded] = []
+    step = max(round(1 / coding.rate / coding.time_base), 1)
+    with open_video(source, most, checked=True) as reader:
+        shots = reader.frames()
+        if sample.at is not None:
+            shots = reader.decoded(reader.section(sample.at, sample.packets), survey.size)
+        for number, shot in enumerate(islice(shots, sample.packets)):
+            coded += coder.write(coding.canvas.draw(shot.frame), number * step, step)
+    coded += coder.finish()
+    pixels = coding.canvas.width * coding.canvas.height
+    peak = ((1 << coding.canvas.bits) - 1) ** 2 * pixels
+    decibels = [10 * math.log10(peak / max(error, pixels / 4)) for error in coder.errors]
+    return decibels, sum(len(one.data) for one in coded)
