@@ -459,3 +459,17 @@ class TestReceiptsAndStrangers:
         assert run("redact", photos / "1.png", "-o", "safe/two.png") == 0
         assert run("receipt", "verify", "safe/one.png.receipt.json", "safe") == 5
         assert run("receipt", "verify", "safe/one.png.receipt.json", "safe/one.png") == 0
+
+
+def test_an_address_without_its_engine_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paint(tmp_path / "a.png")
+    assert run("redact", "a.png", "-o", "safe.png", "--ray-address", "auto") == 2
+    assert "--engine ray" in capsys.readouterr().err
+    assert not (tmp_path / "safe.png").exists()
+
+
+@pytest.mark.parametrize("workers", ["0", "-1"])
+def test_no_workers_are_refused(tmp_path: Path, workers: str, capsys: pytest.CaptureFixture[str]) -> None:
+    paint(tmp_path / "a.png")
+    assert run("redact", "a.png", "-o", "safe.png", "--workers", workers) == 2
+    assert f"at least 1, got {workers}" in capsys.readouterr().err

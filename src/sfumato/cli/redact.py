@@ -171,6 +171,19 @@ def _zones(ctx: click.Context, parameter: click.Parameter, values: Sequence[str]
 @click.option(
     "--threads", metavar="N", type=int, default=0, help="Inference threads.  [default: one per core]"
 )
+@click.option(
+    "--workers", metavar="N", type=int,
+    help="Pictures worked on at once; with ray, workers.  [default: every core, here or of the cluster]",
+)  # fmt: skip
+@click.option(
+    "--engine", type=click.Choice(["local", "ray"]), default="local",
+    help="Where the work is done; the outputs are the same. ray: on a Ray cluster.  [default: local]",
+)  # fmt: skip
+@click.option(
+    "--ray-address", metavar="ADDRESS",
+    help="Ray cluster to join: HOST:PORT, or auto on one of its machines.  [default: RAY_ADDRESS, else one "
+    "of its own, here]",
+)  # fmt: skip
 @click.option("--purpose", metavar="P", help="What the outputs are for: a purpose of the policy.")
 @click.option("--resume", is_flag=True, help="Go on with an earlier run: skip what is done and unchanged.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
@@ -214,6 +227,7 @@ def command(source: Path, target: Path, as_json: bool, **options: Any) -> None:
       sfumato redact hall.mp4 -o safe.mp4 --zone board=0,0.1,0.3,0.4 --only board
       sfumato redact photos/ -o safe/ --check
       sfumato redact hall.mp4 -o safe.mp4 --seal --seal-subject patient-0017
+      sfumato redact archive/ -o safe/ --engine ray --ray-address auto
     """
     from sfumato.core.errors import BatchFailed, MediaError, SfumatoError
     from sfumato.redaction.result import Stopped
@@ -256,6 +270,9 @@ def _run(source: Path, target: Path, options: dict[str, Any]) -> Run:
         report=not options["no_report"],
         check=options["check"],
         seal=_seal(source, target, options),
+        engine=options["engine"],
+        ray_address=options["ray_address"],
+        workers=options["workers"],
     )
     with watching() as watch:
         return run_files(source, target, _request(options), options=chosen, watch=watch)

@@ -6,9 +6,10 @@ import contextlib
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,18 +20,20 @@ from typing import TYPE_CHECKING
 from sfumato.core.errors import InvalidRequest, MediaError
 from sfumato.core.files import sync_folder
 from sfumato.core.receipt import Output
+from sfumato.redaction.engines import Engine
 from sfumato.redaction.interrupts import held
-from sfumato.redaction.job import Job, Outcome, Progress
+from sfumato.redaction.job import Outcome, Progress
 from sfumato.redaction.plan import Ready
 from sfumato.redaction.resume import Journal, Record
 from sfumato.redaction.tree import Failure, Item, Tree, shown
+from sfumato.vision.onnx import cores
 
 if TYPE_CHECKING:
     from sfumato.redaction.sealed.room import Room
-    from sfumato.redaction.sealed.sealer import Sealer
 
-#: Pictures worked on at once: while one is in the detector, another is decoded, covered and encoded.
-WORKERS = 2
+#: Files that may be made, for each one under way, before those in front of them have their names: so a long
+#: one does not hold up the others.
+WINDOW = 16
 
 
 class Watch:
@@ -89,7 +92,7 @@ def work(
     resume: bool,
     releasing: Callable[[Done], None],
     watch: Watch,
-    workers: int = WORKERS,
+    engine: Engine,
     inspect: Inspect | None = None,
 ) -> Generator[Done | Failure, None, None]:
     """Redact every file of a tree, in order, and yield what came of each.
@@ -99,12 +102,12 @@ def work(
           interrupted is known too.
         - An output has its name only when it is whole; a failed file leaves what was there before, and the
           failure says so.
-        - Results come in the order of the items, whatever the number of workers, and at most `workers`
-          pictures are in memory at once.
+        - Results come in the order of the items, whatever the engine, and at most as many files are under
+          way at once as the engine has slots.
 
     Args:
         resume: leave files alone that the journal knows to be done and unchanged.
-        workers: pictures worked on at once; videos are done one at a time.
+        engine: makes the outputs aside.
         inspect: looks at each output before it gets its name, and at those that an earlier run left; raises
             and takes it away where it must not be released.
     """
@@ -112,16 +115,26 @@ def work(
     with _staging(journal) as folder, _sealing(room, journal) as vestry:
 
         def make(item: Item, number: int) -> _Made:
-            progress = watch.frames if item.kind == "video" else None
+            progress = watch.frames if item.kind == "video" and told else None
             seal = None if room is None or vestry is None else _Seal(room, vestry / str(number))
             made = _make(
-                item, ready, journal, folder / str(number), resume=resume, progress=progress, seal=seal
+                item,
+                ready,
+                journal,
+                folder / str(number),
+                engine,
+                resume=resume,
+                progress=progress,
+                seal=seal,
             )
             if inspect is not None:
-                inspect(item, made.aside or item.target)
+                with looking:  # an engine may have more slots than this machine has cores
+                    inspect(item, made.aside or item.target)
             return made
 
-        with contextlib.closing(_in_order(tree.items, make, watch, workers)) as results:
+        looking = threading.Semaphore(cores())
+        told = engine.alone or len(tree.items) == 1
+        with contextlib.closing(_in_order(tree.items, make, watch, engine)) as results:
             for item, result in results:
                 try:
                     done = _publish(result(), journal, releasing, ready.room)
@@ -149,18 +162,20 @@ def _older(item: Item) -> str:
 
 
 def _in_order(
-    items: Iterable[Item], make: Callable[[Item, int], _Made], watch: Watch, workers: int
+    items: Sequence[Item], make: Callable[[Item, int], _Made], watch: Watch, engine: Engine
 ) -> Generator[tuple[Item, Callable[[], _Made]], None, None]:
     """Yield each item with a call that returns what was made of it, or raises."""
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="sfumato")
+    pool = ThreadPoolExecutor(engine.slots, thread_name_prefix="sfumato")
     waiting: deque[tuple[Item, Future[_Made]]] = deque()
     try:
         for number, item in enumerate(items):
-            while waiting and (len(waiting) > workers or item.kind == "video"):
+            alone = item.kind == "video" and engine.alone
+            while waiting and (len(waiting) > WINDOW * engine.slots or alone):
                 before, future = waiting.popleft()
                 yield before, future.result
-            if item.kind == "video":  # it has threads of its own
+            if item.kind == "video" and (engine.alone or len(items) == 1):
                 watch.start(item)
+            if alone:  # it has threads of its own
                 yield item, partial(make, item, number)
             else:
                 waiting.append((item, pool.submit(make, item, number)))
@@ -169,7 +184,9 @@ def _in_order(
             yield before, future.result
     finally:
         with held():  # a thread that still works must not outlive its folder, or Python
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            engine.stop()
+            pool.shutdown(wait=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +202,7 @@ def _make(
     ready: Ready,
     journal: Journal,
     folder: Path,
+    engine: Engine,
     *,
     resume: bool,
     progress: Progress | None,
@@ -200,7 +218,7 @@ def _make(
     aside = folder / f"output{item.target.suffix}"
     try:
         sealer = None if seal is None else seal.room.begin(item.source, seal.aside)
-        outcome = _redact(item, aside, ready.jobs[item.kind], progress, sealer)
+        outcome, seconds = engine.redact(item, aside, progress, sealer)
         record = Record(made_from, Output.of(aside), outcome)
         sealed = None if seal is None or sealer is None else seal.room.join(sealer, record.output)
     except BaseException:
@@ -208,7 +226,7 @@ def _make(
             shutil.rmtree(left, ignore_errors=True)
         raise
     kept = None if sealed is None or sealer is None else (sealed, sealer.source)
-    return _Made(item, record, aside, time.perf_counter() - start, kept)
+    return _Made(item, record, aside, seconds, kept)
 
 
 def _is_sealed(record: Record, item: Item, room: Room) -> bool:
@@ -220,18 +238,6 @@ def _sealing(room: Room | None, journal: Journal) -> contextlib.AbstractContextM
     if room is None:
         return contextlib.nullcontext()
     return room.staging(work_prefix(journal), exclusive=journal.exclusive)
-
-
-def _redact(
-    item: Item, aside: Path, job: Job, progress: Progress | None, sealer: Sealer | None = None
-) -> Outcome:
-    if item.kind == "video":
-        from sfumato.redaction.videos import redact_video_file
-
-        return redact_video_file(item.source, aside, job, progress, sealer)
-    from sfumato.redaction.images import redact_image_file
-
-    return redact_image_file(item.source, aside, job, sealer)
 
 
 def _publish(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -44,9 +44,33 @@ SEALED = (
     "What was hidden is kept by the project, encrypted: whoever has its vault's key and the right to restore "
     "can put it back. The outputs themselves hold nothing of it."
 )
+#: More inference threads than this gain little on one frame. One number holds for all workers of a run, on
+#: this machine or others: how a network's sums are shared out decides how they are rounded.
+MOST_THREADS = 4
 
 #: What is known about cosmetic covers, measured on 40 people.
 COSMETIC = "trained recognisers undo it: 96 % re-identified through every peer's blur, chance 2.5 %"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recipe:
+    """How a finder is built, here or on another machine: the same every time.
+
+    Args:
+        settings: as asked for, with the number of inference threads.
+        factory: builds a finder for settings.
+        choose: the size of the input by the picture; None: as the settings say.
+    """
+
+    settings: Settings
+    factory: FinderFactory
+    choose: Choose | None
+
+    def build(self) -> Finder:
+        """Build the finder."""
+        if self.choose is None:
+            return self.factory(self.settings)
+        return SizedFinder(lambda size: self.factory(replace(self.settings, size=size)), self.choose)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +83,13 @@ class Ready:
         notes: where the policy went beyond the request.
         room: keeps what is hidden, encrypted; None: nothing of it is kept.
         noise: of the permit, where a cover draws noise.
+        recipes: kind of file -> how the finder of its job is built.
     """
 
     plan: Plan
     jobs: Mapping[Kind, Job]
     notes: tuple[str, ...] = ()
+    recipes: Mapping[Kind, Recipe] = field(default_factory=dict)
     room: Room | None = None
     noise: Noise | None = None
 
@@ -148,7 +174,8 @@ def prepare(
         kinds: kinds of files that there are: "image", "video".
         purpose: what the outputs are for, a purpose of the policy.
         finder: builds the finders; None: those of the catalogue.
-        workers: pictures worked on at once; they share the cores where the request names no threads.
+        workers: pictures that could be worked on at once; they share the inference threads where the
+            request names none.
 
     Raises:
         UnknownName, MissingModel, MissingExtra, InvalidRequest: it cannot be done as asked.
@@ -169,7 +196,7 @@ def prepare(
     settings = replace(resolved.settings, cover_options=shown)
     if policy is not None:
         settings = held(settings, policy, factory, notes)
-    jobs = _jobs(settings, cover, wanted, factory, workers, policy)
+    jobs, recipes = _jobs(settings, cover, wanted, factory, workers, policy)
     _check_kept(next(iter(jobs.values())).settings)
     notes += unused(wishes, next(iter(jobs.values())).finder)
     plan = Plan(
@@ -184,7 +211,7 @@ def prepare(
     if noisy is not None:
         plan = priced(plan, noisy)
         notes.append(expected(noisy))
-    ready = Ready(plan, jobs, tuple(notes))
+    ready = Ready(plan, jobs, tuple(notes), recipes=recipes)
     parameters = {
         "settings": ready.settings.describe(),
         "detector_size": {kind: _size_in_words(kind, job.settings, policy) for kind, job in jobs.items()},
@@ -274,14 +301,15 @@ def _jobs(
     factory: FinderFactory,
     workers: int,
     policy: Policy | None,
-) -> dict[Kind, Job]:
-    """Build one job per kind of file; kinds whose detectors are used alike share a finder.
+) -> tuple[dict[Kind, Job], dict[Kind, Recipe]]:
+    """Build one job per kind of file, and say how; kinds whose detectors are used alike share a finder.
 
     Args:
         policy: where one holds, `size` may not show the detectors less than their default.
     """
-    built: dict[tuple[Choose | None, int], tuple[Settings, Finder]] = {}
+    built: dict[tuple[Choose | None, int], tuple[Recipe, Settings, Finder]] = {}
     jobs: dict[Kind, Job] = {}
+    recipes: dict[Kind, Recipe] = {}
     for kind in KINDS:
         if kind not in kinds:
             continue
@@ -289,25 +317,22 @@ def _jobs(
         choose = None if usual is _by_picture else usual
         if settings.size is not None:
             choose = at_least_default(settings.size, usual) if policy is not None else None
-        threads = settings.threads
-        if kind == "image" and not threads and workers > 1:
-            threads = max(1, cores() // workers)  # measured: an eighth less work than sharing all threads
+        # Pictures share the cores: measured, an eighth less work than sharing all threads.
+        most = cores() // max(workers, 1) if kind == "image" else min(cores(), MOST_THREADS)
+        threads = settings.threads or max(most, 1)
         key = (choose, threads)
         if key not in built:
-            own = replace(settings, threads=threads)
-            finder = factory(own) if choose is None else _sized(own, factory, choose)
-            built[key] = (_spelled_out(own, finder), finder)
-        jobs[kind] = Job(*built[key], cover, build_covers(built[key][0], cover, policy))
-    return jobs
+            recipe = Recipe(replace(settings, threads=threads), factory, choose)
+            finder = recipe.build()
+            built[key] = (recipe, _spelled_out(recipe.settings, finder), finder)
+        recipes[kind], own, finder = built[key]
+        jobs[kind] = Job(own, finder, cover, build_covers(own, cover, policy))
+    return jobs, recipes
 
 
 def _by_picture(width: int, height: int) -> int | None:
     """Leave the size to the detectors, which go by the picture."""
     return None
-
-
-def _sized(settings: Settings, factory: FinderFactory, choose: Choose) -> SizedFinder:
-    return SizedFinder(lambda size: factory(replace(settings, size=size)), choose)
 
 
 def _size_in_words(kind: Kind, settings: Settings, policy: Policy | None) -> int | str:

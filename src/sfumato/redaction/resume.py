@@ -60,7 +60,7 @@ class Journal:
         self._records: dict[str, Record] = {}
         self._file = path.open("ab+", buffering=0)
         try:
-            self.exclusive = _lock(self._file.fileno())
+            self.exclusive = lock(self._file.fileno())
         except BlockingIOError:
             self._file.close()
             raise InvalidRequest(
@@ -158,7 +158,7 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _lock(handle: int) -> bool:
+def lock(handle: int) -> bool:
     """Lock an open file against other processes, where the system can; BlockingIOError: it is taken."""
     try:
         import fcntl

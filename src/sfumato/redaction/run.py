@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from sfumato.core.errors import InvalidRequest
 from sfumato.core.gate import UNDECLARED, Gate, Permit
 from sfumato.core.receipt import Output, Receipt
-from sfumato.redaction.batch import WORKERS, Done, Watch, refuse_existing, work, work_prefix
+from sfumato.redaction.batch import Done, Watch, refuse_existing, work, work_prefix
 from sfumato.redaction.check.guard import Guard
 from sfumato.redaction.door import opened
+from sfumato.redaction.engines import Engine, engine_for
 from sfumato.redaction.interrupts import held
 from sfumato.redaction.places import Places, Space, strangers
 from sfumato.redaction.plan import FinderFactory, Ready, prepare, with_sealing
@@ -24,6 +25,7 @@ from sfumato.redaction.result import Run, Stopped, regions_of
 from sfumato.redaction.resume import Journal
 from sfumato.redaction.settings import Settings
 from sfumato.redaction.tree import Failure, Tree, shown, survey
+from sfumato.vision.onnx import cores
 
 if TYPE_CHECKING:
     from sfumato.redaction.sealed.room import Room, Wish
@@ -42,20 +44,25 @@ class Options:
         resume: skip what an earlier run did and nothing changed since; do the rest.
         overwrite: replace outputs that exist.
         report: write a report with contact sheets of the outputs.
-        workers: pictures worked on at once.
+        workers: files worked on at once; None: every core, of this machine or of the cluster.
         check: look at every output as `sfumato check` does before it gets its name; one in which something
             is found goes to a folder `quarantine` beside the outputs, and counts as failed.
         seal: keep what is hidden, encrypted under the keys of the project's vault, for a lawful restore.
             None: only where the policy says so.
+        engine: where the work is done: "local", or "ray" for a Ray cluster; the outputs are the same.
+        ray_address: of the cluster to join, such as "auto" or "10.0.0.1:6379"; None: RAY_ADDRESS, else one
+            of its own on this machine, for this run alone.
     """
 
     purpose: str = UNDECLARED
     resume: bool = False
     overwrite: bool = False
     report: bool = True
-    workers: int = WORKERS
+    workers: int | None = None
     check: bool = False
     seal: Wish | None = None
+    engine: str = "local"
+    ray_address: str | None = None
 
 
 def redact_files(
@@ -133,7 +140,7 @@ def run_files(
             kinds=tree.kinds,
             purpose=options.purpose,
             finder=finder,
-            workers=min(options.workers, pictures),
+            workers=min(cores(), pictures),  # not the engine's: its size must not change a bit of the outputs
         )
         room = _room(door, root, options)
         if room is not None:
@@ -142,10 +149,21 @@ def run_files(
         places = Places.of(tree)
         guard = Guard.of(tree, ready) if options.check else None
         _refuse(tree, source, places, options)
-        with _made_folder(tree.root), Journal(places.journal) as journal:
+        with (
+            engine_for(
+                options.engine,
+                ready,
+                len(tree.items),
+                workers=options.workers,
+                address=options.ray_address,
+                note=watch.note,
+            ) as engine,
+            _made_folder(tree.root),
+            Journal(places.journal) as journal,
+        ):
             for note in ready.notes:
                 watch.note(note)
-            run = _Runner(tree, ready, journal, door, options, watch, places, guard).run(start)
+            run = _Runner(tree, ready, journal, door, options, watch, places, engine, guard).run(start)
         if run.stopped:
             raise Stopped(run, len(tree.items))
         return run
@@ -162,6 +180,7 @@ class _Runner:
     options: Options
     watch: Watch
     places: Places
+    engine: Engine
     guard: Guard | None = None
     results: list[Done] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
@@ -172,10 +191,8 @@ class _Runner:
 
     def run(self, start: float) -> Run:
         self.failures += self.tree.failures
-        before = self.ready.detector_seconds
         receipt = self._release()
         seconds = time.perf_counter() - start
-        detecting = self.ready.detector_seconds - before
         report, remark = self._report(receipt)
         return Run(
             receipt=receipt,
@@ -186,7 +203,7 @@ class _Runner:
             secure=self.ready.secure,
             seconds=seconds,
             work_seconds=sum(result.seconds for result in self.results if not result.skipped),
-            detector_seconds=detecting,
+            detector_seconds=self.engine.detector_seconds,
             receipt_path=self.places.receipt if receipt is not None else None,
             report_path=report,
             older=self.older,
@@ -202,6 +219,7 @@ class _Runner:
         try:
             with self.gate.open(self.ready.plan) as permit:
                 self.ready = self.ready.charged(permit)
+                self.engine.charge(self.ready)
                 results = self._results(permit)
                 try:
                     self._take(results)
@@ -237,7 +255,7 @@ class _Runner:
             resume=self.options.resume,
             releasing=releasing,
             watch=self.watch,
-            workers=self.options.workers,
+            engine=self.engine,
             inspect=None if self.guard is None else self.guard.inspect,
         )
 

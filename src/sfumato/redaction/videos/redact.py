@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Generator
 from pathlib import Path
 
 import av.error
@@ -21,10 +20,10 @@ from sfumato.redaction.sealed.sealer import Sealer
 from sfumato.redaction.sealed.take import about_video
 from sfumato.redaction.videos.audio import Sound
 from sfumato.redaction.videos.check import check_written
-from sfumato.redaction.videos.encode import Coded
 from sfumato.redaction.videos.follow import Rules, follow
-from sfumato.redaction.videos.looking import ChunkSights, look, together
-from sfumato.redaction.videos.making import Edit, edit_for, join, make
+from sfumato.redaction.videos.hands import Hands, OwnHands
+from sfumato.redaction.videos.looking import ChunkSights, together
+from sfumato.redaction.videos.making import Edit, edit_for, join
 from sfumato.redaction.videos.scan import Scan
 from sfumato.redaction.videos.subtitles import Words
 from sfumato.redaction.videos.survey import Survey
@@ -38,7 +37,12 @@ LONGEST_BRIDGE = 2
 
 
 def redact_video_file(
-    source: Path, target: Path, job: Job, progress: Progress | None = None, sealer: Sealer | None = None
+    source: Path,
+    target: Path,
+    job: Job,
+    progress: Progress | None = None,
+    hands: Hands | None = None,
+    sealer: Sealer | None = None,
 ) -> Outcome:
     """Write a copy of a video in which the wanted things are hidden in every frame.
 
@@ -59,6 +63,7 @@ def redact_video_file(
         target: the output; its suffix chooses the container: .mp4, .m4v, .mov, .mkv, .webm, .avi.
         job: settings, finder and cover.
         progress: called with (frames done, frames in all) over both passes, so a video counts twice.
+        hands: work on the chunks; None: this thread does. The output is the same.
         sealer: keeps what is hidden, encrypted; see `sfumato.redaction.sealed`.
 
     Raises:
@@ -71,10 +76,10 @@ def redact_video_file(
     form = target_of(target)
     if target.exists() and source.exists() and target.samefile(source):
         raise InvalidRequest(f"{source.name} would be written over itself; choose another output")
-    tell = progress or _silent
+    tell, hands = progress or _silent, hands or OwnHands(job, sealer=sealer)
     try:
         survey = survey_video(source, form, job.settings)
-        parts = _look(source, survey, job, tell)
+        parts = _look(source, survey, hands, tell)
         scan = together(source.name, form, survey, parts)
     except av.error.FFmpegError as error:
         raise UnsupportedMedia(
@@ -85,7 +90,7 @@ def redact_video_file(
     try:
         edit = edit_for(source, form, survey, parts, scan, tracks, job)
         with whole(target) as aside:
-            sound, words = _write(source, aside, edit, job, tell, sealer)
+            sound, words = _write(source, aside, edit, job, hands, tell)
             check_written(aside, source.name, form, scan, len(sound), len(words))
     except (av.error.FFmpegError, OSError) as error:
         raise MediaError(
@@ -110,18 +115,15 @@ def _silent(done: int, total: int | None) -> None:
     """Tell nobody."""
 
 
-def _look(source: Path, survey: Survey, job: Job, tell: Progress) -> list[ChunkSights]:
+def _look(source: Path, survey: Survey, hands: Hands, tell: Progress) -> list[ChunkSights]:
     """First pass: look at every chunk."""
     total = survey.packets
-    parts: list[ChunkSights] = []
 
-    def told(count: int) -> None:
-        done = count + sum(len(part.times) for part in parts)
+    def told(done: int) -> None:
         tell(done, 2 * total if done <= total else None)
 
-    for index in range(len(survey.chunks)):
-        parts.append(look(source, survey, index, job, told))
-    return parts
+    with contextlib.closing(hands.looks(source, survey, told)) as looks:
+        return list(looks)
 
 
 def tracks_of(scan: Scan, job: Job) -> list[Track]:
@@ -158,15 +160,9 @@ def spare(tracks: list[Track], scan: Scan, job: Job) -> tuple[list[Track], tuple
 
 
 def _write(
-    source: Path, aside: Path, edit: Edit, job: Job, tell: Progress, sealer: Sealer | None = None
+    source: Path, aside: Path, edit: Edit, job: Job, hands: Hands, tell: Progress
 ) -> tuple[Sound, Words]:
     """Second pass: make every chunk and join them."""
     total = len(edit.times)
-
-    def pictures() -> Generator[Coded, None, None]:
-        for index in range(len(edit.survey.chunks)):
-            with contextlib.closing(make(source, edit, index, job, sealer)) as chunk:
-                yield from chunk
-
-    with contextlib.closing(pictures()) as made:
+    with contextlib.closing(hands.makes(source, edit)) as made:
         return join(source, aside, edit, made, job, lambda done: tell(total + done, 2 * total))
