@@ -46,10 +46,13 @@ from sfumato.redaction.settings import Settings
 from sfumato.redaction.videos.brush import Brush
 from sfumato.redaction.videos.calm import Calm
 from sfumato.redaction.videos.frames import planes
+from sfumato.redaction.videos.hands import OwnHands
+from sfumato.redaction.videos.looking import together
 from sfumato.redaction.videos.looks import looks_of
-from sfumato.redaction.videos.redact import _follow, redact_video_file
-from sfumato.redaction.videos.scan import Scan, scan_video
-from sfumato.redaction.videos.writer import target_of
+from sfumato.redaction.videos.redact import _look, redact_video_file, tracks_of
+from sfumato.redaction.videos.scan import Scan
+from sfumato.redaction.videos.survey import survey
+from sfumato.redaction.videos.target import target_of
 from sfumato.redaction.zones import Zone
 from sfumato.vision.finder import Finder
 from sfumato.vision.toy import MAGENTA, ToyDetector
@@ -341,8 +344,10 @@ def bare(**wishes: Any) -> Job:
 
 
 def scanned(path: Path, job: Job) -> tuple[Scan, list[Track], Places]:
-    scan = scan_video(path, target_of(Path("out.mkv")), job.settings, job.finder, lambda done, total: None)
-    return scan, _follow(scan, job), places(job, path, scan.canvas.width, scan.canvas.height)
+    form = target_of(Path("out.mkv"))
+    found = survey(path, form, job.settings)
+    scan = together(path.name, form, found, _look(path, found, OwnHands(job), lambda done, total: None))
+    return scan, tracks_of(scan, job), places(job, path, scan.canvas.width, scan.canvas.height)
 
 
 def painted(path: Path, job: Job, scan: Scan, tracks: list[Track], fixed: Places, looks: Any) -> list[Any]:

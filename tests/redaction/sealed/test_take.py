@@ -48,7 +48,7 @@ def test_what_a_brush_changes_was_kept(toy_job, tmp_path: Path, settings, interl
         return data
 
     seal._pack = listen
-    brush = Brush(job, CANVAS, tracks, fixed, seal)
+    brush = Brush(job, CANVAS, tracks, fixed, seal=seal)
     rng = np.random.default_rng(8)
     frames = []
     for index in range(3):
