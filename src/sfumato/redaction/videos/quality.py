@@ -14,8 +14,8 @@ from sfumato.redaction.videos.survey import Sample, Survey
 #: PSNR in dB: no more than this is paid for in the mean, and no less than that is taken in all but the worst
 #: tenth of the pictures, whatever it costs, so that the worst of all stay over 40.
 MOST, LEAST = 45.0, 40.6
-#: Bits of a trial, in those of the source, that are spent between the two; all of a video takes up to a quarter
-#: more, since a trial is short and begins with a key frame.
+#: Bits of a trial, in those of the source, that are spent between the two; all of a video takes up to a
+#: quarter more, since a trial is short and begins with a key frame.
 BITS = 0.9
 #: What one step of x264's crf changes: PSNR in dB, and the share of bits that is left (on bikes, carphone).
 STEP, SHARE = 0.63, 0.9
@@ -63,9 +63,7 @@ def crf_for(mean: float, low: float, ratio: float) -> float:
 
 def _try(source: Path, survey: Survey, coding: Coding, sample: Sample, most: int) -> tuple[list[float], int]:
     """Encode a sample: return the PSNR of its pictures, and their bytes."""
-    coder = Coder(
-        replace(coding, options=(*coding.options, ("crf", str(TRIAL)), ("flags", "+psnr"))), threads=1
-    )
+    coder = Coder(replace(coding, options=(*coding.options, ("crf", str(TRIAL)), ("flags", "+psnr"))))
     coded: list[Coded] = []
     step = max(round(1 / coding.rate / coding.time_base), 1)
     with open_video(source, most, checked=True) as reader:
