@@ -63,9 +63,7 @@ def crf_for(mean: float, low: float, ratio: float) -> float:
 
 def _try(source: Path, survey: Survey, coding: Coding, sample: Sample, most: int) -> tuple[list[float], int]:
     """Encode a sample: return the PSNR of its pictures, and their bytes."""
-    coder = Coder(
-        replace(coding, options=(*coding.options, ("crf", str(TRIAL)), ("flags", "+psnr"))), threads=1
-    )
+    coder = Coder(replace(coding, options=(*coding.options, ("crf", str(TRIAL)), ("flags", "+psnr"))))
     coded: list[Coded] = []
     step = max(round(1 / coding.rate / coding.time_base), 1)
     with open_video(source, most, checked=True) as reader:
