@@ -10,21 +10,15 @@ from pathlib import Path
 from sfumato.core.errors import UnreadableMedia, UnsupportedMedia
 from sfumato.redaction.job import Progress
 from sfumato.redaction.settings import Settings
-from sfumato.redaction.videos.frames import Canvas, CutFinder, canvas_for
+from sfumato.redaction.videos.frames import Canvas, canvas_for
+from sfumato.redaction.videos.looking import LONGEST_STEP, Looker
 from sfumato.redaction.videos.reader import Shot, VideoReader, open_video
-from sfumato.redaction.videos.second_look import SecondLook
 from sfumato.redaction.videos.writer import Target
 from sfumato.vision.boxes import Boxes
 from sfumato.vision.finder import Finder
 
-#: Share of the full threshold from which a box may extend or bridge a track.
-WEAK = 0.5
-#: Longest time, in seconds, between two looks: in a slow video every k-th frame would be too seldom.
-LONGEST_STEP = Fraction(1, 2)
 #: How far from its place a frame may be, in frames, where others are gone and the container counts frames.
 OFF_GRID = Fraction(1, 10)
-#: Seconds for which a thing that was lost is looked for more closely.
-PATIENCE = 2
 
 
 @dataclass(slots=True)
@@ -81,11 +75,11 @@ def scan_video(source: Path, form: Target, settings: Settings, finder: Finder, t
     with open_video(source, settings.max_pixels) as reader:
         guess = reader.guess_frames()
         scan: Scan | None = None
-        looker: _Looker | None = None
+        looker: Looker | None = None
         for shot in reader.frames():
             if scan is None or looker is None:
                 scan = _new_scan(reader, shot, formats, form.even)
-                looker = _Looker(scan, settings.every, finder)
+                looker = Looker(scan, settings.every, finder)
             looker.see(shot)
             scan.times.append(shot.pts)
             tell(shot.index + 1, 2 * guess if guess and shot.index < guess else None)
@@ -102,50 +96,6 @@ def _new_scan(reader: VideoReader, shot: Shot, formats: frozenset[str], even: bo
     stream = reader.stream
     canvas = canvas_for(shot.frame, stream.codec_context, stream.sample_aspect_ratio, formats, even)
     return Scan(canvas, stream.time_base, reader.rate)
-
-
-class _Looker:
-    """Chooses the frames to look at and keeps what the finder finds there."""
-
-    def __init__(self, scan: Scan, every: int, finder: Finder) -> None:
-        self._scan, self._every = scan, every
-        self._cuts = CutFinder()
-        self._eye = SecondLook(finder, weak=WEAK, step=scan.step(every), patience=round(PATIENCE * scan.rate))
-        self._before: Shot | None = None
-        self._looked: Shot | None = None
-
-    def see(self, shot: Shot) -> None:
-        """Take the next frame: look at it where it is due, and on both sides of a cut or a gap in time."""
-        before, looked = self._before, self._looked
-        new_scene = self._cuts.is_cut(shot.frame) or (before is not None and self._is_gap(before, shot))
-        if new_scene and before is not None:
-            self._scan.cuts.add(shot.index)
-            self._look(before)
-            self._eye.forget()
-        if (
-            new_scene
-            or looked is None
-            or shot.index - looked.index >= self._every
-            or (shot.pts - looked.pts) * self._scan.time_base >= LONGEST_STEP
-        ):
-            self._look(shot)
-        self._before = shot
-
-    def finish(self) -> None:
-        """Look at the last frame."""
-        if self._before is not None:
-            self._look(self._before)
-
-    def _is_gap(self, before: Shot, shot: Shot) -> bool:
-        """Say whether so much time has passed that nobody knows where things went."""
-        time = (shot.pts - before.pts) * self._scan.time_base
-        return time >= LONGEST_STEP and time > 4 / self._scan.rate
-
-    def _look(self, shot: Shot) -> None:
-        if self._looked is None or shot.index > self._looked.index:
-            picture = self._scan.canvas.rgb(shot.frame)
-            self._scan.sights[shot.index] = self._eye.candidates(shot.index, picture)
-            self._looked = shot
 
 
 def _settle_steady(name: str, scan: Scan) -> None:
