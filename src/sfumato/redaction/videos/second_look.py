@@ -16,7 +16,7 @@ from sfumato.vision.finder import Finder
 #: Side of the part that is looked at, in long sides of the thing; detectors like a thing to fill a quarter.
 REACH = 5.0
 #: Least side of that part in pixels: smaller ones are only blown up.
-LEAST = 128
+LEAST = 256
 #: The part must be this much smaller than the picture, or a second look shows nothing new.
 GAIN = 0.75
 #: Second looks at one frame, and at one thing without finding it. With 2 tries a quarter of the looks is
@@ -24,8 +24,8 @@ GAIN = 0.75
 MOST, TRIES = 2, 4
 #: By how much a part is enlarged for a closer look.
 ZOOM = 1.5
-#: Side of the input that a closer look at a small thing takes.
-CROP = 192
+#: Least side of the part in which a small thing is looked for that was there just before, and of its input.
+NEARBY, CROP = 128, 192
 #: Long side of the smallest copy that a glance takes, and least side in it of what was seen lately.
 SMALLEST, PLAIN = 320, 16.0
 #: A glance must have this much smaller a side than the picture, or it saves little.
@@ -96,7 +96,7 @@ class SecondLook:
         _, count, length = min(plans)
         found = self._finder.glance(picture, self._weak, length=length)
         if count:
-            found = self.closer(frame, picture, found)
+            found = self.closer(frame, picture, found, least=NEARBY)
         lost = [chain for chain in self._missing(frame, found) if chain.frames[-1] == self._latest]
         return None if lost or len(self.news(frame, found)) else found
 
@@ -105,13 +105,13 @@ class SecondLook:
         lost = [chain for chain in self._missing(frame, found) if chain.frames[-1] == self._latest]
         return not lost and not len(self.news(frame, found))
 
-    def closer(self, frame: int, picture: NDArray[np.uint8], found: Boxes) -> Boxes:
+    def closer(self, frame: int, picture: NDArray[np.uint8], found: Boxes, *, least: int = LEAST) -> Boxes:
         """Return `found` and what closer looks show where something seen lately is missing."""
         height, width = picture.shape[:2]
         looked: list[Part] = []
         for chain in self._missing(frame, found):
             box = chain.predict(frame)
-            part = part_around(box, width, height)
+            part = part_around(box, width, height, least)
             if part is None or any(_behind(box, one.xyxy) for one in looked):
                 continue
             if len(looked) == MOST:
@@ -214,10 +214,10 @@ class Part:
         return np.array([[self.x, self.y, self.x + self.side, self.y + self.side]], np.float32)
 
 
-def part_around(box: Box, width: int, height: int) -> Part | None:
+def part_around(box: Box, width: int, height: int, least: int = LEAST) -> Part | None:
     """Return the part to look at for a thing near `box`, or None where that shows nothing new."""
     centre = (box[:2] + box[2:]) / 2
-    side = round(max(REACH * float((box[2:] - box[:2]).max()), LEAST))
+    side = round(max(REACH * float((box[2:] - box[:2]).max()), least))
     if side > GAIN * min(height, width) or not ((centre >= 0) & (centre < [width, height])).all():
         return None
     x, y = (
