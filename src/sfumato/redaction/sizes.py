@@ -79,6 +79,19 @@ class SizedFinder(Finder):
     def _run(self, image: NDArray[np.uint8], factor: float) -> Boxes:
         return self._at(*image.shape[1::-1]).candidates(image, factor)
 
+    @property
+    def glances(self) -> bool:
+        """Whether all detectors can look at a size chosen by the caller: see `Finder`."""
+        return self._first.glances
+
+    def _glance(self, image: NDArray[np.uint8], factor: float, length: int | None) -> Boxes:
+        height, width = image.shape[:2]
+        if not self.glances:
+            return self._at(width, height).glance(image, factor)
+        # One session for all sizes: each would hold the memory of its largest input.
+        length = length or self._choose(width, height) or max(width, height)
+        return self._first.glance(image, factor, length=length)
+
     def _at(self, width: int, height: int) -> Finder:
         size = self._choose(width, height)
         with self._building:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from sfumato.core.errors import UnreadableMedia
 from sfumato.redaction.job import Job
 from sfumato.redaction.videos.frames import CutFinder, thumb_of
+from sfumato.redaction.videos.looker import Looker
 from sfumato.redaction.videos.reader import Shot, VideoReader, open_video
-from sfumato.redaction.videos.scan import Looker, Scan, settle_steady
+from sfumato.redaction.videos.scan import Scan, settle_steady
 from sfumato.redaction.videos.survey import Chunk, Survey
 from sfumato.redaction.videos.target import Target
 from sfumato.redaction.videos.threads import ahead

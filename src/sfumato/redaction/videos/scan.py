@@ -7,20 +7,12 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from sfumato.core.errors import UnsupportedMedia
-from sfumato.redaction.videos.frames import Canvas, CutFinder
-from sfumato.redaction.videos.reader import Shot
-from sfumato.redaction.videos.second_look import SecondLook
+from sfumato.redaction.videos.frames import Canvas
+from sfumato.redaction.videos.looker import LONGEST_STEP
 from sfumato.vision.boxes import Boxes
-from sfumato.vision.finder import Finder
 
-#: Share of the full threshold from which a box may extend or bridge a track.
-WEAK = 0.5
-#: Longest time, in seconds, between two looks: in a slow video every k-th frame would be too seldom.
-LONGEST_STEP = Fraction(1, 2)
 #: How far from its place a frame may be, in frames, where others are gone and the container counts frames.
 OFF_GRID = Fraction(1, 10)
-#: Seconds for which a thing that was lost is looked for more closely.
-PATIENCE = 2
 
 
 @dataclass(slots=True)
@@ -62,47 +54,6 @@ class Scan:
         """Say whether so much time lies between two frames that nobody knows where things went."""
         time = (now - before) * self.time_base
         return time >= LONGEST_STEP and time > 4 / self.rate
-
-
-class Looker:
-    """Chooses the frames to look at and keeps what the finder finds there."""
-
-    def __init__(self, scan: Scan, every: int, finder: Finder) -> None:
-        self._scan, self._every = scan, every
-        self.cuts = CutFinder()
-        self._eye = SecondLook(finder, weak=WEAK, step=scan.step(every), patience=round(PATIENCE * scan.rate))
-        self._before: Shot | None = None
-        self._looked: Shot | None = None
-
-    def see(self, shot: Shot) -> None:
-        """Take the next frame: look at it where it is due, and on both sides of a cut or a gap in time."""
-        before, looked = self._before, self._looked
-        new_scene = self.cuts.is_cut(shot.frame) or (
-            before is not None and self._scan.is_gap(before.pts, shot.pts)
-        )
-        if new_scene and before is not None:
-            self._scan.cuts.add(shot.index)
-            self._look(before)
-            self._eye.forget()
-        if (
-            new_scene
-            or looked is None
-            or shot.index - looked.index >= self._every
-            or (shot.pts - looked.pts) * self._scan.time_base >= LONGEST_STEP
-        ):
-            self._look(shot)
-        self._before = shot
-
-    def finish(self) -> None:
-        """Look at the last frame."""
-        if self._before is not None:
-            self._look(self._before)
-
-    def _look(self, shot: Shot) -> None:
-        if self._looked is None or shot.index > self._looked.index:
-            picture = self._scan.canvas.rgb(shot.frame)
-            self._scan.sights[shot.index] = self._eye.candidates(shot.index, picture)
-            self._looked = shot
 
 
 def settle_steady(name: str, scan: Scan) -> None:
