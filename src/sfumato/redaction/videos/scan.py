@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import deque
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from sfumato.core.errors import UnreadableMedia, UnsupportedMedia
 from sfumato.redaction.job import Progress
 from sfumato.redaction.settings import Settings
+from sfumato.redaction.videos.doubt import Doubts
 from sfumato.redaction.videos.frames import Canvas, CutFinder, canvas_for
 from sfumato.redaction.videos.reader import Shot, VideoReader, open_video
 from sfumato.redaction.videos.second_look import SecondLook
@@ -25,6 +27,8 @@ LONGEST_STEP = Fraction(1, 2)
 OFF_GRID = Fraction(1, 10)
 #: Seconds for which a thing that was lost is looked for more closely.
 PATIENCE = 2
+#: Frames since the last look that are kept, to be looked at where the next one leaves a question open.
+KEPT = 8
 
 
 @dataclass(slots=True)
@@ -109,8 +113,12 @@ class _Looker:
 
     def __init__(self, scan: Scan, every: int, finder: Finder) -> None:
         self._scan, self._every = scan, every
-        self._cuts = CutFinder()
-        self._eye = SecondLook(finder, weak=WEAK, step=scan.step(every), patience=round(PATIENCE * scan.rate))
+        self._cuts, self._finder = CutFinder(), finder
+        step, patience = scan.step(every), round(PATIENCE * scan.rate)
+        self._eye = SecondLook(finder, weak=WEAK, step=step, patience=patience)
+        least = {label: finder.threshold(label) - 1e-6 for label in finder.hide}
+        self._doubts = Doubts(lambda label, score: score >= least[label], step=step, patience=patience)
+        self._kept: deque[Shot] = deque(maxlen=KEPT)
         self._before: Shot | None = None
         self._looked: Shot | None = None
 
@@ -122,6 +130,7 @@ class _Looker:
             self._scan.cuts.add(shot.index)
             self._look(before)
             self._eye.forget()
+            self._doubts.forget()
         if (
             new_scene
             or looked is None
@@ -129,6 +138,8 @@ class _Looker:
             or (shot.pts - looked.pts) * self._scan.time_base >= LONGEST_STEP
         ):
             self._look(shot)
+        else:
+            self._kept.append(shot)
         self._before = shot
 
     def finish(self) -> None:
@@ -143,9 +154,25 @@ class _Looker:
 
     def _look(self, shot: Shot) -> None:
         if self._looked is None or shot.index > self._looked.index:
-            picture = self._scan.canvas.rgb(shot.frame)
-            self._scan.sights[shot.index] = self._eye.candidates(shot.index, picture)
+            found = self._eye.candidates(shot.index, self._scan.canvas.rgb(shot.frame))
+            self._look_between(shot.index, found)
             self._looked = shot
+            self._kept.clear()
+
+    def _look_between(self, index: int, found: Boxes) -> None:
+        """Keep what a look found, after looks at frames before it for as long as a question is open."""
+        waiting = [(index, found)]
+        while waiting:
+            index, found = waiting[-1]
+            between = [shot for shot in self._kept if (self._doubts.last or 0) < shot.index < index]
+            if between and self._doubts.open(index, found):
+                shot = between[len(between) // 2]
+                picture = self._scan.canvas.rgb(shot.frame)
+                waiting.append((shot.index, self._finder.candidates(picture, WEAK)))
+            else:
+                waiting.pop()
+                self._scan.sights[index] = found
+                self._doubts.see(index, found)
 
 
 def _settle_steady(name: str, scan: Scan) -> None:
