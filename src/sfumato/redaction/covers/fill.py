@@ -65,6 +65,7 @@ class Fill:
 
     name = "fill"
     secure = SECURE
+    outlined = True
 
     def __init__(self, feather: float = 0.0, form: Form | None = None) -> None:
         self._feather, self._form = feather, form
@@ -88,7 +89,7 @@ class Fill:
     def _patch(self, pixels: NDArray[Any], boxes: NDArray[np.int64], members: NDArray[np.int64]) -> _Patch:
         """Compute the surface of regions that touch or nearly touch, from what surrounds them."""
         height, width = pixels.shape[:2]
-        side = int(np.min(members[:, 2:] - members[:, :2]))
+        side = int(np.min(members[:, 2:].max(axis=0) - members[:, :2].min(axis=0)))
         band = max(2, round(side * BAND))
         for guard in (GUARD, 0):
             reach = max(guard + band, round(side * self._feather))
@@ -110,7 +111,7 @@ class Fill:
         """Blend the surface into the pixels outside, less and less away from the group."""
         height, width = patch.values.shape[:2]
         frame = (patch.x, patch.y, width, height)
-        side = int(np.min(patch.members[:, 2:] - patch.members[:, :2]))
+        side = int(np.min(patch.members[:, 2:].max(axis=0) - patch.members[:, :2].min(axis=0)))
         ramp = _ramp(_mask(patch.members, frame, 0), round(side * self._feather))
         ramp[_mask(boxes, frame, 0)] = 0
         view = pixels[patch.y : patch.y + height, patch.x : patch.x + width]

@@ -74,10 +74,12 @@ def _counterparts(chain: Chain, frame: int, xyxy: Box) -> NDArray[np.bool_]:
     """Return which boxes, (n, 4), may be the chain's thing with no question where it was meanwhile."""
     if not len(xyxy):
         return np.zeros(0, bool)
-    same = iou(chain.boxes[-1][None], xyxy)[0] >= DUBIOUS
-    if len(chain.frames) > 2:
-        same |= iou(chain.predict(frame)[None], xyxy)[0] >= EXPECTED
-    return np.asarray(same, bool)
+    near = iou(chain.boxes[-1][None], xyxy)[0] >= DUBIOUS
+    expected = iou(chain.predict(frame)[None], xyxy)[0]
+    if len(chain.frames) < 3:
+        # One sighting predicts no motion, so both are the same there.
+        return np.asarray(near & (expected >= DUBIOUS), bool)
+    return np.asarray(near & (expected >= DUBIOUS) | (expected >= EXPECTED), bool)
 
 
 def _calm(chain: Chain, frame: int) -> bool:
