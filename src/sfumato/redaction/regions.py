@@ -9,13 +9,13 @@ from sfumato.redaction.settings import Settings
 from sfumato.vision.boxes import Boxes
 
 #: Above a face the margin is this much larger: a face box ends at the brow, and hair rises above it.
-ABOVE = 1.7
+ABOVE = 1.75
 #: Below a face it is smaller: the box ends at the chin.
-BELOW = 0.85
+BELOW = 0.5
 #: A head's outline is |x|^p + |y|^p = 1 in its region: an ellipse with somewhat fuller corners.
-ROUND = 2.5
+ROUND = 2.0
 #: An outline is laid out in this many bands at most, of this many lines at least.
-BANDS, LEAST_LINES = 24, 2
+BANDS, LEAST_LINES = 32, 2
 
 
 def regions_of(boxes: Boxes, settings: Settings, width: int, height: int) -> NDArray[np.int32]:
