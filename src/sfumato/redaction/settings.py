@@ -25,7 +25,7 @@ WRITTEN = ("text", "plate", "qr code", "barcode")
 #: What may cover writing.
 OPAQUE = ("solid", "fill", "replace")
 
-MARGINS: Mapping[str, float] = {"face": 0.315, "plate": 0.25, "text": 0.15, "*": 0.1}
+MARGINS: Mapping[str, float] = {"face": 0.32, "plate": 0.25, "text": 0.15, "*": 0.1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
