@@ -79,6 +79,19 @@ class SizedFinder(Finder):
     def _run(self, image: NDArray[np.uint8], factor: float) -> Boxes:
         return self._at(*image.shape[1::-1]).candidates(image, factor)
 
+    @property
+    def glances(self) -> bool:
+        """Whether all detectors can look at a size chosen by the caller: see `Finder`."""
+        return self._first.glances
+
+    def _glance(self, image: NDArray[np.uint8], factor: float, length: int | None) -> Boxes:
+        length = self._choose(*image.shape[1::-1]) if length is None else length
+        if length is not None and self.glances:
+            return self._first.glance(
+                image, factor, length=length
+            )  # one session, and its memory, for all sizes
+        return self._at(*image.shape[1::-1]).glance(image, factor)
+
     def _at(self, width: int, height: int) -> Finder:
         size = self._choose(width, height)
         with self._building:

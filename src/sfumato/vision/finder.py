@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sfumato.core.errors import InvalidRequest, UnknownName
 from sfumato.vision.boxes import Boxes
 from sfumato.vision.choice import Bench, expand, known_classes, unknown_class
-from sfumato.vision.detectors import Detector, Weights
+from sfumato.vision.detectors import Detector, Glancing, Weights
 
 
 class Finder:
@@ -112,11 +112,41 @@ class Finder:
             image: (height, width, 3) uint8 RGB, upright.
             factor: in (0, 1].
         """
-        if not 0 < factor <= 1:
-            raise InvalidRequest(f"factor must lie in (0, 1], got {factor}")
+        _check_factor(factor)
         return self._run(image, factor)
 
+    @property
+    def glances(self) -> bool:
+        """Whether all detectors can look at a size chosen by the caller: see `glance`."""
+        return all(isinstance(detector, Glancing) for detector, _ in self._work)
+
+    def glance(self, image: NDArray[np.uint8], factor: float = 0.5, *, length: int | None = None) -> Boxes:
+        """Return `candidates`, looked for with little memory and at a size of the caller's.
+
+        A detector that cannot do that looks as it always does.
+
+        Args:
+            image: (height, width, 3) uint8 RGB, upright.
+            factor: in (0, 1].
+            length: long side, in pixels, at which the picture is looked at; None: the usual one.
+        """
+        _check_factor(factor)
+        return self._glance(image, factor, length)
+
     def _run(self, image: NDArray[np.uint8], factor: float) -> Boxes:
+        return self._each(image, factor, lambda detector, floor: detector.detect(image, floor=floor))
+
+    def _glance(self, image: NDArray[np.uint8], factor: float, length: int | None) -> Boxes:
+        def look(detector: Detector, floor: float) -> Boxes:
+            if isinstance(detector, Glancing):
+                return detector.glance(image, floor=floor, length=length)
+            return detector.detect(image, floor=floor)
+
+        return self._each(image, factor, look)
+
+    def _each(
+        self, image: NDArray[np.uint8], factor: float, look: Callable[[Detector, float], Boxes]
+    ) -> Boxes:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise InvalidRequest(
                 f"a picture must be (height, width, 3) uint8 RGB, got {image.shape} {image.dtype}"
@@ -126,12 +156,17 @@ class Finder:
         for detector, table in self._work:
             least = {label: factor * value for label, value in table.items()}
             start = time.perf_counter()
-            found = detector.detect(image, floor=min(least.values()))
+            found = look(detector, min(least.values()))
             spent = time.perf_counter() - start
             with self._lock:
                 self._seconds += spent
             parts.append(found.where(_at_least(least)).clip(width, height))
         return Boxes.concat(parts)
+
+
+def _check_factor(factor: float) -> None:
+    if not 0 < factor <= 1:
+        raise InvalidRequest(f"factor must lie in (0, 1], got {factor}")
 
 
 def _at_least(least: Mapping[str, float]) -> Callable[[str, float], bool]:

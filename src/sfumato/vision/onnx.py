@@ -49,11 +49,11 @@ def session(model: Path | bytes, *, threads: int = 0) -> Any:
     options.use_deterministic_compute = True
     options.intra_op_num_threads = threads or cores()
     options.inter_op_num_threads = 1
+    # A plan of memory for every shape of input held 90 MB more at 608 x 1080, and saved no time.
+    options.enable_mem_pattern = False
     # A waiting thread that spins takes a core from the decoder and the encoder beside it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     chosen = providers(onnxruntime.get_available_providers())
-    if "DmlExecutionProvider" in chosen:
-        options.enable_mem_pattern = False
     problem: Exception = RuntimeError("no execution provider")
     for attempt in dict.fromkeys((tuple(chosen), (_CPU,))):
         try:

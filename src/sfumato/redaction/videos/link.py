@@ -141,6 +141,12 @@ class Linker:
         lost = [chain for chain in self.active if chain.sure and id(chain) not in met]
         return sorted(lost, key=lambda chain: -chain.frames[-1])
 
+    def explains(self, frame: int, xyxy: Box, sure: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which of the boxes of a frame, (n, 4), would be linked to something seen before."""
+        known = np.zeros(len(xyxy), dtype=bool)
+        known[[column for _, column in self._match(frame, xyxy, sure)]] = True
+        return known
+
     def _match(self, frame: int, xyxy: Box, sure: NDArray[np.bool_]) -> list[tuple[Chain, int]]:
         if not self.active or not len(xyxy):
             return []

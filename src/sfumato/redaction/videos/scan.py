@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from collections import deque
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -11,24 +10,15 @@ from pathlib import Path
 from sfumato.core.errors import UnreadableMedia, UnsupportedMedia
 from sfumato.redaction.job import Progress
 from sfumato.redaction.settings import Settings
-from sfumato.redaction.videos.doubt import Doubts
-from sfumato.redaction.videos.frames import Canvas, CutFinder, canvas_for
+from sfumato.redaction.videos.frames import Canvas, canvas_for
+from sfumato.redaction.videos.looking import LONGEST_STEP, Looker
 from sfumato.redaction.videos.reader import Shot, VideoReader, open_video
-from sfumato.redaction.videos.second_look import SecondLook
 from sfumato.redaction.videos.writer import Target
 from sfumato.vision.boxes import Boxes
 from sfumato.vision.finder import Finder
 
-#: Share of the full threshold from which a box may extend or bridge a track.
-WEAK = 0.5
-#: Longest time, in seconds, between two looks: in a slow video every k-th frame would be too seldom.
-LONGEST_STEP = Fraction(1, 2)
 #: How far from its place a frame may be, in frames, where others are gone and the container counts frames.
 OFF_GRID = Fraction(1, 10)
-#: Seconds for which a thing that was lost is looked for more closely.
-PATIENCE = 2
-#: Frames since the last look that are kept, to be looked at where the next one leaves a question open.
-KEPT = 8
 
 
 @dataclass(slots=True)
@@ -85,11 +75,11 @@ def scan_video(source: Path, form: Target, settings: Settings, finder: Finder, t
     with open_video(source, settings.max_pixels) as reader:
         guess = reader.guess_frames()
         scan: Scan | None = None
-        looker: _Looker | None = None
+        looker: Looker | None = None
         for shot in reader.frames():
             if scan is None or looker is None:
                 scan = _new_scan(reader, shot, formats, form.even)
-                looker = _Looker(scan, settings.every, finder)
+                looker = Looker(scan, settings.every, finder)
             looker.see(shot)
             scan.times.append(shot.pts)
             tell(shot.index + 1, 2 * guess if guess and shot.index < guess else None)
@@ -106,73 +96,6 @@ def _new_scan(reader: VideoReader, shot: Shot, formats: frozenset[str], even: bo
     stream = reader.stream
     canvas = canvas_for(shot.frame, stream.codec_context, stream.sample_aspect_ratio, formats, even)
     return Scan(canvas, stream.time_base, reader.rate)
-
-
-class _Looker:
-    """Chooses the frames to look at and keeps what the finder finds there."""
-
-    def __init__(self, scan: Scan, every: int, finder: Finder) -> None:
-        self._scan, self._every = scan, every
-        self._cuts, self._finder = CutFinder(), finder
-        step, patience = scan.step(every), round(PATIENCE * scan.rate)
-        self._eye = SecondLook(finder, weak=WEAK, step=step, patience=patience)
-        least = {label: finder.threshold(label) - 1e-6 for label in finder.hide}
-        self._doubts = Doubts(lambda label, score: score >= least[label], step=step, patience=patience)
-        self._kept: deque[Shot] = deque(maxlen=KEPT)
-        self._before: Shot | None = None
-        self._looked: Shot | None = None
-
-    def see(self, shot: Shot) -> None:
-        """Take the next frame: look at it where it is due, and on both sides of a cut or a gap in time."""
-        before, looked = self._before, self._looked
-        new_scene = self._cuts.is_cut(shot.frame) or (before is not None and self._is_gap(before, shot))
-        if new_scene and before is not None:
-            self._scan.cuts.add(shot.index)
-            self._look(before)
-            self._eye.forget()
-            self._doubts.forget()
-        if (
-            new_scene
-            or looked is None
-            or shot.index - looked.index >= self._every
-            or (shot.pts - looked.pts) * self._scan.time_base >= LONGEST_STEP
-        ):
-            self._look(shot)
-        else:
-            self._kept.append(shot)
-        self._before = shot
-
-    def finish(self) -> None:
-        """Look at the last frame."""
-        if self._before is not None:
-            self._look(self._before)
-
-    def _is_gap(self, before: Shot, shot: Shot) -> bool:
-        """Say whether so much time has passed that nobody knows where things went."""
-        time = (shot.pts - before.pts) * self._scan.time_base
-        return time >= LONGEST_STEP and time > 4 / self._scan.rate
-
-    def _look(self, shot: Shot) -> None:
-        if self._looked is None or shot.index > self._looked.index:
-            found = self._eye.candidates(shot.index, self._scan.canvas.rgb(shot.frame))
-            self._look_between(shot.index, found)
-            self._looked = shot
-            self._kept.clear()
-
-    def _look_between(self, index: int, found: Boxes) -> None:
-        """Keep what a look found, after looks at frames before it for as long as a question is open."""
-        waiting = [(index, found)]
-        while waiting:
-            index, found = waiting[-1]
-            between = [shot for shot in self._kept if (self._doubts.last or 0) < shot.index < index]
-            if between and self._doubts.open(index, found):
-                shot = between[len(between) // 2]
-                picture = self._scan.canvas.rgb(shot.frame)
-                waiting.append((shot.index, self._finder.candidates(picture, WEAK)))
-            else:
-                waiting.pop()
-                self._scan.sights[index] = found
-                self._doubts.see(index, found)
 
 
 def _settle_steady(name: str, scan: Scan) -> None:

@@ -1,8 +1,9 @@
-"""Looking twice: where a thing was seen lately and is not found now, a closer look is taken."""
+"""Looking with a memory: how closely a frame is looked at goes by what was seen just before."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,14 +22,22 @@ GAIN = 0.75
 #: Second looks at one frame, and at one thing without finding it. With 2 tries a quarter of the looks is
 #: saved, and somebody who bends over a car far away (vtest, from frame 740) is lost.
 MOST, TRIES = 2, 4
+#: By how much a part is enlarged for a closer look.
+ZOOM = 1.5
+#: Long side of the smallest copy that a glance takes, and least side in it of what was seen lately.
+SMALLEST, PLAIN = 320, 20.0
+#: A glance must have this much smaller a side than the picture, or it saves little.
+SAVES = 0.85
+#: Smaller pictures are enlarged to this long side for a full look.
+LEAST_FULL = 640
 
 
 class SecondLook:
     """A finder with a short memory.
 
     Guarantee:
-        What the finder finds in the whole picture is always among the result. At most two parts more are
-        looked at per frame, so looking costs at most three times as much.
+        What the finder finds in the whole picture is always among the result of a full look. At most two
+        parts more are looked at per frame.
 
     Args:
         finder: finds things in a picture.
@@ -47,15 +56,41 @@ class SecondLook:
         self._linkers: dict[str, Linker] = defaultdict(
             lambda: Linker(step=self._step, bridge=max(self._patience, self._step))
         )
+        self._latest = -1
 
     def candidates(self, frame: int, picture: NDArray[np.uint8]) -> Boxes:
-        """Return the boxes, weak ones included, of an upright (height, width, 3) RGB picture.
+        """Return the boxes, weak ones included, of an upright RGB picture, and remember them.
 
         Args:
             frame: index of the frame; must rise from call to call.
             picture: its pixels.
         """
-        found = self._finder.candidates(picture, self._weak)
+        found = self.closer(frame, picture, self.full(picture))
+        self.remember(frame, found)
+        return found
+
+    def full(self, picture: NDArray[np.uint8]) -> Boxes:
+        """Return what the whole picture shows at its usual size."""
+        return self._finder.glance(picture, self._weak)
+
+    def glance(self, frame: int, picture: NDArray[np.uint8]) -> Boxes | None:
+        """Return what a smaller copy shows, as small as what was seen lately allows.
+
+        Returns:
+            None where only a full look will do: something new turned up, something seen in the frame
+            remembered last is gone, or a smaller copy would save little.
+        """
+        height, width = picture.shape[:2]
+        seen = [chain for chain in self._chains() if chain.sure and chain.frames[-1] == self._latest]
+        sides = [float((chain.boxes[-1][2:] - chain.boxes[-1][:2]).min()) for chain in seen]
+        if not self._finder.glances or (length := glance_length(sides, width, height)) is None:
+            return None
+        found = self._finder.glance(picture, self._weak, length=length)
+        lost = [chain for chain in self._missing(frame, found) if chain.frames[-1] == self._latest]
+        return None if lost or len(self.news(frame, found)) else found
+
+    def closer(self, frame: int, picture: NDArray[np.uint8], found: Boxes) -> Boxes:
+        """Return `found` and what closer looks show where something seen lately is missing."""
         height, width = picture.shape[:2]
         looked: list[Part] = []
         for chain in self._missing(frame, found):
@@ -67,11 +102,37 @@ class SecondLook:
                 break
             looked.append(part)
             chain.tries += 1
-            found = _with_new(found, self._closer(picture, part))
+            found = with_new(found, self._closer(picture, part))
+        return found
+
+    def remember(self, frame: int, found: Boxes) -> None:
+        """Take what was found in a frame later than all before."""
         for label in set(found.labels) | set(self._linkers):
             self._linkers[label].see(frame, *self._of(found, label))
             self._linkers[label].done.clear()
-        return found
+        self._latest = frame
+
+    def haste(self) -> float:
+        """Return how fast the fastest thing in sight moves, in sides of its own per frame."""
+        speeds = [0.0]
+        for chain in self._chains():
+            if chain.sure and chain.frames[-1] == self._latest:
+                box = chain.boxes[-1]
+                motion = np.linalg.norm(chain.velocity(at_end=True)[:2])
+                speeds.append(float(motion / max(float((box[2:] - box[:2]).min()), 1.0)))
+        return max(speeds)
+
+    def _chains(self) -> list[Chain]:
+        return [chain for linker in self._linkers.values() for chain in linker.active]
+
+    def news(self, frame: int, found: Boxes) -> Boxes:
+        """Return what is sure among the boxes and nothing seen before explains."""
+        new = np.zeros(len(found), dtype=bool)
+        for label in set(found.labels):
+            xyxy, sure = self._of(found, label)
+            here = np.array([name == label for name in found.labels])
+            new[here] = sure & ~self._linkers[label].explains(frame, xyxy, sure)
+        return found.keep(new)
 
     def _missing(self, frame: int, found: Boxes) -> list[Chain]:
         """Return what was seen lately and is not found, newest first; not what something else may hide."""
@@ -91,11 +152,30 @@ class SecondLook:
         """Return what is found in a part of the picture, but for things that the part's border cuts."""
         height, width = picture.shape[:2]
         x, y, side = part.x, part.y, part.side
-        near = self._finder.candidates(np.ascontiguousarray(picture[y : y + side, x : x + side]), self._weak)
+        near = self._finder.glance(
+            np.ascontiguousarray(picture[y : y + side, x : x + side]), self._weak, length=round(ZOOM * side)
+        )
         inner = [x > 0, y > 0, x + side < width, y + side < height]
         cut = (np.abs(near.xyxy - [0, 0, side, side]) < 1) & inner
         moved = near.xyxy + np.array([x, y, x, y], np.float32)
         return Boxes(moved, near.scores, near.labels).keep(~cut.any(axis=1))
+
+
+def glance_length(sides: Sequence[float], width: int, height: int) -> int | None:
+    """Return the long side of the copy to glance at, or None where it would save too little.
+
+    >>> [glance_length(sides, 640, 360) for sides in ([], [100.0], [30.0], [14.0])]
+    [320, 320, 448, None]
+
+    Args:
+        sides: shorter sides, in pixels, of the things seen lately.
+        width, height: of the picture.
+    """
+    longest = max(width, height)
+    needed = max(longest * PLAIN / max(min(sides, default=PLAIN * longest), 1.0), SMALLEST)
+    length = -(-round(needed) // 64) * 64
+    # Small pictures are enlarged for a full look, so that a glance at their own size still saves.
+    return length if length <= SAVES * max(longest, LEAST_FULL) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +212,7 @@ def _behind(box: Box, others: Box) -> bool:
     return bool((common.clip(0).prod(axis=1) > 0.3 * area).any())
 
 
-def _with_new(found: Boxes, more: Boxes) -> Boxes:
+def with_new(found: Boxes, more: Boxes) -> Boxes:
     """Return all of `found`, and of `more` what is not there yet."""
     if not (len(found) and len(more)):
         return Boxes.concat([found, more])

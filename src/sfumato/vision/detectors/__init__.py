@@ -51,3 +51,18 @@ class Detector(Protocol):
         Boxes are in pixels of `image` and lie inside it. The same picture gives the same boxes.
         """
         ...
+
+
+@runtime_checkable
+class Glancing(Protocol):
+    """A detector that can also look at a chosen size: what it takes for a frame of a video."""
+
+    def glance(self, image: NDArray[np.uint8], *, floor: float, length: int | None) -> Boxes:
+        """Return boxes as `Detector.detect` does, with little memory.
+
+        Args:
+            image: (height, width, 3) uint8 RGB, upright.
+            floor: least score.
+            length: long side, in pixels, to which the picture is scaled; None: as `detect` would.
+        """
+        ...
