@@ -146,7 +146,12 @@ def moving(folder: Path, frames: int = 40) -> list[Sample]:
             shift = np.array([[scale, 0, x], [0, scale, y]], np.float32)
             still = np.full((360, 640, 3), (70, 84, 96), np.uint8)
             cv2.warpAffine(
-                portrait, shift, (640, 360), dst=still, flags=cv2.INTER_AREA, borderMode=cv2.BORDER_TRANSPARENT
+                portrait,
+                shift,
+                (640, 360),
+                dst=still,
+                flags=cv2.INTER_AREA,
+                borderMode=cv2.BORDER_TRANSPARENT,
             )
             pictures.append(still)
             x1, y1, x2, y2 = (PORTRAIT[i] * scale + (x, y)[i % 2] for i in range(4))
@@ -187,7 +192,7 @@ class Memory:
 
 
 class Remembering:
-    """A finder that asks the real one once about each picture; it counts the pixels it was asked about."""
+    """A finder that asks the real one once about each picture; it counts the pixels that are looked at."""
 
     def __init__(self, finder: Any, memory: Memory) -> None:
         self._finder, self._memory = finder, memory
@@ -202,6 +207,14 @@ class Remembering:
         found = self._memory.get(kind, image, lambda: self._finder.candidates(image, LOWEST))
         least = {label: factor * self._finder.threshold(label) - 1e-7 for label in self._finder.hide}
         return found.where(lambda label, score: score >= least[label])
+
+    def glance(self, image: NDArray[np.uint8], factor: float = 0.5, *, length: int | None = None) -> Any:
+        if length is None:
+            self.pixels += image.shape[0] * image.shape[1]
+        else:
+            self.pixels += round(length * length * min(image.shape[:2]) / max(image.shape[:2]))
+        kind = f"glance {factor} {length} {','.join(self._finder.hide)}"
+        return self._memory.get(kind, image, lambda: self._finder.glance(image, factor, length=length))
 
     def find(self, image: NDArray[np.uint8]) -> Any:
         return self.candidates(image, 1.0)

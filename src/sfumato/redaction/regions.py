@@ -9,12 +9,12 @@ from sfumato.redaction.settings import Settings
 from sfumato.vision.boxes import Boxes
 
 #: Above a face the margin is this much larger: a face box ends at the brow, and hair rises above it.
-ABOVE = 1.75
+ABOVE = 1.8
 #: Below a face it is smaller: the box ends at the chin.
 BELOW = 0.5
-#: A head's outline is |x|^p + |y|^p = 1 in its region: an ellipse with somewhat fuller corners.
+#: A head's outline is |x|^p + |y|^p = 1 in its region: an ellipse.
 ROUND = 2.0
-#: An outline is laid out in bands: this many at most, of this many lines or a multiple, which cells of chroma are.
+#: An outline is laid out in so many bands at most, of so many lines or a multiple: chroma has cells of two.
 BANDS, LEAST_LINES = 32, 2
 
 
