@@ -75,7 +75,7 @@ def write(path: Path, frames: Iterator[NDArray[np.uint8]], crf: int, rate: int =
 
 
 def degrade(source: Path, target: Path, *, width: int, noise: float, crf: int) -> None:
-    """Write a copy of a clip that is `width` pixels wide, noisy (standard deviation in grey levels), coded low."""
+    """Write a copy of a clip, `width` pixels wide, with noise of a standard deviation in grey levels."""
     import cv2
 
     draw = np.random.default_rng(0)
@@ -178,7 +178,8 @@ class Memory:
         self._new = 0
 
     def get(self, kind: str, pixels: NDArray[np.uint8], compute: Callable[[], Any]) -> Any:
-        key = f"{kind}{pixels.shape}{hashlib.sha1(np.ascontiguousarray(pixels), usedforsecurity=False).hexdigest()}"
+        digest = hashlib.sha1(np.ascontiguousarray(pixels), usedforsecurity=False).hexdigest()
+        key = f"{kind}{pixels.shape}{digest}"
         self.asked += 1
         if key not in self._known:
             self._known[key] = compute()

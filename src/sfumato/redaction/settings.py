@@ -41,8 +41,8 @@ class Settings:
         cover: name of a cover in the catalogue.
         cover_options: keyword settings of that cover.
         thresholds: class -> least score that is hidden; absent: the detector's default.
-        margins: class -> share of the box's side added on every side (for a face 1.8 times that above, half below);
-            "*" is the default.
+        margins: class -> share of the box's side added on every side (above a face 1.8 times as
+            much, below it half); "*" is the default.
         models: detector name -> weights file, overriding the embedded file or the cache.
         detectors: detectors to use by name; empty: the best installed one for each class.
         size: long side of the detector's input in pixels; None: the detector's default.

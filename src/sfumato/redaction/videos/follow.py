@@ -196,7 +196,7 @@ def _between(chain: Chain, index: int, rules: Rules) -> Box:
 
 
 def _bends(chain: Chain, index: int, rules: Rules) -> list[Box]:
-    """Return how the motion changes, in pixels per frame per frame, (4,), before and after a gap, if known."""
+    """Return how the motion changes before and after a gap, where known: (4,), pixels per frame squared."""
     here = _slope(chain, index)
     known = []
     for at in (index - 1, index + 1):
@@ -208,7 +208,7 @@ def _bends(chain: Chain, index: int, rules: Rules) -> list[Box]:
 
 
 def _slope(chain: Chain, index: int) -> tuple[Box, int] | None:
-    """Return the motion of a box's sides in pixels per frame after a sighting, (4,), and for how many frames."""
+    """Return the motion of a box after a sighting, (4,), in pixels per frame, and for how many frames."""
     if not 0 <= index < len(chain.frames) - 1:
         return None
     span = chain.frames[index + 1] - chain.frames[index]
