@@ -9,7 +9,7 @@ from sfumato.redaction.settings import Settings
 from sfumato.vision.boxes import Boxes
 
 #: Above a face the margin is this much larger: a face box ends at the brow, and hair rises above it.
-ABOVE = 1.8
+ABOVE = 1.85
 #: Below a face it is smaller: the box ends at the chin.
 BELOW = 0.5
 #: A head's outline is |x|^p + |y|^p = 1 in its region: an ellipse.
@@ -22,7 +22,7 @@ def regions_of(boxes: Boxes, settings: Settings, width: int, height: int) -> NDA
     """Return the region of every box: its margin added on each side, rounded outwards, cut to the picture.
 
     >>> regions_of(Boxes([[10.5, 20, 30, 40]], [0.9], ["face"]), Settings(), 100, 50).tolist()
-    [[3, 8, 37, 46]]
+    [[4, 8, 36, 43]]
 
     Guarantee:
         Every pixel that a box touches inside the picture lies in that box's region. A box that touches no

@@ -21,12 +21,12 @@ WRITTEN = ("text", "plate", "qr code", "barcode")
 #: What may cover writing.
 OPAQUE = ("solid", "fill", "replace")
 
-#: A region reaches past the box by this share of the box's side, on every side; above a face by 1.8 times as
+#: A region reaches past the box by this share of the box's side, on every side; above a face by 1.85 times as
 #: much, below it by half (regions.py). A face box ends at brow and chin, and ears, hair and outline identify
 #: too. For 137 of 139 labelled faces the outline holds the ellipse of the head, whose box is the face's and
 #: 35 % of its height above (docs/guarantees/redaction.md); the back of a head seen from the side, long hair
 #: and hats reach out of it.
-MARGINS: Mapping[str, float] = {"face": 0.31, "plate": 0.25, "text": 0.15, "*": 0.1}
+MARGINS: Mapping[str, float] = {"face": 0.3, "plate": 0.25, "text": 0.15, "*": 0.1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class Settings:
         cover: name of a cover in the catalogue.
         cover_options: keyword settings of that cover.
         thresholds: class -> least score that is hidden; absent: the detector's default.
-        margins: class -> share of the box's side added on every side (above a face 1.8 times as
+        margins: class -> share of the box's side added on every side (above a face 1.85 times as
             much, below it half); "*" is the default.
         models: detector name -> weights file, overriding the embedded file or the cache.
         detectors: detectors to use by name; empty: the best installed one for each class.
