@@ -26,7 +26,7 @@ PATIENCE = 2
 #: Memory for frames since the last full look, in bytes; where they need more, full looks come more often.
 ROOM = 48 << 20
 #: How far the fastest thing in sight may move between two looks, in sides of its own.
-STRIDE = 0.5
+STRIDE = 0.8
 
 
 class Notebook(Protocol):
@@ -121,8 +121,9 @@ class Looker:
             found = eye.full(picture)
             self._walk_back(eye.news(shot.index, found))
         sights[shot.index] = eye.closer(shot.index, picture, found)
-        for one, two in pairwise([kept.index for kept in self._kept if kept.index in sights]):
-            self._halve(one, two)
+        if not eye.settled(shot.index, sights[shot.index]):
+            for one, two in pairwise([kept.index for kept in self._kept if kept.index in sights]):
+                self._halve(one, two)
         for index in range(looked.index + 1 if looked else shot.index, shot.index + 1):
             if index in sights:
                 eye.remember(index, sights[index])

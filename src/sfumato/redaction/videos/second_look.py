@@ -24,8 +24,10 @@ GAIN = 0.75
 MOST, TRIES = 2, 4
 #: By how much a part is enlarged for a closer look.
 ZOOM = 1.5
+#: Least side of the part in which a small thing is looked for that was there just before, and of its input.
+NEARBY, CROP = 128, 192
 #: Long side of the smallest copy that a glance takes, and least side in it of what was seen lately.
-SMALLEST, PLAIN = 320, 20.0
+SMALLEST, PLAIN = 320, 16.0
 #: A glance must have this much smaller a side than the picture, or it saves little.
 SAVES = 0.85
 #: Smaller pictures are enlarged to this long side for a full look.
@@ -82,20 +84,34 @@ class SecondLook:
         """
         height, width = picture.shape[:2]
         seen = [chain for chain in self._chains() if chain.sure and chain.frames[-1] == self._latest]
-        sides = [float((chain.boxes[-1][2:] - chain.boxes[-1][:2]).min()) for chain in seen]
-        if not self._finder.glances or (length := glance_length(sides, width, height)) is None:
+        seen.sort(key=_side)
+        # What is small, and little of it, is looked for in parts of the picture of its own.
+        plans = [
+            (count * CROP**2 + length**2 * min(width, height) / max(width, height), count, length)
+            for count in range(min(MOST, len(seen)) + 1)
+            if (length := glance_length([_side(chain) for chain in seen[count:]], width, height)) is not None
+        ]
+        if not self._finder.glances or not plans:
             return None
+        _, count, length = min(plans)
         found = self._finder.glance(picture, self._weak, length=length)
+        if count:
+            found = self.closer(frame, picture, found, least=NEARBY)
         lost = [chain for chain in self._missing(frame, found) if chain.frames[-1] == self._latest]
         return None if lost or len(self.news(frame, found)) else found
 
-    def closer(self, frame: int, picture: NDArray[np.uint8], found: Boxes) -> Boxes:
+    def settled(self, frame: int, found: Boxes) -> bool:
+        """Say whether the boxes leave no question: nothing new, nothing gone that was seen just before."""
+        lost = [chain for chain in self._missing(frame, found) if chain.frames[-1] == self._latest]
+        return not lost and not len(self.news(frame, found))
+
+    def closer(self, frame: int, picture: NDArray[np.uint8], found: Boxes, *, least: int = LEAST) -> Boxes:
         """Return `found` and what closer looks show where something seen lately is missing."""
         height, width = picture.shape[:2]
         looked: list[Part] = []
         for chain in self._missing(frame, found):
             box = chain.predict(frame)
-            part = part_around(box, width, height)
+            part = part_around(box, width, height, least)
             if part is None or any(_behind(box, one.xyxy) for one in looked):
                 continue
             if len(looked) == MOST:
@@ -117,9 +133,8 @@ class SecondLook:
         speeds = [0.0]
         for chain in self._chains():
             if chain.sure and chain.frames[-1] == self._latest:
-                box = chain.boxes[-1]
-                motion = np.linalg.norm(chain.velocity(at_end=True)[:2])
-                speeds.append(float(motion / max(float((box[2:] - box[:2]).min()), 1.0)))
+                motion = float(np.linalg.norm(chain.velocity(at_end=True)[:2]))
+                speeds.append(motion / max(_side(chain), 1.0))
         return max(speeds)
 
     def _chains(self) -> list[Chain]:
@@ -153,7 +168,9 @@ class SecondLook:
         height, width = picture.shape[:2]
         x, y, side = part.x, part.y, part.side
         near = self._finder.glance(
-            np.ascontiguousarray(picture[y : y + side, x : x + side]), self._weak, length=round(ZOOM * side)
+            np.ascontiguousarray(picture[y : y + side, x : x + side]),
+            self._weak,
+            length=-(-round(ZOOM * side) // 64) * 64,
         )
         inner = [x > 0, y > 0, x + side < width, y + side < height]
         cut = (np.abs(near.xyxy - [0, 0, side, side]) < 1) & inner
@@ -161,11 +178,16 @@ class SecondLook:
         return Boxes(moved, near.scores, near.labels).keep(~cut.any(axis=1))
 
 
+def _side(chain: Chain) -> float:
+    """Return the shorter side of the box seen last."""
+    return float((chain.boxes[-1][2:] - chain.boxes[-1][:2]).min())
+
+
 def glance_length(sides: Sequence[float], width: int, height: int) -> int | None:
     """Return the long side of the copy to glance at, or None where it would save too little.
 
     >>> [glance_length(sides, 640, 360) for sides in ([], [100.0], [30.0], [14.0])]
-    [320, 320, 448, None]
+    [320, 320, 384, None]
 
     Args:
         sides: shorter sides, in pixels, of the things seen lately.
@@ -192,10 +214,10 @@ class Part:
         return np.array([[self.x, self.y, self.x + self.side, self.y + self.side]], np.float32)
 
 
-def part_around(box: Box, width: int, height: int) -> Part | None:
+def part_around(box: Box, width: int, height: int, least: int = LEAST) -> Part | None:
     """Return the part to look at for a thing near `box`, or None where that shows nothing new."""
     centre = (box[:2] + box[2:]) / 2
-    side = round(max(REACH * float((box[2:] - box[:2]).max()), LEAST))
+    side = round(max(REACH * float((box[2:] - box[:2]).max()), least))
     if side > GAIN * min(height, width) or not ((centre >= 0) & (centre < [width, height])).all():
         return None
     x, y = (
