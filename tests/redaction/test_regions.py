@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import settings as relaxed
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -18,6 +19,7 @@ from sfumato.vision.finder import make_finder
 coordinate = st.floats(-50, 150, width=32)
 
 
+@relaxed(deadline=None)
 @given(x=coordinate, y=coordinate, w=st.floats(0, 120, width=32), h=st.floats(0, 120, width=32))
 def test_every_pixel_a_box_touches_is_in_its_region(x: float, y: float, w: float, h: float) -> None:
     boxes = Boxes([[x, y, x + w, y + h]], [0.5], ["face"])
@@ -47,6 +49,7 @@ def _drawn(rectangles: np.ndarray, width: int = 100, height: int = 80) -> np.nda
     return mask
 
 
+@relaxed(deadline=None)
 @given(
     x=coordinate,
     y=coordinate,

@@ -183,10 +183,11 @@ def _between(chain: Chain, index: int, rules: Rules) -> Box:
     even = bool(bends) and all((np.abs(bend) * (stop - start) ** 2 <= EVEN * side).all() for bend in bends)
     if not even and iou(one[None], two[None])[0, 0] < DUBIOUS:
         return np.tile(_hull(one, two), (count, 1))
-    line = one + (two - one) * share
+    line: Box = (one + (two - one) * share).astype(np.float32)
     boxes = line
     for bend in bends:
-        boxes = _hull(boxes, line - bend / 2 * share * (1 - share) * np.float32((stop - start) ** 2))
+        bent: Box = (line - bend / 2 * share * (1 - share) * (stop - start) ** 2).astype(np.float32)
+        boxes = _hull(boxes, bent)
     if len(bends) < 2:
         early, late = (one + (two - one) * (share + by).clip(0, 1) for by in (-rules.lead, rules.lead))
         boxes = _hull(boxes, _hull(early, late))
