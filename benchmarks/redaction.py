@@ -4,8 +4,10 @@ Pictures: those under SFUMATO_TESTDATA (default ../shared/data) with hand-labell
 portrait and no coverage. A labelled face counts as covered when at least 90 % of its box is inside what was
 hidden (ours: rectangles with a margin; deface: ellipses with its default scale of 1.3).
 
-Video: a clip of a moving portrait, 640x360, made here. CPU seconds, child processes included, because deface
-encodes in another process. The floor is decoding and encoding alone.
+Video: people who cross a moving background, 640x360 and 608x1080, made here with the boxes of their faces
+(`_clips.py`), and degraded copies. CPU seconds, child processes included, because deface encodes in another
+process. The floor is decoding and encoding alone. A face of which less than 90 % is hidden counts as exposed.
+Peak memory is that of a process that redacts one clip and ends.
 
 Where we are: benchmarks/README.md.
 """
@@ -17,9 +19,12 @@ import io
 import json
 import os
 import resource
+import statistics
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +33,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from _bench import arguments, report
+from _clips import Made, degrade, make, portraits
+from _labels import exposed
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("SFUMATO_TESTDATA", ROOT.parent / "shared" / "data"))
@@ -81,6 +88,23 @@ class Ours:
             mask[y1:y2, x1:x2] = True
         return mask
 
+    def masks(self, source: Path) -> Iterator[NDArray[np.bool_]]:
+        """Yield what is hidden in each frame of a clip."""
+        from sfumato.redaction.regions import regions_of
+        from sfumato.redaction.videos.follow import Timeline
+        from sfumato.redaction.videos.redact import _follow
+        from sfumato.redaction.videos.scan import scan_video
+        from sfumato.redaction.videos.writer import target_of
+
+        job = self.video
+        scan = scan_video(source, target_of(Path("x.mp4")), job.settings, job.finder, lambda *_: None)
+        timeline, canvas = Timeline(_follow(scan, job)), scan.canvas
+        for index in range(len(scan.times)):
+            mask = np.zeros((canvas.height, canvas.width), bool)
+            for x1, y1, x2, y2 in regions_of(timeline.at(index), job.settings, canvas.width, canvas.height):
+                mask[y1:y2, x1:x2] = True
+            yield mask
+
     def clip(self, source: Path, target: Path) -> None:
         from sfumato.redaction.videos import redact_video_file
 
@@ -111,10 +135,17 @@ class Deface:
         )
 
     def mask(self, source: Path) -> NDArray[np.bool_]:
+        return self.hidden(np.asarray(Image.open(source).convert("RGB")))
+
+    def masks(self, source: Path) -> Iterator[NDArray[np.bool_]]:
+        """Yield what is hidden in each frame of a clip."""
+        for pixels in frames_of(source):
+            yield self.hidden(pixels)
+
+    def hidden(self, pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
         from deface.deface import scale_bb
         from skimage.draw import ellipse
 
-        pixels = np.asarray(Image.open(source).convert("RGB"))
         height, width = pixels.shape[:2]
         mask = np.zeros((height, width), bool)
         for det in self.net(pixels, threshold=0.2)[0]:
@@ -207,31 +238,147 @@ def measure_pictures(folder: Path, quick: bool, ours: Ours, peer: Deface) -> tup
     if total:
         result["faces_covered"] = hits["ours"] / total
         result["faces_covered_by_deface"] = hits["deface"] / total
-        result["masked_area_over_deface"] = area["ours"] / area["deface"]
+        result["picture_masked_area_over_deface"] = area["ours"] / area["deface"]
     return result, lines
 
 
 def measure_video(folder: Path, quick: bool, ours: Ours, peer: Deface) -> tuple[dict[str, Any], list[str]]:
-    """Alternate both, and the floor, on one clip."""
-    from demo import video
+    """Alternate both, and the floor, on two clips; count exposed faces, also on degraded copies."""
+    people = portraits(DATA)
+    frames = 75 if quick else 250
+    result: dict[str, Any] = {}
+    lines = []
+    faces = {"clean": Tally(), "degraded": Tally()}
+    for name, size in (("360p", (640, 360)), ("1080p", (608, 1080))):
+        clip = make(folder / f"{name}.mp4", size, frames, people)
+        cpu, where = alternated(clip, folder, 1 if quick else 3, ours, peer)
+        result[f"cpu_speedup_over_deface_{name}"] = cpu["deface"] / cpu["ours"]
+        result[f"cpu_over_floor_{name}"] = cpu["ours"] / cpu["floor"]
+        per = {who: 1000 * seconds / frames for who, seconds in cpu.items()}
+        result[f"other_than_detector_ms_{name}"] = per["ours"] - 1000 * where / frames
+        lines.append(
+            f"{name}: CPU-ms per frame: ours {per['ours']:.1f}, "
+            f"of which the detector {1000 * where / frames:.1f}; "
+            f"deface {per['deface']:.1f}; floor {per['floor']:.1f}"
+        )
+        for who in ("ours", "deface"):
+            output = folder / f"{name}-{who}.mp4"
+            lines.append(
+                f"  {who}: {output.stat().st_size / clip.path.stat().st_size:.2f} times the source's size, "
+                f"{outside_psnr(clip.path, output):.1f} dB where the two covers leave it alone"
+            )
+        faces["clean"].add(clip, ours, peer)
+        if name == "360p":
+            for width, noise, crf in ((320, 6, 28), (240, 0, 30)):
+                worse = degrade(clip, folder / f"{width}.mp4", width=width, noise=noise, crf=crf)
+                faces["degraded"].add(worse, ours, peer)
+    for kind, tally in faces.items():
+        for who in ("ours", "deface"):
+            suffix = "" if who == "ours" else "_deface"
+            result[f"exposed_share_{kind}{suffix}"] = tally.exposed[who] / max(tally.total, 1)
+            result[f"masked_share_{kind}{suffix}"] = tally.area[who] / max(tally.clips, 1)
+    result["masked_area_over_deface"] = faces["clean"].area["ours"] / faces["clean"].area["deface"]
+    result["peak_rss_mb"] = max(peak_mb(folder / f"{name}.mp4", folder) for name in ("360p", "1080p"))
+    return result, lines
 
-    frames = 60 if quick else 150
-    clip = folder / "clip.mp4"
-    video(clip, frames)
+
+def alternated(
+    clip: Made, folder: Path, rounds: int, ours: Ours, peer: Deface
+) -> tuple[dict[str, float], float]:
+    """Return the median CPU seconds of ours, deface and the floor, and those of our detector (wall)."""
+    stem = clip.path.stem
     runs = {"ours": ours.clip, "deface": peer.clip, "floor": floor}
     spent: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(2 if quick else 4):
+    inside = []
+    for _ in range(rounds):
         for name, run in runs.items():
-            seconds = cpu_seconds(lambda run=run, name=name: run(clip, folder / f"{name}-out.mp4"))
-            if turn:
-                spent[name].append(seconds)
-    best = {name: sorted(values)[len(values) // 2] for name, values in spent.items()}
-    lines = [f"video, {frames} frames of 640x360:"]
-    lines += [f"  {name}: {1000 * value / frames:.1f} CPU-ms per frame" for name, value in best.items()]
-    return {
-        "video_cpu_speedup_over_deface": best["deface"] / best["ours"],
-        "video_cpu_over_floor": best["ours"] / best["floor"],
-    }, lines
+            with detector_cpu() as detector:
+                target = folder / f"{stem}-{name}.mp4"
+                spent[name].append(cpu_seconds(lambda run=run, target=target: run(clip.path, target)))
+            if name == "ours":
+                inside.append(detector[0])
+    return {name: statistics.median(values) for name, values in spent.items()}, statistics.median(inside)
+
+
+@contextlib.contextmanager
+def detector_cpu() -> Iterator[list[float]]:
+    """Count the CPU seconds spent in the detector, by the thread that asks and by onnxruntime's own."""
+    from sfumato.vision import onnx
+    from sfumato.vision.detectors import centerface
+
+    spent = [0.0]
+    real = centerface.run
+
+    def timed(*args: Any) -> Any:
+        found: list[Any] = []
+        spent[0] += cpu_seconds(lambda: found.append(onnx.run(*args)))
+        return found[0]
+
+    centerface.run = timed
+    try:
+        yield spent
+    finally:
+        centerface.run = real
+
+
+@dataclass
+class Tally:
+    """Faces left open, faces in all, and the share of the picture that is hidden, summed over clips."""
+
+    exposed: dict[str, int] = field(default_factory=lambda: {"ours": 0, "deface": 0})
+    area: dict[str, float] = field(default_factory=lambda: {"ours": 0.0, "deface": 0.0})
+    total: int = 0
+    clips: int = 0
+
+    def add(self, clip: Made, ours: Ours, peer: Deface) -> None:
+        """Measure one clip."""
+        for name, masks in (("ours", ours.masks(clip.path)), ("deface", peer.masks(clip.path))):
+            areas = []
+            for index, mask in enumerate(masks):
+                areas.append(float(mask.mean()))
+                open_here, here = exposed({index: clip.boxes[index]}, {index: mask}, size=clip.size)
+                self.exposed[name] += open_here
+                self.total += here if name == "ours" else 0
+            self.area[name] += float(np.mean(areas))
+        self.clips += 1
+
+
+def frames_of(path: Path) -> Iterator[NDArray[np.uint8]]:
+    """Yield every frame as RGB."""
+    import av
+
+    with av.open(str(path)) as container:
+        for frame in container.decode(video=0):
+            yield frame.to_ndarray(format="rgb24")
+
+
+def outside_psnr(source: Path, output: Path) -> float:
+    """Return the PSNR in dB over the half of each frame's 16-pixel blocks that changed least."""
+    import cv2
+
+    worst = []
+    for index, (one, two) in enumerate(zip(frames_of(source), frames_of(output), strict=False)):
+        if index % 10:
+            continue
+        if one.shape != two.shape:  # deface writes sides of whole 16 pixels
+            two = cv2.resize(two, one.shape[1::-1], interpolation=cv2.INTER_AREA)
+        error = (one.astype(np.float32) - two) ** 2
+        height, width = (side // 16 * 16 for side in error.shape[:2])
+        blocks = error[:height, :width].reshape(height // 16, 16, width // 16, 16, 3).mean(axis=(1, 3, 4))
+        worst.append(float(np.sort(blocks.ravel())[: blocks.size // 2].mean()))
+    return float(10 * np.log10(255**2 / max(np.mean(worst), 1e-9)))
+
+
+def peak_mb(clip: Path, folder: Path) -> float:
+    """Return the peak resident memory, in MB, of a process that redacts one clip."""
+    code = (
+        "import resource, sys; from pathlib import Path; from sfumato.redaction.plan import prepare; "
+        "from sfumato.redaction.videos import redact_video_file; "
+        "redact_video_file(Path(sys.argv[1]), Path(sys.argv[2]), prepare(kinds=('video',)).jobs['video']); "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    )
+    command = [sys.executable, "-c", code, str(clip), str(folder / "memory.mp4")]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def main() -> None:

@@ -85,12 +85,12 @@ class SizedFinder(Finder):
         return self._first.glances
 
     def _glance(self, image: NDArray[np.uint8], factor: float, length: int | None) -> Boxes:
-        length = self._choose(*image.shape[1::-1]) if length is None else length
-        if length is not None and self.glances:
-            return self._first.glance(
-                image, factor, length=length
-            )  # one session, and its memory, for all sizes
-        return self._at(*image.shape[1::-1]).glance(image, factor)
+        height, width = image.shape[:2]
+        if not self.glances:
+            return self._at(width, height).glance(image, factor)
+        # One session for all sizes: each would hold the memory of its largest input.
+        length = length or self._choose(width, height) or max(width, height)
+        return self._first.glance(image, factor, length=length)
 
     def _at(self, width: int, height: int) -> Finder:
         size = self._choose(width, height)

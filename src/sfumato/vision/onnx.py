@@ -21,8 +21,6 @@ ACCELERATORS = (
     "DmlExecutionProvider",
 )
 _CPU = "CPUExecutionProvider"
-#: Values of an input from which on a run gives its memory back.
-LARGE = 3 * 500 * 500
 _OPTIONS: dict[str, dict[str, str]] = {
     # An exhaustive search for the best kernel would run again for every picture size.
     "CUDAExecutionProvider": {"cudnn_conv_algo_search": "HEURISTIC"},
@@ -82,7 +80,7 @@ def run(net: Any, outputs: Sequence[str] | None, tensor: NDArray[Any]) -> list[N
     """
     try:
         names = None if outputs is None else list(outputs)
-        results = net.run(names, {net.get_inputs()[0].name: tensor}, _options(net, tensor.size))
+        results = net.run(names, {net.get_inputs()[0].name: tensor})
     except Exception as error:  # onnxruntime's own errors share no base class of theirs
         reason = str(error).split("\n")[0]
         raise MediaError(
@@ -90,17 +88,6 @@ def run(net: Any, outputs: Sequence[str] | None, tensor: NDArray[Any]) -> list[N
             "a smaller size, or SFUMATO_DEVICE=cpu where an accelerator is short of memory."
         ) from error
     return [np.asarray(result, np.float32) for result in results]
-
-
-def _options(net: Any, size: int) -> Any:
-    """Return options that give the memory of a large run back; keeping it for small ones is faster."""
-    if size < LARGE or net.get_providers() != [_CPU]:
-        return None
-    import onnxruntime
-
-    options = onnxruntime.RunOptions()
-    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-    return options
 
 
 def providers(available: list[str]) -> list[str]:

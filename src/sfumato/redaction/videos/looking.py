@@ -26,7 +26,7 @@ PATIENCE = 2
 #: Memory for frames since the last full look, in bytes; where they need more, full looks come more often.
 ROOM = 48 << 20
 #: How far the fastest thing in sight may move between two looks, in sides of its own.
-STRIDE = 0.8
+STRIDE = 0.6
 
 
 class Notebook(Protocol):
@@ -156,7 +156,8 @@ class Looker:
         between = [shot for shot in self._kept if one < shot.index < two]
         if between and open_question(sights[one], sights[two], self._least):
             shot = between[(len(between) - 1) // 2]
-            sights[shot.index] = self._eye.full(self._notes.canvas.rgb(shot.frame))
+            picture = self._notes.canvas.rgb(shot.frame)
+            sights[shot.index] = self._eye.again(picture, sights[one], sights[two])
             self._halve(one, shot.index)
             self._halve(shot.index, two)
 

@@ -79,8 +79,8 @@ class SecondLook:
         """Return what a smaller copy shows, as small as what was seen lately allows.
 
         Returns:
-            None where only a full look will do: something new turned up, something seen in the frame
-            remembered last is gone, or a smaller copy would save little.
+            None where only a full look will do: something seen in the frame remembered last is gone, or a
+            smaller copy would save little.
         """
         height, width = picture.shape[:2]
         seen = [chain for chain in self._chains() if chain.sure and chain.frames[-1] == self._latest]
@@ -93,12 +93,22 @@ class SecondLook:
         ]
         if not self._finder.glances or not plans:
             return None
-        _, count, length = min(plans)
+        length = min(plans)[-1]
         found = self._finder.glance(picture, self._weak, length=length)
-        if count:
-            found = self.closer(frame, picture, found, least=NEARBY)
+        found = self.closer(frame, picture, found, least=NEARBY)
         lost = [chain for chain in self._missing(frame, found) if chain.frames[-1] == self._latest]
-        return None if lost or len(self.news(frame, found)) else found
+        return None if lost else found
+
+    def again(self, picture: NDArray[np.uint8], *known: Boxes) -> Boxes:
+        """Return what a copy shows that is large enough for all that is known to be near in time."""
+        height, width = picture.shape[:2]
+        sides = [
+            float((boxes.xyxy[index, 2:] - boxes.xyxy[index, :2]).min())
+            for boxes in known
+            for index, label in enumerate(boxes.labels)
+            if boxes.scores[index] >= self._least[label] - 1e-6
+        ]
+        return self._finder.glance(picture, self._weak, length=glance_length(sides, width, height))
 
     def settled(self, frame: int, found: Boxes) -> bool:
         """Say whether the boxes leave no question: nothing new, nothing gone that was seen just before."""
