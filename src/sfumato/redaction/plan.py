@@ -323,7 +323,8 @@ def _limits(jobs: Mapping[Kind, Job]) -> tuple[str, ...]:
         if settings.every > 1:
             limits.append(
                 f"In video the detectors look at every {settings.every}th frame at least and at cuts, in "
-                "full once a second and else at smaller copies where they can; between looks regions are interpolated."
+                "full once a second and else at smaller copies where they can; between looks regions are "
+                "interpolated."
             )
         if settings.audio == "copy":
             limits.append("Sound was kept (coded anew): voices and spoken names identify people.")
