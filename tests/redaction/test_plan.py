@@ -53,7 +53,7 @@ def test_the_policy_gives_the_defaults() -> None:
     )
     assert settings.thresholds == {"person": 0.05}
     assert settings.margin("person") == 0.4
-    assert settings.margin("face") == 0.4  # of the classes that the policy does not name
+    assert settings.margin("face") == 0.3  # of the classes that the policy does not name
     assert settings.models == {"yolo26": Path("/project/weights/y.onnx")}
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sfumato.redaction.covers import Cover
 from sfumato.redaction.job import Job
-from sfumato.redaction.regions import regions_of
+from sfumato.redaction.regions import outlines_of, regions_of
 from sfumato.redaction.zones import Pick, coarse, picks, without
 from sfumato.vision.boxes import Boxes
 
@@ -69,7 +69,9 @@ def layers(job: Job, boxes: Boxes, fixed: Places, width: int, height: int) -> li
     for label in boxes.labels:
         covers[id(job.cover_of(label))] = job.cover_of(label)
     for key in covers:
-        regions[key] = [regions_of(boxes.keep(names == key), job.settings, width, height)]
+        # A cover that is drawn to the shape of a region needs it in one piece.
+        shape = outlines_of if getattr(covers[key], "outlined", False) else regions_of
+        regions[key] = [shape(boxes.keep(names == key), job.settings, width, height)]
     for cover, rectangles in fixed.hidden:
         covers[id(cover)] = cover
         regions.setdefault(id(cover), []).append(rectangles)

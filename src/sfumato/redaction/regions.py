@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,14 +9,20 @@ from sfumato.redaction.settings import Settings
 from sfumato.vision.boxes import Boxes
 
 #: Above a face the margin is this much larger: a face box ends at the brow, and hair rises above it.
-HEADROOM = 1.5
+ABOVE = 1.85
+#: Below a face it is smaller: the box ends at the chin.
+BELOW = 0.5
+#: A head's outline is |x|^p + |y|^p = 1 in its region: an ellipse.
+ROUND = 2.0
+#: An outline is laid out in so many bands at most, of so many lines or a multiple: chroma has cells of two.
+BANDS, LEAST_LINES = 32, 2
 
 
 def regions_of(boxes: Boxes, settings: Settings, width: int, height: int) -> NDArray[np.int32]:
     """Return the region of every box: its margin added on each side, rounded outwards, cut to the picture.
 
     >>> regions_of(Boxes([[10.5, 20, 30, 40]], [0.9], ["face"]), Settings(), 100, 50).tolist()
-    [[2, 8, 38, 48]]
+    [[4, 8, 36, 43]]
 
     Guarantee:
         Every pixel that a box touches inside the picture lies in that box's region. A box that touches no
@@ -32,20 +36,70 @@ def regions_of(boxes: Boxes, settings: Settings, width: int, height: int) -> NDA
     Returns:
         (n, 4) int32; x1, y1, x2, y2 in pixels, half open, inside the picture, x1 < x2 and y1 < y2.
     """
-    return widen(boxes.xyxy, boxes.labels, settings, width, height)
+    return _inside(_outwards(_widened(boxes, settings)), width, height)
 
 
-def widen(
-    xyxy: NDArray[np.floating], labels: Sequence[str], settings: Settings, width: int, height: int
-) -> NDArray[np.int32]:
-    """Return the regions of (n, 4) boxes with n class names: see `regions_of`."""
-    boxes = np.asarray(xyxy, np.float64).reshape(-1, 4)
-    share = np.array([settings.margin(label) for label in labels])[:, None]
-    reach = (boxes[:, 2:] - boxes[:, :2]) * share
-    above = np.array([HEADROOM if label == "face" else 1.0 for label in labels])
-    low = np.floor(boxes[:, :2] - reach * np.stack([np.ones_like(above), above], axis=1))
-    high = np.maximum(np.ceil(boxes[:, 2:] + reach), low + 1)
+def outlines_of(boxes: Boxes, settings: Settings, width: int, height: int) -> NDArray[np.int32]:
+    """Return what `regions_of` returns with the corners of heads cut off: bands that touch, for each face.
+
+    Of a face's region the outline keeps what lies within a rounded shape that touches all four sides. All
+    else has its region in one piece.
+
+    Guarantee:
+        Every pixel that a box touches inside the picture lies in its outline, whatever the margin.
+
+    Args:
+        boxes, settings, width, height: see `regions_of`.
+
+    Returns:
+        (m, 4) int32, m >= n; as `regions_of`.
+    """
+    wide = _widened(boxes, settings)
+    parts = [np.zeros((0, 4))]
+    for label, box, region in zip(boxes.labels, boxes.xyxy.astype(np.float64), wide, strict=True):
+        parts.append(_bands(box, region) if label == "face" else _outwards(region[None]))
+    return _inside(np.concatenate(parts), width, height)
+
+
+def _widened(boxes: Boxes, settings: Settings) -> NDArray[np.float64]:
+    """Return boxes, (n, 4), with their margins."""
+    xyxy = boxes.xyxy.astype(np.float64).reshape(-1, 4)
+    share = np.array([settings.margin(label) for label in boxes.labels])[:, None]
+    reach = (xyxy[:, 2:] - xyxy[:, :2]) * share
+    face = np.array([label == "face" for label in boxes.labels], bool)
+    one = np.ones(len(face))
+    low = xyxy[:, :2] - reach * np.stack([one, np.where(face, ABOVE, 1.0)], axis=1)
+    high = xyxy[:, 2:] + reach * np.stack([one, np.where(face, BELOW, 1.0)], axis=1)
+    return np.concatenate([low, high], axis=1)
+
+
+def _outwards(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return boxes, (n, 4), rounded outwards to whole pixels, one at least."""
+    low = np.floor(boxes[:, :2])
+    return np.concatenate([low, np.maximum(np.ceil(boxes[:, 2:]), low + 1)], axis=1)
+
+
+def _bands(box: NDArray[np.float64], region: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the outline of a head in a region, (4,): bands from top to bottom that hold the box too."""
+    (left, first, right, end), whole = _outwards(region[None])[0], _outwards(box[None])[0]
+    lines = LEAST_LINES * max(1, -(-int(end - first) // (LEAST_LINES * BANDS)))
+    edges = np.arange(np.floor(first / lines + 1) * lines, end, lines)
+    top, bottom = np.append(first, edges), np.append(edges, end)
+    middle, half = (region[1] + region[3]) / 2, max((region[3] - region[1]) / 2, 1e-6)
+    # The line of a band that is nearest to the middle is its widest.
+    away = (np.maximum(np.maximum(top - middle, middle - bottom), 0) / half).clip(0, 1)
+    reach = (1 - away**ROUND) ** (1 / ROUND) * (region[2] - region[0]) / 2
+    across = (region[0] + region[2]) / 2
+    low, high = np.floor(across - reach), np.ceil(across + reach)
+    held = (top < whole[3]) & (bottom > whole[1])
+    low = np.where(held, np.minimum(low, whole[0]), low).clip(left, right - 1)
+    high = np.where(held, np.maximum(high, whole[2]), high).clip(left + 1, right)
+    return np.stack([low, top, np.maximum(high, low + 1), bottom], axis=1)
+
+
+def _inside(regions: NDArray[np.float64], width: int, height: int) -> NDArray[np.int32]:
+    """Return regions cut to the picture; without those that lie outside."""
     # Clipped as floats: a box far outside would wrap around as int32.
-    size = np.array([width, height], np.float64)
-    regions = np.concatenate([low.clip(0, size), high.clip(0, size)], axis=1).astype(np.int32)
-    return regions[(regions[:, 2:] > regions[:, :2]).all(axis=1)]
+    size = np.tile(np.array([width, height], np.float64), 2)
+    cut = regions.clip(0, size).astype(np.int32)
+    return cut[(cut[:, 2:] > cut[:, :2]).all(axis=1)]

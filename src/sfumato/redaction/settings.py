@@ -16,17 +16,18 @@ from sfumato.redaction.zones import Zone, picks, zones_of
 Audio = Literal["copy", "mute", "drop"]
 Subtitles = Literal["drop", "copy"]
 
-#: A region reaches past the box by this share of the box's side, on every side. A face box ends at brow and
-#: chin, and ears, hair and outline identify too. For 137 of 139 labelled faces the region holds the box and
-#: 35 % of its height above it (docs/guarantees/redaction.md); the back of a head seen from the side, long
-#: hair and hats reach out of it.
 #: The parts of writing that a blur or mosaic leaves are read back by a model of it (Hill et al. 2016, "On the
 #: (In)effectiveness of Mosaicing and Blurring as Tools for Document Redaction", PoPETs 2016/4).
 WRITTEN = ("text", "plate", "qr code", "barcode")
 #: What may cover writing.
 OPAQUE = ("solid", "fill", "replace")
 
-MARGINS: Mapping[str, float] = {"face": 0.4, "plate": 0.25, "text": 0.15, "*": 0.1}
+#: A region reaches past the box by this share of the box's side, on every side; above a face by 1.85 times as
+#: much, below it by half (regions.py). A face box ends at brow and chin, and ears, hair and outline identify
+#: too. For 137 of 139 labelled faces the outline holds the ellipse of the head, whose box is the face's and
+#: 35 % of its height above (docs/guarantees/redaction.md); the back of a head seen from the side, long hair
+#: and hats reach out of it.
+MARGINS: Mapping[str, float] = {"face": 0.3, "plate": 0.25, "text": 0.15, "*": 0.1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +42,8 @@ class Settings:
         cover: name of a cover in the catalogue.
         cover_options: keyword settings of that cover.
         thresholds: class -> least score that is hidden; absent: the detector's default.
-        margins: class -> share of the box's side added on every side (above a face, half as much again);
-            "*" is the default.
+        margins: class -> share of the box's side added on every side (above a face 1.85 times as
+            much, below it half); "*" is the default.
         models: detector name -> weights file, overriding the embedded file or the cache.
         detectors: detectors to use by name; empty: the best installed one for each class.
         size: long side of the detector's input in pixels; None: the detector's default.

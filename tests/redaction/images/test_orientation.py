@@ -24,8 +24,8 @@ from sfumato.redaction.job import Job, Outcome
 from sfumato.vision.toy import MAGENTA
 
 PATCH = (slice(40, 70), slice(60, 100))
-#: The patch with a face's margin: 0.4 of its sides, and 0.6 above.
-REGION = (slice(22, 82), slice(44, 116))
+#: The patch with the margins of a face, corners included: 0.3 of its sides, 0.555 above and 0.15 below.
+REGION = (slice(23, 75), slice(48, 112))
 LOSSLESS = ("PNG", "WEBP", "TIFF", "PNG16", "TIFF16", "XMP")
 
 

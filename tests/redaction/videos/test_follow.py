@@ -70,6 +70,13 @@ class TestOneThing:
             assert covers(tracks, frame, one(0).xyxy[0])
             assert covers(tracks, frame, one(19, y=38).xyxy[0])
 
+    def test_another_that_stands_where_it_was_last_seen_does_not_end_its_hold(self) -> None:
+        seen = {0: one(0), 5: one(24), 10: one(23)}
+        tracks = follow(seen, frames=11, cuts=(), sure=sure, rules=Rules())
+        for frame in range(6, 11):
+            assert covers(tracks, frame, one(24 + 4.8 * (frame - 5)).xyxy[0])
+            assert covers(tracks, frame, one(23).xyxy[0])
+
 
 class TestWeakBoxes:
     def test_weak_boxes_alone_give_no_track(self) -> None:
@@ -243,6 +250,42 @@ def test_a_thing_missed_between_two_sightings_is_covered_in_every_frame(
     seen = look(path, missed, step)
     tracks = follow(seen, frames=len(path), cuts=(), sure=sure, rules=Rules(step=step, bridge=4 * step))
     assert gaps_covered(tracks, path)
+
+
+@st.composite
+def runs(draw: st.DrawFn) -> tuple[list[np.ndarray], int]:
+    """Draw one thing that speeds up, slows down or turns, evenly, and the step at which it is seen."""
+    step, frames = draw(st.integers(2, 6)), draw(st.integers(20, 50))
+    side = draw(st.floats(10, 60))
+    speed = [draw(st.floats(-0.5, 0.5)) * side / step for _ in range(2)]
+    bend = [draw(st.floats(-0.15, 0.15)) * side / step**2 for _ in range(2)]
+    corner = np.array([900.0, 900.0, 900.0 + side, 900.0 + side])
+    time = np.arange(frames)[:, None]
+    way = time * np.array([*speed, *speed]) + time**2 * np.array([*bend, *bend]) / 2
+    return list(corner + way), step
+
+
+@settings(max_examples=200, deadline=None)
+@given(runs())
+def test_a_thing_that_speeds_up_or_turns_is_covered_in_every_frame(
+    run: tuple[list[np.ndarray], int],
+) -> None:
+    path, step = run
+    rules = Rules(step=step, bridge=4 * step)
+    tracks = follow(look(path, set(), step), frames=len(path), cuts=(), sure=sure, rules=rules)
+    for frame, box in enumerate(path):
+        # Float32 boxes and sampled slopes: a hundredth of a pixel.
+        assert covers(tracks, frame, np.array([*(box[:2] + 0.01), *(box[2:] - 0.01)]))
+
+
+def test_the_check_fails_for_a_twin_that_takes_every_motion_for_even() -> None:
+    time = np.arange(31)[:, None]
+    path = list(np.array([900.0, 900, 920, 920]) + 0.1 * time**2 * np.array([1, 0, 1, 0]))
+    seen = look(path, set(), 5)
+    frames = np.array(sorted(seen))
+    even = np.stack([np.interp(np.arange(31), frames, np.stack(path)[frames, k]) for k in range(4)], axis=1)
+    assert not gaps_covered([Track("face", 0, even)], path)
+    assert gaps_covered(follow(seen, frames=31, cuts=(), sure=sure, rules=Rules()), path)
 
 
 def test_the_check_fails_for_a_twin_that_does_not_interpolate() -> None:

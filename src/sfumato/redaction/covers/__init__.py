@@ -39,6 +39,8 @@ class Cover(Protocol):
 
     A cover that paints values of its own (a colour, a neutral grey) may also have a method
     `suited(form: Form) -> Cover`, which returns the cover that paints them right in that form of picture.
+    One that may be given a region in several pieces that touch, to follow the outline of a head, has
+    `outlined = True`; others get each region in one piece.
     One that reads a file has `options`, its settings as a receipt may show them: the file by its hash.
     One that draws noise (dp-pixelate) is laid by the room itself, one grid per track: its `suited` refuses.
     """

@@ -70,6 +70,7 @@ class Fill:
 
     name = "fill"
     secure = SECURE
+    outlined = True
 
     def __init__(self, feather: float = 0.0, form: Form | None = None, look: str = "plain") -> None:
         self._feather, self._form, self.look = feather, form, look
@@ -86,14 +87,21 @@ class Fill:
         for patch in patches:
             if self._feather:
                 self._soften(pixels, boxes, patch)
-            for x1, y1, x2, y2 in patch.members:
-                rows, columns = slice(y1 - patch.y, y2 - patch.y), slice(x1 - patch.x, x2 - patch.x)
-                put(pixels[y1:y2, x1:x2], patch.values[rows, columns])
+            self._lay(pixels, patch)
+
+    def _lay(self, pixels: NDArray[Any], patch: _Patch) -> None:
+        """Write the surface into the group's regions: all at once, as there may be many bands of a head."""
+        height, width = patch.values.shape[:2]
+        view = pixels[patch.y : patch.y + height, patch.x : patch.x + width]
+        surface = np.empty_like(view)
+        put(surface, patch.values)
+        hidden = _mask(patch.members, (patch.x, patch.y, width, height), 0)
+        np.copyto(view, surface, where=hidden if view.ndim == 2 else hidden[:, :, None])
 
     def _patch(self, pixels: NDArray[Any], boxes: NDArray[np.int64], members: NDArray[np.int64]) -> _Patch:
         """Compute the surface of regions that touch or nearly touch, from what surrounds them."""
         height, width = pixels.shape[:2]
-        side = int(np.min(members[:, 2:] - members[:, :2]))
+        side = int(np.min(members[:, 2:].max(axis=0) - members[:, :2].min(axis=0)))
         band = max(2, round(side * BAND))
         for guard in (GUARD, 0):
             reach = max(guard + band, round(side * self._feather))
@@ -115,7 +123,7 @@ class Fill:
         """Blend the surface into the pixels outside, less and less away from the group."""
         height, width = patch.values.shape[:2]
         frame = (patch.x, patch.y, width, height)
-        side = int(np.min(patch.members[:, 2:] - patch.members[:, :2]))
+        side = int(np.min(patch.members[:, 2:].max(axis=0) - patch.members[:, :2].min(axis=0)))
         ramp = _ramp(_mask(patch.members, frame, 0), round(side * self._feather))
         ramp[_mask(boxes, frame, 0)] = 0
         view = pixels[patch.y : patch.y + height, patch.x : patch.x + width]
@@ -176,20 +184,20 @@ def _mask(boxes: NDArray[np.int64], frame: tuple[int, int, int, int], grow: int)
 
 def _groups(boxes: NDArray[np.int64], gap: int) -> Iterator[NDArray[np.intp]]:
     """Yield the indices of boxes that hang together: closer than `gap` pixels, directly or in a chain."""
-    left = np.ones(len(boxes), bool)
-    for start in range(len(boxes)):
-        if not left[start]:
-            continue
-        members, edge = [start], [start]
-        left[start] = False
-        while edge:
-            box = boxes[edge.pop()]
-            near = (boxes[:, :2] < box[2:] + gap).all(axis=1) & (boxes[:, 2:] > box[:2] - gap).all(axis=1)
-            fresh = np.flatnonzero(near & left)
-            left[fresh] = False
-            members.extend(fresh.tolist())
-            edge.extend(fresh.tolist())
-        yield np.array(sorted(members))
+    near = (boxes[:, None, :2] < boxes[None, :, 2:] + gap).all(axis=2)
+    group = list(range(len(boxes)))
+
+    def first(index: int) -> int:
+        while group[index] != index:
+            group[index] = index = group[group[index]]
+        return index
+
+    for one, two in zip(*(places.tolist() for places in np.nonzero(np.triu(near & near.T, 1))), strict=True):
+        one, two = sorted((first(one), first(two)))
+        group[two] = one
+    firsts = np.array([first(index) for index in range(len(boxes))], np.int64)
+    for start in np.unique(firsts):
+        yield np.flatnonzero(firsts == start)
 
 
 def _ramp(hidden: NDArray[np.bool_], width: int) -> NDArray[np.float32]:

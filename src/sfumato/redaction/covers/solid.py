@@ -39,6 +39,7 @@ class Solid:
 
     name = "solid"
     secure = SECURE
+    outlined = True
 
     def __init__(self, colour: tuple[int, int, int], form: Form | None = None) -> None:
         self._colour, self._form = colour, form

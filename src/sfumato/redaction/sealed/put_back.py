@@ -152,7 +152,7 @@ def _video(
         )
     coding = Coding(form=form, canvas=canvas, time_base=base, rate=rate)
     usual, touched = max(round(1 / rate / base), 1), 0
-    waiting, coder = _Waiting(sealed.pieces(chosen)), Coder(coding, threads=1)
+    waiting, coder = _Waiting(sealed.pieces(chosen)), Coder(coding)
     with (
         open_video(source, limit) as reader,
         VideoWriter(target, coding, None, times, OWN_DEPTH if coding.is_h264 else 0) as writer,

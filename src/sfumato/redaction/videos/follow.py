@@ -17,6 +17,11 @@ from sfumato.vision.tracks import Track
 
 Box = NDArray[np.float32]
 
+#: A thing that is held may have gone this many of its own sides.
+FARTHEST = 3
+#: A motion is even whose change over a gap moves no side of the box farther than this share of the box.
+EVEN = 0.5
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
@@ -165,18 +170,50 @@ def _steady(chain: Chain) -> Chain:
 def _between(chain: Chain, index: int, rules: Rules) -> Box:
     """Return boxes for the frames between two sightings.
 
-    An even motion, widened to what the thing covers when it runs ahead or behind. Where the two boxes hardly
-    meet, the way is anyone's guess, and the hull of both is hidden throughout.
+    An even motion, widened by what it bends there as far as the sightings before and after tell; where they
+    tell nothing, by what the thing covers when it runs ahead or behind. Where the two boxes hardly meet and
+    the motion is not known to be even, the way is anyone's guess, and the hull of both is hidden throughout.
     """
     start, stop = chain.frames[index : index + 2]
     one, two = chain.boxes[index], chain.boxes[index + 1]
     count = stop - start - 1
-    if iou(one[None], two[None])[0, 0] < DUBIOUS:
-        return np.tile(_hull(one, two), (count, 1))
     share = (np.arange(1, count + 1, dtype=np.float32) / (stop - start))[:, None]
-    early, late = (one + (two - one) * (share + shift).clip(0, 1) for shift in (-rules.lead, rules.lead))
+    bends = _bends(chain, index, rules)
+    side = np.tile(np.minimum(one[2:] - one[:2], two[2:] - two[:2]), 2)
+    even = bool(bends) and all((np.abs(bend) * (stop - start) ** 2 <= EVEN * side).all() for bend in bends)
+    if not even and iou(one[None], two[None])[0, 0] < DUBIOUS:
+        return np.tile(_hull(one, two), (count, 1))
+    line: Box = (one + (two - one) * share).astype(np.float32)
+    boxes = line
+    for bend in bends:
+        bent: Box = (line - bend / 2 * share * (1 - share) * (stop - start) ** 2).astype(np.float32)
+        boxes = _hull(boxes, bent)
+    if len(bends) < 2:
+        early, late = (one + (two - one) * (share + by).clip(0, 1) for by in (-rules.lead, rules.lead))
+        boxes = _hull(boxes, _hull(early, late))
     steps = np.minimum(np.arange(1, count + 1), np.arange(count, 0, -1))
-    return _grown(_hull(early, late), steps, rules)
+    # Between two usual looks the margin holds what a detector's boxes shake.
+    return _grown(boxes, np.maximum(steps - rules.step // 2, 0), rules)
+
+
+def _bends(chain: Chain, index: int, rules: Rules) -> list[Box]:
+    """Return how the motion changes before and after a gap, where known: (4,), pixels per frame squared."""
+    here = _slope(chain, index)
+    known = []
+    for at in (index - 1, index + 1):
+        there = _slope(chain, at)
+        if here and there and there[1] <= 2 * rules.step:
+            sign = 1 if at > index else -1
+            known.append((sign * (there[0] - here[0]) / ((there[1] + here[1]) / 2)).astype(np.float32))
+    return known
+
+
+def _slope(chain: Chain, index: int) -> tuple[Box, int] | None:
+    """Return the motion of a box after a sighting, (4,), in pixels per frame, and for how many frames."""
+    if not 0 <= index < len(chain.frames) - 1:
+        return None
+    span = chain.frames[index + 1] - chain.frames[index]
+    return ((chain.boxes[index + 1] - chain.boxes[index]) / span).astype(np.float32), span
 
 
 def _hold(chain: Chain, frames: range, rules: Rules, *, at_end: bool) -> Box:
@@ -185,7 +222,7 @@ def _hold(chain: Chain, frames: range, rules: Rules, *, at_end: bool) -> Box:
     edge = chain.frames[-1 if at_end else 0]
     away = np.array(frames, dtype=np.float32) - edge
     side = np.tile(box[2:] - box[:2], 2)
-    moved = (chain.velocity(at_end=at_end)[None] * away[:, None]).clip(-side, side)
+    moved = (chain.velocity(at_end=at_end)[None] * away[:, None]).clip(-FARTHEST * side, FARTHEST * side)
     return _grown(_hull(np.broadcast_to(box, moved.shape), box + moved), np.abs(away), rules)
 
 

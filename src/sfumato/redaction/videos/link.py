@@ -13,8 +13,10 @@ from sfumato.vision.boxes import Boxes, iou
 
 Box = NDArray[np.float32]
 
-#: Frames of motion that a prediction may use; further back, people have turned.
+#: Sightings whose motion a prediction uses; further back, people have turned.
 MEMORY = 3
+#: But over fewer frames than this the shaking of boxes would pass for motion.
+LEAST_SPAN = 4
 #: Cost added to a weak box, so that a sure one is taken first.
 WEAK = 0.3
 #: Below this overlap of two linked boxes nobody can say how the thing went from one to the other.
@@ -51,7 +53,14 @@ class Chain:
     def velocity(self, *, at_end: bool) -> Box:
         """Return the motion of the box's corners in pixels per frame, (4,), at one end of the chain."""
         last = len(self.frames) - 1
-        one, two = (max(last - MEMORY + 1, 0), last) if at_end else (0, min(MEMORY - 1, last))
+        if at_end:
+            one, two = max(last - MEMORY + 1, 0), last
+            while one and self.frames[two] - self.frames[one] < LEAST_SPAN:
+                one -= 1
+        else:
+            one, two = 0, min(MEMORY - 1, last)
+            while two < last and self.frames[two] - self.frames[one] < LEAST_SPAN:
+                two += 1
         span = self.frames[two] - self.frames[one]
         if not span:
             return np.zeros(4, np.float32)
@@ -95,7 +104,7 @@ def link(
     chains: dict[str, list[Chain]] = {}
     for label in labels:
         forward = _forward(sights, label, sure, step=step, bridge=bridge)
-        joined = _join([chain for chain in forward if chain.sure], step=step, bridge=bridge)
+        joined = _join([one for one in forward if one.sure], sorted(sights), step=step, bridge=bridge)
         if joined:
             chains[label] = joined
     return chains
@@ -157,8 +166,12 @@ def _forward(
     return linker.done + linker.active
 
 
-def _join(chains: list[Chain], *, step: int, bridge: int) -> list[Chain]:
-    """Join beginnings to earlier ends, cheapest first, by predicting backwards."""
+def _join(chains: list[Chain], looked: list[int], *, step: int, bridge: int) -> list[Chain]:
+    """Join beginnings to earlier ends, cheapest first, by predicting backwards.
+
+    Between two successive looks both are held anyway. There they are joined only where the motion of the
+    earlier one allows it too, or the hold of a thing that goes on would end where another is first seen.
+    """
     by_end = sorted(chains, key=lambda chain: chain.frames[-1])
     ends = [chain.frames[-1] for chain in by_end]
     offers: list[tuple[float, int, int]] = []
@@ -168,7 +181,12 @@ def _join(chains: list[Chain], *, step: int, bridge: int) -> list[Chain]:
         if not window:
             continue
         last = np.stack([by_end[early].boxes[-1] for early in window])
-        cost = _costs([chain] * len(window), [ends[early] for early in window], last, step).diagonal()
+        cost = _costs([chain] * len(window), [ends[early] for early in window], last, step).diagonal().copy()
+        before_start = bisect_left(looked, start) - 1
+        for place, early in enumerate(window):
+            if ends[early] == looked[before_start]:
+                ahead = _costs([by_end[early]], [start], chain.boxes[0][None], step)[0, 0]
+                cost[place] = max(cost[place], ahead)
         offers += [(float(c), early, late) for c, early in zip(cost, window, strict=True) if np.isfinite(c)]
     before: dict[int, int] = {}
     followed: set[int] = set()

@@ -28,7 +28,7 @@ from sfumato.redaction.videos.scan import Scan
 from sfumato.redaction.videos.subtitles import Words
 from sfumato.redaction.videos.survey import Survey
 from sfumato.redaction.videos.survey import survey as survey_video
-from sfumato.redaction.videos.target import target_of
+from sfumato.redaction.videos.target import Target, target_of
 from sfumato.redaction.zones import picks
 from sfumato.vision.tracks import Track
 
@@ -124,6 +124,22 @@ def _look(source: Path, survey: Survey, hands: Hands, tell: Progress) -> list[Ch
 
     with contextlib.closing(hands.looks(source, survey, told)) as looks:
         return list(looks)
+
+
+def scan_video(source: Path, job: Job, form: Target, told: Progress | None = None) -> Scan:
+    """Return what the first pass learns: every frame's time, and what is seen in those that are looked at.
+
+    Args:
+        source: a video file.
+        job: settings and finder.
+        form: how the output would be written: `target_of(path)`.
+        told: called with (frames done, frames in both passes).
+
+    Raises:
+        UnreadableMedia, UnsupportedMedia, MediaTooLarge: as `redact_video_file`.
+    """
+    survey = survey_video(source, form, job.settings)
+    return together(source.name, form, survey, _look(source, survey, OwnHands(job), told or _silent))
 
 
 def tracks_of(scan: Scan, job: Job) -> list[Track]:
