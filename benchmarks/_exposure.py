@@ -237,13 +237,12 @@ class Ours:
         from sfumato.redaction.covers import widened
         from sfumato.redaction.layers import layers, places
         from sfumato.redaction.videos.follow import Timeline
-        from sfumato.redaction.videos.redact import _follow
-        from sfumato.redaction.videos.scan import scan_video
-        from sfumato.redaction.videos.writer import target_of
+        from sfumato.redaction.videos.redact import scan_video, tracks_of
+        from sfumato.redaction.videos.target import target_of
 
         self.finder.pixels = 0
-        scan = scan_video(path, target_of(Path("x.mp4")), self.job.settings, self.finder, lambda *_: None)
-        self.scan, self.tracks = scan, _follow(scan, self.job)
+        scan = scan_video(path, self.job, target_of(Path("x.mp4")))
+        self.scan, self.tracks = scan, tracks_of(scan, self.job)
         self.looks = self.finder.pixels / (scan.canvas.width * scan.canvas.height) / len(scan.times)
         timeline, canvas = Timeline(self.tracks), scan.canvas
         fixed = places(self.job, path, canvas.width, canvas.height)

@@ -92,13 +92,12 @@ class Ours:
         """Yield what is hidden in each frame of a clip."""
         from sfumato.redaction.regions import regions_of
         from sfumato.redaction.videos.follow import Timeline
-        from sfumato.redaction.videos.redact import _follow
-        from sfumato.redaction.videos.scan import scan_video
-        from sfumato.redaction.videos.writer import target_of
+        from sfumato.redaction.videos.redact import scan_video, tracks_of
+        from sfumato.redaction.videos.target import target_of
 
         job = self.video
-        scan = scan_video(source, target_of(Path("x.mp4")), job.settings, job.finder, lambda *_: None)
-        timeline, canvas = Timeline(_follow(scan, job)), scan.canvas
+        scan = scan_video(source, job, target_of(Path("x.mp4")))
+        timeline, canvas = Timeline(tracks_of(scan, job)), scan.canvas
         for index in range(len(scan.times)):
             mask = np.zeros((canvas.height, canvas.width), bool)
             for x1, y1, x2, y2 in regions_of(timeline.at(index), job.settings, canvas.width, canvas.height):

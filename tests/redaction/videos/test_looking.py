@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from sfumato.redaction.covers import CATALOGUE
+from sfumato.redaction.job import Job
 from sfumato.redaction.settings import Settings
-from sfumato.redaction.videos import looking
-from sfumato.redaction.videos.scan import Scan, scan_video
+from sfumato.redaction.videos import looker as looking
+from sfumato.redaction.videos.redact import scan_video
+from sfumato.redaction.videos.scan import Scan
 from sfumato.redaction.videos.second_look import glance_length
 from sfumato.redaction.videos.writer import target_of
 from sfumato.vision.boxes import Boxes
@@ -62,7 +65,7 @@ def scene(tmp_path: Path) -> Scene:
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
         finder = Finder([detector])
-        return scan_video(path, target_of(path), Settings(every=every), finder, lambda *_: None)
+        return scan_video(path, Job(Settings(every=every), finder, CATALOGUE.build("fill")), target_of(path))
 
     return run
 
