@@ -16,9 +16,9 @@ from sfumato.redaction.videos.target import Target
 
 BITEXACT = 1 << 23  # AV_CODEC_FLAG_BITEXACT: no library name or version in the stream
 GLOBAL_HEADER = 1 << 22  # AV_CODEC_FLAG_GLOBAL_HEADER
-#: Threads of the encoder. What it writes depends on their number; and with more than one, x264 on a busy
-#: machine now and then writes other bytes for the same frames (4 of 120 runs; with one, 0 of 180). The cores
-#: are used by working on several chunks.
+#: Threads of the encoder. What it writes depends on their number, so it is the same on every machine; with
+#: one, their timing does not matter either: with four, x264 on a busy machine wrote other bytes for the same
+#: frames in 4 of 120 runs, with one in 0 of 180. Decoding has a thread of its own, and chunks are independent.
 THREADS = 1
 
 
@@ -66,7 +66,7 @@ class Coding:
             options["x264-params"] = ":".join(filter(None, (options.get("x264-params"), own)))
         return options
 
-    def dress(self, context: Any, *, threads: int = THREADS) -> None:
+    def dress(self, context: Any) -> None:
         """Set up an encoder that is not open yet."""
         canvas = self.canvas
         context.width, context.height, context.pix_fmt = canvas.width, canvas.height, canvas.pix_fmt
@@ -75,14 +75,14 @@ class Coding:
         context.color_primaries, context.color_trc = canvas.primaries, canvas.transfer
         if canvas.aspect:
             context.sample_aspect_ratio = canvas.aspect
-        context.thread_type, context.thread_count = "AUTO", threads
+        context.thread_type, context.thread_count = "AUTO", THREADS
         context.flags |= BITEXACT | (GLOBAL_HEADER if self.is_h264 else 0)
         context.options = self.settings()
 
-    def context(self, *, threads: int = THREADS) -> Any:
+    def context(self) -> Any:
         """Return an encoder of its own, open."""
         context: Any = av.CodecContext.create(self.form.video, "w")
-        self.dress(context, threads=threads)
+        self.dress(context)
         context.open()
         return context
 
@@ -98,13 +98,12 @@ class Coder:
 
     Args:
         coding: how.
-        threads: of the encoder.
     """
 
-    def __init__(self, coding: Coding, *, threads: int = THREADS) -> None:
+    def __init__(self, coding: Coding) -> None:
         self.errors: list[int] = []
         self._coding = coding
-        self._context = coding.context(threads=threads)
+        self._context = coding.context()
         self._durations: dict[int, int] = {}
 
     def write(self, frame: Any, pts: int, duration: int) -> Iterator[Coded]:

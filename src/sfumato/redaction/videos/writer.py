@@ -46,7 +46,7 @@ class VideoWriter:
         self._base, self._count = coding.time_base, 0
         self._stream: Any = self.container.add_stream(target.video, rate=coding.rate)
         context = self._stream.codec_context
-        coding.dress(context, threads=1)  # it encodes nothing: only what it says of itself is written
+        coding.dress(context)  # it encodes nothing: only what it says of itself is written
         context.open()
         if coding.is_h264:
             own = h264.annexb_header(context.extradata)
