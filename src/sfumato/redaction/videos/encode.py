@@ -18,7 +18,8 @@ BITEXACT = 1 << 23  # AV_CODEC_FLAG_BITEXACT: no library name or version in the 
 GLOBAL_HEADER = 1 << 22  # AV_CODEC_FLAG_GLOBAL_HEADER
 #: Threads of the encoder. What it writes depends on their number, so it is the same on every machine; with
 #: one, their timing does not matter either: with four, x264 on a busy machine wrote other bytes for the same
-#: frames in 4 of 120 runs, with one in 0 of 180. Decoding has a thread of its own, and chunks are independent.
+#: frames in 4 of 120 runs, with one in none of 180. Decoding has a thread of its own, and chunks are
+#: independent.
 THREADS = 1
 
 
