@@ -1,7 +1,7 @@
 """Tracks of faces for the attack: only the inside of a region can tell who it is.
 
-Every head is cut out along an ellipse that lies inside the region, brought to one size, and laid on a
-background drawn at random for each track. So neither surroundings nor the region's size or shape identify.
+Every head is cut out along an ellipse that lies inside the region's outline, brought to one size, and laid on
+a background drawn at random for each track. So neither surroundings nor the region's size or shape identify.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sfumato.redaction.regions import regions_of
+from sfumato.redaction.regions import outlines_of, regions_of
 from sfumato.redaction.settings import Settings
 from sfumato.vision.boxes import Boxes
 
@@ -26,8 +26,9 @@ Pixels = NDArray[np.uint8]
 FRAME, FACE = (128, 176), (40, 50)
 #: Where the middle of the box lies: the region reaches further up than down.
 MIDDLE = (64, 93)
-#: Half axes of the head that is cut out, and how far above the box's middle its own lies.
-HEAD, RISE = (26, 37), 3
+#: Half axes of the head that is cut out, and how far above the box's middle its own lies: from the chin to a
+#: third of the box's height above it, and a quarter wider than the box.
+HEAD, RISE = (25, 34), 8
 #: A labelled face with a shorter side than this is too small to be told from others.
 SMALLEST = 24
 #: Noise of the sensor, taken from another place for every frame.
@@ -89,8 +90,13 @@ def _centred(picture: Pixels, box: list[float]) -> Pixels:
     return cv2.warpAffine(picture, matrix, FRAME, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
 
 
-def track(face: Pixels, frames: int, rng: np.random.Generator) -> Iterator[tuple[Pixels, NDArray[np.int32]]]:
-    """Yield frames and the region in each: the head moves, the light flickers, the detector's box jitters."""
+def track(
+    face: Pixels, frames: int, rng: np.random.Generator
+) -> Iterator[tuple[Pixels, NDArray[np.int32], NDArray[np.int32]]]:
+    """Yield frames, the region in each and its outline.
+
+    The head moves, the light flickers, the detector's box jitters.
+    """
     ground = _background(rng)
     if rng.random() < 0.5:
         face = np.ascontiguousarray(face[:, ::-1])
@@ -112,8 +118,9 @@ def track(face: Pixels, frames: int, rng: np.random.Generator) -> Iterator[tuple
         scene = behind + (moved - behind) * soft + GRAIN[u : u + FRAME[1], v : v + FRAME[0]]
         corner = np.array(MIDDLE) - np.array(FACE) / 2
         box = np.concatenate([corner, corner + FACE]) + rng.uniform(-1, 1, 4)
-        region = regions_of(Boxes([box.tolist()], [1.0], ["face"]), settings, *FRAME)
-        yield np.clip(np.rint(scene), 0, 255).astype(np.uint8), region
+        boxes = Boxes([box.tolist()], [1.0], ["face"])
+        region, outline = (shape(boxes, settings, *FRAME) for shape in (regions_of, outlines_of))
+        yield np.clip(np.rint(scene), 0, 255).astype(np.uint8), region, outline
 
 
 def _background(rng: np.random.Generator) -> NDArray[np.float32]:

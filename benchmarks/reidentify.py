@@ -123,6 +123,12 @@ def covers() -> dict[str, Draw]:
     }
 
 
+def outlined() -> frozenset[str]:
+    """Return the names of the covers that are laid along the outline of a head, as a run lays them."""
+    built = {name: CATALOGUE.build(name) for name in CATALOGUE.names if name != "dp-pixelate"}
+    return frozenset(name for name, cover in built.items() if getattr(cover, "outlined", False))
+
+
 def crop(frame: Pixels, region: NDArray[np.int32], view: str) -> NDArray[np.float32]:
     """Return what the attacker cuts out of a frame, as one row of numbers."""
     more, size = VIEWS[view]
@@ -139,17 +145,17 @@ def watch(person: int, pictures: list[Pixels], tracks: int) -> dict[tuple[str, s
         (cover, view) -> rows, by track, then (for single frames) by frame.
     """
     cv2.setNumThreads(1)
-    draws, right = covers(), permit()
+    draws, right, rounded = covers(), permit(), outlined()
     seen = {(name, view): Seen() for name in (*draws, *noisy(right), CONTROL) for view in VIEWS}
     for number in range(tracks):
         rng = np.random.default_rng([person, number])
         total: dict[tuple[str, str], NDArray[np.float64]] = {}
         picture = pictures[number % len(pictures)]
         draws |= noisy(right)
-        for index, (frame, region) in enumerate(track(picture, FRAMES, rng)):
+        for index, (frame, region, outline) in enumerate(track(picture, FRAMES, rng)):
             covered = {name: frame.copy() for name in draws}
             for name, draw in draws.items():
-                draw(covered[name], region)
+                draw(covered[name], outline if name in rounded else region)
             leak = 0.95 * covered["fill"] + 0.05 * frame
             for name, copy in {**covered, CONTROL: np.rint(leak).astype(np.uint8)}.items():
                 for view in VIEWS:

@@ -167,6 +167,7 @@ def _in_order(
     """Yield each item with a call that returns what was made of it, or raises."""
     pool = ThreadPoolExecutor(engine.slots, thread_name_prefix="sfumato")
     waiting: deque[tuple[Item, Future[_Made]]] = deque()
+    ended = False
     try:
         for number, item in enumerate(items):
             alone = item.kind == "video" and engine.alone
@@ -182,10 +183,12 @@ def _in_order(
         while waiting:
             before, future = waiting.popleft()
             yield before, future.result
+        ended = True
     finally:
         with held():  # a thread that still works must not outlive its folder, or Python
             pool.shutdown(wait=False, cancel_futures=True)
-            engine.stop()
+            if not ended:
+                engine.stop()
             pool.shutdown(wait=True)
 
 

@@ -360,6 +360,15 @@ class TestChoice:
         ):
             pass
 
+    @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:many", "127.0.0.1:99999"])
+    def test_an_address_where_nobody_listens(self, address: str) -> None:
+        pytest.importorskip("ray")
+        with (
+            pytest.raises(InvalidRequest, match="no Ray cluster answers at"),
+            engine_for("ray", ready_for(), 1, address=address),
+        ):
+            pass
+
     def test_without_ray_the_extra_is_named(self, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         find = importlib.util.find_spec
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "ray" else find(name))

@@ -86,8 +86,9 @@ def test_the_same_bytes_though_a_worker_is_killed(
     (source / "cut.jpg").write_bytes((source / "cam0" / "04.jpg").read_bytes()[:200])
     short = clip("short.mp4", frames=12)
     long = clip("long.mp4", frames=620, options={"crf": "30", "preset": "ultrafast", "g": "50"})
+    (source / "last").mkdir()  # so that there is work left when the worker is killed
     for video in (short, long):
-        shutil.move(video, source / video.name)
+        shutil.move(video, source / "last" / video.name)
     corner = {"name": "corner", "points": [[0, 0], [0.2, 0], [0.2, 0.2], [0, 0.2]], "files": "cam1/*"}
     here = go(source, tmp_path / "local", "local", zones=[corner])
     there = go(source, tmp_path / "ray", "ray", workers=2, zones=[corner], kill=4)
@@ -164,6 +165,7 @@ def test_two_hundred_pictures_and_a_long_video(
     there = go(source, tmp_path / "ray", "ray", workers=2, kill=100, real=True)
     here = go(source, tmp_path / "local", "local", real=True)
     assert there["killed"]
+    assert any("a worker ended" in note for note in there["notes"])
     assert here["done"] == there["done"] == 201
     assert_same(tmp_path / "local", tmp_path / "ray", 201)
 

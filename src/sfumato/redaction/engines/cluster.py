@@ -7,6 +7,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -24,6 +25,8 @@ from sfumato.vision.onnx import cores
 #: Shared memory for each worker of a cluster of our own: what is sent to it, and what it sends back.
 STORE_EACH, STORE_LEAST = 64 << 20, 256 << 20
 PREFIX = "sfumato-ray-"
+#: Seconds that the head of a cluster may take to take a connection.
+KNOCK = 10.0
 #: A socket's path may have 107 bytes, of which Ray takes this many below its folder.
 SOCKET, RAYS_SHARE = 107, 75
 
@@ -50,6 +53,8 @@ def cluster(address: str | None, workers: int | None) -> Iterator[tuple[Any, int
             f"{shown(address)} is the address of a Ray client: run this on a machine of the cluster, with "
             "--ray-address auto, or give the address of its head, HOST:PORT"
         )
+    if address is not None and ":" in address:
+        _knock(address)
     with _started(address, workers) as (ray, folder):
         yield ray, int(ray.cluster_resources().get("CPU", 0)), folder
 
@@ -89,6 +94,18 @@ def _started(address: str | None, workers: int | None) -> Iterator[tuple[Any, Pa
         stack.callback(_ended, ray)
         _quiet()
         yield ray, folder
+
+
+def _knock(address: str) -> None:
+    """Refuse an address that nobody listens at: Ray itself tries for many minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise InvalidRequest(
+            f"no Ray cluster answers at {shown(address)} ({error}): give HOST:PORT of its head, or auto on "
+            "one of its machines; is it running? `ray status`"
+        ) from error
 
 
 def _ended(ray: Any) -> None:

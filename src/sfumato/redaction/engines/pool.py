@@ -20,7 +20,7 @@ ATTEMPTS = 3
 #: Seconds that a worker may take until it is ready, with its detectors built.
 PATIENCE = 180.0
 #: Seconds that workers may take to clear up.
-GOODBYE = 5.0
+GOODBYE = 15.0
 
 
 class Pool:
