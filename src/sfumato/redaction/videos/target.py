@@ -11,12 +11,14 @@ import av
 from sfumato.core.errors import UnsupportedMedia
 
 #: Between "superfast" and "veryfast" in cost. Bits are not moved from smooth parts to rough ones (aq-mode),
-#: which costs 1 dB at the same size; quality.py chooses the crf.
+#: which costs 1 dB at the same size; quality.py chooses the crf. Without cpu-independent, mbtree runs assembly
+#: that estimates reciprocals as each kind of processor does, and reads memory nobody wrote to (x264 core 165
+#: with AVX-512): equal frames then gave other bytes, in 1 of 80 runs on a toy clip and in most on a full heap.
 X264: Mapping[str, str] = {
     "crf": "18",
     "preset": "superfast",
     "a53cc": "0",
-    "x264-params": "subme=2:mbtree=1:rc-lookahead=10:aq-mode=0",
+    "x264-params": "subme=2:mbtree=1:rc-lookahead=10:aq-mode=0:cpu-independent=1",
 }
 VP9: Mapping[str, str] = {"crf": "24", "b": "0", "deadline": "realtime", "cpu-used": "6", "row-mt": "1"}
 MPEG4: Mapping[str, str] = {"flags": "+qscale", "global_quality": str(3 * 118), "bf": "0"}  # FF_QP2LAMBDA
