@@ -124,6 +124,9 @@ def _regions(
 ) -> Iterator[Region]:
     """Yield the region of each thing and zone, on whole chroma cells, with its soft edge."""
     feather = float(job.settings.cover_options.get("feather", 0) or 0)
+    if feather:  # a share of the shorter side of all that hangs together: no longer than that of all there is
+        every = np.concatenate([regions_of(boxes, job.settings, *size), *(r for _, r in fixed.hidden)])
+        feather *= float((every[:, 2:].max(axis=0) - every[:, :2].min(axis=0)).min()) if len(every) else 0.0
     for place, number in enumerate(numbers):
         one = np.arange(len(boxes)) == place
         for rect in _on_cells(regions_of(boxes.keep(one), job.settings, *size), feather, size, cell):
@@ -136,11 +139,11 @@ def _regions(
 def _on_cells(
     regions: NDArray[np.int32], feather: float, size: tuple[int, int], cell: tuple[int, int]
 ) -> Iterator[Rect]:
+    """Yield regions on whole chroma cells, with a soft edge of so many pixels."""
     for region in regions:
         grown = region[None]
         if feather:
-            side = int(min(region[2] - region[0], region[3] - region[1]))
-            reach = math.ceil(side * feather) + 2 * max(cell)
+            reach = math.ceil(feather) + 2 * max(cell)
             most = np.array([*size, *size], np.int32)
             grown = np.clip(grown + np.array([-reach, -reach, reach, reach], np.int32), 0, most)
         x1, y1, x2, y2 = widened(grown.astype(np.int32), cell, size)[0].tolist()
