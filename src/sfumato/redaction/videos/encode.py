@@ -90,7 +90,8 @@ class Coder:
     """Encodes one run of frames that begins with a key frame.
 
     Guarantee:
-        What comes out depends on the frames, their times and the coding alone. Nothing but pictures is in it.
+        What comes out depends on the frames, their times and the coding alone: one thread, and no assembly of
+        x264 that reads what nobody wrote (see `X264` in target.py). Nothing but pictures is in it.
 
     Attributes:
         errors: squared errors of luma, summed, of each picture so far, where the options ask for "psnr".

@@ -12,8 +12,8 @@ from sfumato.core.errors import UnsupportedMedia
 
 #: Between "superfast" and "veryfast" in cost. Bits are not moved from smooth parts to rough ones (aq-mode),
 #: which costs 1 dB at the same size; quality.py chooses the crf. Without cpu-independent, mbtree runs code
-#: that estimates reciprocals as each kind of processor does, and reads memory nobody wrote to (x264 core
-#: 165, AVX-512): equal frames then gave other bytes, in 1 of 80 runs on a toy clip, in most on a full heap.
+#: that rounds as each kind of processor does and, with AVX-512, reads memory that nobody wrote to (x264 core
+#: 165): equal frames gave other bytes, in 1 of 80 runs on a toy clip and in most where memory was full.
 X264: Mapping[str, str] = {
     "crf": "18",
     "preset": "superfast",
