@@ -7,7 +7,9 @@ hidden (ours: rectangles with a margin; deface: ellipses with its default scale 
 Video: people who cross a moving background, 640x360 and 608x1080, made here with the boxes of their faces
 (`_clips.py`), and degraded copies. CPU seconds, child processes included, because deface encodes in another
 process. The floor is decoding and encoding alone. A face of which less than 90 % is hidden counts as exposed.
-Peak memory is that of a process that redacts one clip and ends.
+The names without `_synthetic` are taken over the hand-labelled clips of SFUMATO_TESTDATA and their degraded
+copies (`_exposure.py`), or over the made ones where there are none. Peak memory is that of a process that
+redacts one clip and ends, one chunk at a time.
 
 Where we are: benchmarks/README.md.
 """
@@ -34,11 +36,30 @@ from PIL import Image
 
 from _bench import arguments, report
 from _clips import Made, degrade, make, portraits
-from _labels import exposed
+from _exposure import Deface as DefaceExposure
+from _exposure import Memory, labelled, measure, summary
+from _exposure import Ours as Exposure
+from _labels import exposed, labels
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("SFUMATO_TESTDATA", ROOT.parent / "shared" / "data"))
 sys.path.insert(0, str(ROOT / "examples"))
+
+
+#: Redacts one clip and prints its peak in MB. On Linux a child's `ru_maxrss` begins with its parent's peak.
+PEAK = """
+import resource, sys
+from pathlib import Path
+from sfumato.redaction.engines.local import redact_one
+from sfumato.redaction.plan import prepare
+redact_one(Path(sys.argv[1]), Path(sys.argv[2]), "video", prepare(kinds=("video",)).jobs["video"])
+try:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    print(next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")))
+except (OSError, StopIteration):
+    scale = 2**20 if sys.platform == "darwin" else 1024
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale)
+"""
 
 
 def cpu_seconds(run: Callable[[], object]) -> float:
@@ -274,11 +295,37 @@ def measure_video(folder: Path, quick: bool, ours: Ours, peer: Deface) -> tuple[
     for kind, tally in faces.items():
         for who in ("ours", "deface"):
             suffix = "" if who == "ours" else "_deface"
-            result[f"exposed_share_{kind}{suffix}"] = tally.exposed[who] / max(tally.total, 1)
-            result[f"masked_share_{kind}{suffix}"] = tally.area[who] / max(tally.clips, 1)
-    result["masked_area_over_deface"] = faces["clean"].area["ours"] / faces["clean"].area["deface"]
+            result[f"exposed_share_{kind}_synthetic{suffix}"] = tally.exposed[who] / max(tally.total, 1)
+            result[f"masked_share_{kind}_synthetic{suffix}"] = tally.area[who] / max(tally.clips, 1)
+    clean = faces["clean"].area
+    result["masked_area_over_deface_synthetic"] = clean["ours"] / clean["deface"]
+    result |= measure_labelled(folder) or named_after_synthetic(result)
     result["peak_rss_mb"] = max(peak_mb(folder / f"{name}.mp4", folder) for name in ("360p", "1080p"))
     return result, lines
+
+
+def measure_labelled(folder: Path) -> dict[str, float]:
+    """Return what is exposed and hidden in the hand-labelled clips and their copies; nothing without them."""
+    clips = labels("faces")
+    if not clips or not all((DATA / "video" / name).exists() for name in clips):
+        return {}
+    samples = labelled(folder)
+    memory = Memory(folder / "found.pickle")
+    pairs = measure(samples, Exposure(memory), DefaceExposure(memory), lambda line: None)
+    found = summary(pairs)
+    hidden = [sum(pair[index].area for pair in pairs.values()) for index in (0, 1)]
+    return {
+        "exposed_share_clean": found["exposed_share_clean"],
+        "exposed_share_clean_deface": found["exposed_share_clean_deface"],
+        "exposed_share_degraded": found["exposed_share_degraded"],
+        "exposed_share_degraded_deface": found["exposed_share_degraded_deface"],
+        "masked_area_over_deface": hidden[0] / hidden[1],
+    }
+
+
+def named_after_synthetic(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the main names, from the made clips alone: there are no labelled ones here."""
+    return {name.replace("_synthetic", ""): value for name, value in result.items() if "_synthetic" in name}
 
 
 def alternated(
@@ -370,13 +417,7 @@ def outside_psnr(source: Path, output: Path) -> float:
 
 def peak_mb(clip: Path, folder: Path) -> float:
     """Return the peak resident memory, in MB, of a process that redacts one clip."""
-    code = (
-        "import resource, sys; from pathlib import Path; from sfumato.redaction.plan import prepare; "
-        "from sfumato.redaction.videos import redact_video_file; "
-        "redact_video_file(Path(sys.argv[1]), Path(sys.argv[2]), prepare(kinds=('video',)).jobs['video']); "
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
-    )
-    command = [sys.executable, "-c", code, str(clip), str(folder / "memory.mp4")]
+    command = [sys.executable, "-c", PEAK, str(clip), str(folder / "memory.mp4")]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 

@@ -25,7 +25,7 @@ from sfumato.redaction.covers import CATALOGUE
 from sfumato.redaction.job import Job
 from sfumato.redaction.settings import Settings
 from sfumato.redaction.videos import redact_video_file
-from sfumato.redaction.videos import looking
+from sfumato.redaction.videos import looker
 from sfumato.vision.finder import Finder
 from sfumato.vision.toy import ToyDetector
 
@@ -35,11 +35,16 @@ class Glancer(ToyDetector):
 
 kept = []
 if sys.argv[3] == "hoard":
-    real = looking.Looker.see
-    looking.Looker.see = lambda self, shot: (kept.append(shot), real(self, shot))[1]
+    real = looker.Looker.see
+    looker.Looker.see = lambda self, shot: (kept.append(shot), real(self, shot))[1]
 job = Job(Settings(cover="solid"), Finder([Glancer()]), CATALOGUE.build("solid"))
 redact_video_file(Path(sys.argv[1]), Path(sys.argv[2]), job)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024))
+try:  # ru_maxrss of a child begins with its parent's peak on Linux
+    lines = Path("/proc/self/status").read_text().splitlines()
+    print(next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")))
+except (OSError, StopIteration):
+    scale = 2**20 if sys.platform == "darwin" else 1024
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale)
 """
 
 
