@@ -1,7 +1,7 @@
 """Videos: look at some frames, follow what was found through all of them, cover it, write.
 
 Two passes over the file, so that a frame can be covered for what is seen only later. Between them lie boxes
-and times, no pixels: memory does not grow with the length but for some dozen bytes per frame.
+and times, no pixels: what is kept grows with the length by some dozen bytes per frame.
 """
 
 from __future__ import annotations
