@@ -23,6 +23,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,8 @@ def watch(person: int, pictures: list[Pixels], tracks: int) -> dict[tuple[str, s
 def watch_all(faces: Faces, tracks: int) -> dict[tuple[str, str], Seen]:
     """Return what is seen of everybody, by person, in as many processes as there are cores."""
     everybody = range(len(faces.people))
-    with ProcessPoolExecutor() as pool:
+    # Forked after libraries began threads, a process may wait for ever.
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         parts = list(pool.map(watch, everybody, faces.people, [tracks] * len(everybody)))
     return {
         key: Seen(
