@@ -125,7 +125,7 @@ def test_the_role_goes_on_the_receipt_and_no_name_into_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Project.init(tmp_path / "p").ledger.close()
-    monkeypatch.setattr(identity, "local_user", lambda: ("uid:4242", "jan"))
+    monkeypatch.setattr(identity, "local_user", lambda: ("uid:424242424242", "jan"))
     wanted = Plan(action="redact", mechanism="m", guarantee="tested", statement="s", event=NoEvent())
     with Project(tmp_path / "p").gate().open(wanted) as permit:
         assert "by" not in permit.settle().body  # one person needs no label
@@ -138,7 +138,7 @@ def test_the_role_goes_on_the_receipt_and_no_name_into_it(
     assert receipt.rows[0].body["plan"]["by"] == {"role": "analyst", "who": project.actor.who}
     said = json.dumps(receipt.to_data())
     assert "jan" not in said
-    assert "4242" not in said.replace(receipt.digest, "")
+    assert "424242424242" not in said  # longer than a hash would hold by chance
 
 
 # Tokens
