@@ -19,7 +19,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from _clips import write
 from _labels import Box, exposed, labels
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,21 +57,6 @@ def frames_of(path: Path) -> Iterator[NDArray[np.uint8]]:
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):
             yield frame.to_ndarray(format="rgb24")
-
-
-def write(path: Path, frames: Iterator[NDArray[np.uint8]], crf: int, rate: int = 25) -> None:
-    """Write frames as H.264."""
-    with av.open(str(path), "w") as container:
-        stream = None
-        for index, pixels in enumerate(frames):
-            if stream is None:
-                stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf)})
-                stream.height, stream.width, stream.pix_fmt = *pixels.shape[:2], "yuv420p"
-            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            frame.pts, frame.time_base = index, Fraction(1, rate)
-            container.mux(stream.encode(frame))
-        if stream is not None:
-            container.mux(stream.encode(None))
 
 
 def degrade(source: Path, target: Path, *, width: int, noise: float, crf: int) -> None:

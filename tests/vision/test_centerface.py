@@ -22,7 +22,11 @@ def detector():
 
 @pytest.fixture(scope="module")
 def astronaut():
-    return np.ascontiguousarray(pytest.importorskip("skimage.data").astronaut())
+    return np.ascontiguousarray(
+        pytest.importorskip(
+            "skimage.data", reason="its portrait is the picture: pip install scikit-image"
+        ).astronaut()
+    )
 
 
 def covered(box, regions, margin=0.3):

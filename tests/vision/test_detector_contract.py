@@ -100,7 +100,7 @@ def check_views(detector: Detector, image: np.ndarray) -> None:
 
 def scene() -> np.ndarray:
     """A picture with a face and a person in it, and something for the toy."""
-    data = pytest.importorskip("skimage.data")
+    data = pytest.importorskip("skimage.data", reason="its portrait is the picture: pip install scikit-image")
     image = np.ascontiguousarray(data.astronaut())
     image[480:500, 10:60] = MAGENTA
     return image
@@ -145,7 +145,8 @@ def test_the_toy_keeps_the_contract(check):
 
 def writing() -> np.ndarray:
     """A picture with a line of text, and a QR code at the right."""
-    cv2 = pytest.importorskip("cv2")
+    import cv2
+
     image = np.full((400, 600, 3), 220, np.uint8)
     cv2.putText(image, "SN55 JVK", (40, 120), cv2.FONT_HERSHEY_SIMPLEX, 2, (20, 20, 20), 4)
     code = cv2.resize(cv2.QRCodeEncoder.create().encode("who am I"), (150, 150), interpolation=0)

@@ -32,7 +32,6 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from datetime import date
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -44,7 +43,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    PlainSerializer,
     ValidationError,
     field_validator,
     model_validator,
@@ -55,14 +53,25 @@ from sfumato.core.blocks import check_rule
 from sfumato.core.dataset_policy import DatasetName, DatasetSection
 from sfumato.core.errors import InvalidRequest, PolicyError, SfumatoError, nearest
 from sfumato.core.losses import ADD_OR_REMOVE
-from sfumato.core.numbers import rational, text
+from sfumato.core.numbers import text
+from sfumato.core.policy_values import (
+    PIXELS,
+    WITNESS_URL,
+    Day,
+    Days,
+    Exact,
+    Line,
+    Name,
+    PopulationName,
+    Relation,
+    Unit,
+    User,
+    readable,
+    whole,
+)
 from sfumato.core.roles import Role
 
 FILE_NAME = "sfumato.toml"
-
-#: Whom a budget protects; or "16 pixels": any 16 of them.
-UNITS = ("person", "patient", "vehicle", "household", "image")
-PIXELS = re.compile(r"([1-9][0-9]{0,5}) pixels\Z")
 
 #: What a plan can be about; a purpose lists those it allows.
 ACTIONS = ("redact", "query", "train", "export", "erase", "restore")
@@ -82,68 +91,6 @@ LAWFUL_BASES = (
 CONSENT = re.compile(
     r"other: +((explicit|informed|written|parental|broad|patient) +)*consent\b", re.IGNORECASE
 )
-
-
-def _exact(value: Any) -> Fraction:
-    return rational(value)
-
-
-def _spell(value: Fraction) -> Any:
-    return text(value)
-
-
-#: Plain http only to this machine: anyone on the way could answer with an old head.
-WITNESS_URL = r"^(https://[^/@\s]+|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?)(/\S*)?$"
-
-
-def _day(value: Any) -> date:
-    if type(value) is not date:  # a datetime is a date too, and a number would be taken for seconds
-        raise ValueError("write a day without quotes, as in 2030-12-31")
-    return value
-
-
-def _readable(value: str) -> str:
-    # Two names that look the same would be two purposes, or two people.
-    if value != value.strip():
-        raise ValueError("a name that begins or ends with a space")
-    if not value.isprintable():
-        raise ValueError("a name with a character that cannot be printed")
-    return value
-
-
-def _user(value: str) -> str:
-    kind, colon, rest = value.partition(":")
-    if colon and not (kind == "token" and rest) and not (kind == "uid" and NUMBER.match(rest)):
-        raise ValueError('a user is a login name, "uid:1000" or "token:NAME"')  # another would match nobody
-    return value
-
-
-def _whole(value: Any) -> Any:
-    if isinstance(value, (bool, str)):  # true would be taken for one day
-        raise ValueError("must be a whole number")
-    return value
-
-
-def _unit(value: str) -> str:
-    if value not in UNITS and not PIXELS.match(value):
-        near = f"; did you mean {found!r}?" if (found := nearest(value, UNITS)) else ""
-        raise ValueError(f'must be one of {", ".join(UNITS)}, or a number of pixels ("16 pixels"){near}')
-    return value
-
-
-NUMBER = re.compile(r"(0|[1-9][0-9]{0,9})\Z")
-Day = Annotated[date, BeforeValidator(_day)]
-Days = Annotated[int, Field(ge=0, le=36500), BeforeValidator(_whole)]
-Exact = Annotated[Fraction, BeforeValidator(_exact), PlainSerializer(_spell)]
-User = Annotated[
-    str, Field(pattern=r"^[^/\s\x00-\x1f]{1,100}$"), AfterValidator(_readable), AfterValidator(_user)
-]
-Name = Annotated[str, Field(pattern=r"^[^/\x00-\x1f]{1,100}$"), AfterValidator(_readable)]
-Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f]{0,300}$")]
-#: A # parts a population from one of its blocks in the ledger.
-PopulationName = Annotated[str, Field(pattern=r"^[^/#\x00-\x1f]{1,100}$"), AfterValidator(_readable)]
-Relation = Literal["add-or-remove-one", "replace-one"]
-Unit = Annotated[str, AfterValidator(_unit)]
 
 
 class _Section(BaseModel):
@@ -297,7 +244,7 @@ class ZoneSection(_Section):
         cover: how it is covered; default: as the rest.
     """
 
-    name: Annotated[str, Field(pattern=r"^[^/@,\x00-\x1f]{1,100}$"), AfterValidator(_readable)]
+    name: Annotated[str, Field(pattern=r"^[^/@,\x00-\x1f]{1,100}$"), AfterValidator(readable)]
     points: Annotated[tuple[tuple[float, float], ...], Field(min_length=3)]
     size: tuple[int, int] | None = None
     files: str = "*"
@@ -327,7 +274,7 @@ class Redact(_Section):
     thresholds: dict[str, Annotated[float, Field(gt=0, lt=1)]] = {}
     margins: dict[str, Annotated[float, Field(ge=0, le=2)]] = {}
     models: dict[str, Path] = {}
-    every: Annotated[int, Field(ge=1, le=300), BeforeValidator(_whole)] = 5
+    every: Annotated[int, Field(ge=1, le=300), BeforeValidator(whole)] = 5
     audio: Literal["copy", "mute", "drop"] = "copy"
     subtitles: Literal["drop", "copy"] = "drop"
     covers: dict[str, str] = {}

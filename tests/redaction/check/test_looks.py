@@ -37,7 +37,7 @@ def test_a_wrong_way_back_is_noticed() -> None:
 @pytest.fixture(scope="module")
 def portrait() -> tuple[np.ndarray, np.ndarray]:
     """Return a picture with one face, and the face's box."""
-    data = pytest.importorskip("skimage.data")
+    data = pytest.importorskip("skimage.data", reason="its portrait is the picture: pip install scikit-image")
     return data.astronaut(), np.array([179.5, 60.9, 269.1, 177.0])
 
 

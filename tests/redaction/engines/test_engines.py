@@ -24,6 +24,7 @@ from sfumato.core.errors import (
     UnreadableMedia,
 )
 from sfumato.core.receipt import Output
+from sfumato.redaction.covers import CATALOGUE as COVERS
 from sfumato.redaction.engines import engine_for, parcel
 from sfumato.redaction.engines import worker as workers
 from sfumato.redaction.engines.local import Local, free_memory
@@ -203,6 +204,12 @@ class TestParcel:
         with pytest.raises(InvalidRequest, match="draws charged noise"):
             pack(replace(ready, jobs=jobs), pickle.dumps)
 
+    def test_dp_pixelate_is_such_a_cover(self) -> None:
+        ready = ready_for()
+        jobs = {"image": replace(ready.jobs["image"], cover=COVERS.build("dp-pixelate", pixels=16))}
+        with pytest.raises(InvalidRequest, match="draws charged noise"):
+            pack(replace(ready, jobs=jobs), pickle.dumps)
+
     def test_what_cannot_be_pickled_is_refused(self) -> None:
         ready = prepare(Settings(), finder=lambda settings: toys(settings))
         with pytest.raises(InvalidRequest, match="must be picklable"):
@@ -352,8 +359,13 @@ class TestChoice:
         with pytest.raises(InvalidRequest, match=words), engine_for("local", ready_for(), 1, **options):
             pass
 
+    def test_sealing_stays_where_the_keys_are(self) -> None:
+        sealing = replace(ready_for(), room=SimpleNamespace())
+        with pytest.raises(InvalidRequest, match="cannot seal originals"), engine_for("ray", sealing, 1):
+            pass
+
     def test_a_client_address(self) -> None:
-        pytest.importorskip("ray")
+        pytest.importorskip("ray", reason="the engine 'ray' needs Ray: pip install 'sfumato[ray]'")
         with (
             pytest.raises(InvalidRequest, match="address of a Ray client"),
             engine_for("ray", ready_for(), 1, address="ray://10.0.0.1:10001"),
@@ -362,7 +374,7 @@ class TestChoice:
 
     @pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:many", "127.0.0.1:99999"])
     def test_an_address_where_nobody_listens(self, address: str) -> None:
-        pytest.importorskip("ray")
+        pytest.importorskip("ray", reason="the engine 'ray' needs Ray: pip install 'sfumato[ray]'")
         with (
             pytest.raises(InvalidRequest, match="no Ray cluster answers at"),
             engine_for("ray", ready_for(), 1, address=address),

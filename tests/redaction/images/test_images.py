@@ -152,7 +152,7 @@ def test_arrays_that_are_no_picture_are_refused(toy_job: MakeJob, wrong: NDArray
 
 
 def test_a_real_picture_comes_out_covered_and_the_rest_untouched(redact: Any) -> None:
-    data = pytest.importorskip("skimage.data")
+    data = pytest.importorskip("skimage.data", reason="its portrait is the picture: pip install scikit-image")
     astronaut = data.astronaut()
     astronaut[60:200, 160:290] = MAGENTA
     target, outcome = redact("astronaut.png", coded(Image.fromarray(astronaut), "PNG"))

@@ -120,7 +120,11 @@ def test_a_jpeg_is_coded_as_its_source(
 
 
 def test_a_photograph_outside_the_regions_is_nearly_bit_exact(redact: Callable[[str, bytes], Path]) -> None:
-    photo = pytest.importorskip("skimage.data").astronaut()[:240, :320].copy()
+    photo = (
+        pytest.importorskip("skimage.data", reason="its portrait is the picture: pip install scikit-image")
+        .astronaut()[:240, :320]
+        .copy()
+    )
     photo[50:80, 70:100] = MAGENTA
     for sampling in (0, 2):
         data = jpeg(photo, quality=90, subsampling=sampling)

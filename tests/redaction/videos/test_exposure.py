@@ -29,7 +29,7 @@ def _open(exposure: ModuleType, samples: list[Any], folder: Path) -> tuple[int, 
 
 @pytest.mark.parametrize("name", ["run", "jerk"])
 def test_a_fast_face_is_never_open(exposure: ModuleType, tmp_path: Path, name: str) -> None:
-    pytest.importorskip("skimage")
+    pytest.importorskip("skimage", reason="its portrait is the picture: pip install scikit-image")
     samples = [one for one in exposure.moving(tmp_path) if one.name == f"moving {name}"]
     count, total = _open(exposure, samples, tmp_path)
     assert total > 25
@@ -60,7 +60,7 @@ def test_hardly_a_face_is_open_in_degraded_clips(
 
 
 def test_the_measure_sees_a_face_left_open(exposure: ModuleType, tmp_path: Path) -> None:
-    pytest.importorskip("skimage")
+    pytest.importorskip("skimage", reason="its portrait is the picture: pip install scikit-image")
 
     class Nothing:
         looks = 0.0

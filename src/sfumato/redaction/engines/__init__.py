@@ -86,7 +86,11 @@ def engine_for(
     if workers is not None and workers < 1:
         raise InvalidRequest(f"workers must be at least 1, got {workers}")
     if name == "ray":
-        _refuse_at_home(ready)
+        if ready.room is not None:
+            raise InvalidRequest(
+                "the engine 'ray' cannot seal originals: the vault's keys never leave this machine. Use "
+                "--engine local"
+            )
         from sfumato.redaction.engines.ray import ray_engine
 
         with ray_engine(ready, files, workers=workers, address=address, note=note) as cluster:
@@ -100,20 +104,3 @@ def engine_for(
     from sfumato.redaction.engines.local import Local
 
     yield Local(ready, files, workers)
-
-
-def _refuse_at_home(ready: Ready) -> None:
-    """Refuse what must stay in the process that holds the keys and the permit.
-
-    Raises:
-        InvalidRequest: originals are to be sealed, or a cover draws noise.
-    """
-    from sfumato.redaction.looks import noisy_cover
-
-    what = ""
-    if ready.room is not None:
-        what = "sealing needs the vault's keys, which never leave this machine"
-    elif noisy_cover(next(iter(ready.jobs.values()))) is not None:
-        what = "dp-pixelate draws noise through this run's permit, which cannot be handed on"
-    if what:
-        raise InvalidRequest(f"the engine 'ray' cannot do that: {what}. Use --engine local")
