@@ -53,9 +53,19 @@ class Boxes:
         object.__setattr__(self, "labels", labels)
 
     @classmethod
+    def _checked(cls, xyxy: Floats, scores: Floats, labels: tuple[str, ...]) -> Boxes:
+        """Return boxes out of arrays of our own that were checked already: a video makes thousands."""
+        boxes = object.__new__(cls)
+        xyxy.flags.writeable = scores.flags.writeable = False
+        object.__setattr__(boxes, "xyxy", xyxy)
+        object.__setattr__(boxes, "scores", scores)
+        object.__setattr__(boxes, "labels", labels)
+        return boxes
+
+    @classmethod
     def empty(cls) -> Boxes:
         """Return no boxes."""
-        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), ())
+        return cls._checked(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), ())
 
     @classmethod
     def concat(cls, parts: Iterable[Boxes]) -> Boxes:
@@ -63,7 +73,9 @@ class Boxes:
         items = [part for part in parts if len(part)]
         if not items:
             return cls.empty()
-        return cls(
+        if len(items) == 1:
+            return items[0]
+        return cls._checked(
             np.concatenate([part.xyxy for part in items]),
             np.concatenate([part.scores for part in items]),
             tuple(label for part in items for label in part.labels),
@@ -75,8 +87,10 @@ class Boxes:
     def keep(self, mask: Sequence[bool] | NDArray[np.bool_]) -> Boxes:
         """Return the boxes where `mask`, (n,) bool, is true."""
         chosen = np.asarray(mask, dtype=bool).reshape(-1)
-        labels = tuple(label for label, yes in zip(self.labels, chosen, strict=True) if yes)
-        return Boxes(self.xyxy[chosen], self.scores[chosen], labels)
+        if len(chosen) == len(self) and chosen.all():
+            return self
+        labels = tuple(label for label, yes in zip(self.labels, chosen.tolist(), strict=True) if yes)
+        return Boxes._checked(self.xyxy[chosen], self.scores[chosen], labels)
 
     def where(self, rule: Callable[[str, float], bool]) -> Boxes:
         """Return the boxes for which `rule(label, score)` is true."""
@@ -84,18 +98,19 @@ class Boxes:
 
     def clip(self, width: int, height: int) -> Boxes:
         """Return the boxes cut to a picture of this size in pixels; those left without area are dropped."""
-        xyxy = self.xyxy.clip(0, [width, height, width, height]).astype(np.float32)
+        xyxy = np.minimum(np.maximum(self.xyxy, 0), np.array([width, height] * 2, np.float32))
         inside = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
-        return Boxes(xyxy, self.scores, self.labels).keep(inside)
+        return Boxes._checked(xyxy, self.scores, self.labels).keep(inside)
 
 
 def iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> Floats:
     """Return intersection over union of every box in `a`, (n, 4), with every box in `b`, (m, 4): (n, m)."""
     top_left = np.maximum(a[:, None, :2], b[None, :, :2])
     bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    common = np.prod(np.clip(bottom_right - top_left, 0, None), axis=2)
-    area_a = np.prod(a[:, 2:] - a[:, :2], axis=1)
-    area_b = np.prod(b[:, 2:] - b[:, :2], axis=1)
+    sides = np.maximum(bottom_right - top_left, 0)
+    common = sides[..., 0] * sides[..., 1]
+    area_a = (a[:, 2] - a[:, 0]) * (a[:, 3] - a[:, 1])
+    area_b = (b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])
     union = area_a[:, None] + area_b[None, :] - common
     result: Floats = np.divide(common, union, out=np.zeros_like(common), where=union > 0).astype(np.float32)
     return result

@@ -8,7 +8,6 @@ pyramid, an octave of distances per level, so that its cost is linear in the reg
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,12 +56,13 @@ def build(*, feather: float = 0.0, look: str = "plain") -> Fill:
 
 @dataclass(frozen=True, slots=True)
 class _Patch:
-    """The surface of one group of regions, over a crop that starts at (x, y)."""
+    """The surface of one group of regions over a crop that starts at (x, y), and where in it they lie."""
 
     x: int
     y: int
     values: Floats
     members: NDArray[np.int64]
+    hidden: NDArray[np.bool_]
 
 
 class Fill:
@@ -71,6 +71,7 @@ class Fill:
     name = "fill"
     secure = SECURE
     outlined = True
+    joint = True
 
     def __init__(self, feather: float = 0.0, form: Form | None = None, look: str = "plain") -> None:
         self._feather, self._form, self.look = feather, form, look
@@ -83,7 +84,8 @@ class Fill:
         """Hide `regions` in `pixels`, in place."""
         boxes = np.asarray(regions, dtype=np.int64).reshape(-1, 4)
         # All surfaces are computed before the first is written, so no fill reads another.
-        patches = [self._patch(pixels, boxes, boxes[group]) for group in _groups(boxes, 2 * GUARD)]
+        groups = _groups(boxes, 2 * GUARD)
+        patches = [self._patch(pixels, np.delete(boxes, group, axis=0), boxes[group]) for group in groups]
         for patch in patches:
             if self._feather:
                 self._soften(pixels, boxes, patch)
@@ -95,10 +97,10 @@ class Fill:
         view = pixels[patch.y : patch.y + height, patch.x : patch.x + width]
         surface = np.empty_like(view)
         put(surface, patch.values)
-        hidden = _mask(patch.members, (patch.x, patch.y, width, height), 0)
-        np.copyto(view, surface, where=hidden if view.ndim == 2 else hidden[:, :, None])
+        hidden = patch.hidden if view.ndim == 2 else patch.hidden[:, :, None]
+        np.copyto(view, surface, where=hidden)
 
-    def _patch(self, pixels: NDArray[Any], boxes: NDArray[np.int64], members: NDArray[np.int64]) -> _Patch:
+    def _patch(self, pixels: NDArray[Any], others: NDArray[np.int64], members: NDArray[np.int64]) -> _Patch:
         """Compute the surface of regions that touch or nearly touch, from what surrounds them."""
         height, width = pixels.shape[:2]
         side = int(np.min(members[:, 2:].max(axis=0) - members[:, :2].min(axis=0)))
@@ -109,22 +111,23 @@ class Fill:
             x2 = min(width, int(members[:, 2].max()) + reach)
             y2 = min(height, int(members[:, 3].max()) + reach)
             frame = (x1, y1, x2 - x1, y2 - y1)
-            known = _mask(members, frame, guard + band) & ~_mask(boxes, frame, guard)
+            hidden = _mask(members, frame, 0)
+            known = _grown(hidden, guard + band) & ~(_grown(hidden, guard) | _mask(others, frame, guard))
             crop = pixels[y1:y2, x1:x2]
             if crop.dtype.kind == "f":
                 known &= np.isfinite(crop) if crop.ndim == 2 else np.isfinite(crop).all(axis=2)
             if known.any():
-                return _Patch(x1, y1, _surface(crop, known), members)
+                return _Patch(x1, y1, _surface(crop, known), members, hidden)
         flat = np.empty((*crop.shape[:2], 1 if crop.ndim == 2 else crop.shape[2]))
         flat[...] = _neutral(self._form or form_of(pixels))
-        return _Patch(x1, y1, flat, members)
+        return _Patch(x1, y1, flat, members, hidden)
 
     def _soften(self, pixels: NDArray[Any], boxes: NDArray[np.int64], patch: _Patch) -> None:
         """Blend the surface into the pixels outside, less and less away from the group."""
         height, width = patch.values.shape[:2]
         frame = (patch.x, patch.y, width, height)
         side = int(np.min(patch.members[:, 2:].max(axis=0) - patch.members[:, :2].min(axis=0)))
-        ramp = _ramp(_mask(patch.members, frame, 0), round(side * self._feather))
+        ramp = _ramp(patch.hidden, round(side * self._feather))
         ramp[_mask(boxes, frame, 0)] = 0
         view = pixels[patch.y : patch.y + height, patch.x : patch.x + width]
         old = to_float(view)
@@ -150,7 +153,7 @@ def _surface(crop: NDArray[Any], known: NDArray[np.bool_]) -> Floats:
     spread = np.concatenate([_spread(stack[:, :, at : at + 4]) for at in range(0, stack.shape[2], 4)], axis=2)
     mean: Floats = spread[:, :, :-1] / spread[:, :, -1:]
     if step > 1:
-        low, high = float(mean.min()), float(mean.max())
+        low, high = mean.min(axis=(0, 1)), mean.max(axis=(0, 1))
         mean = resize(mean, (width, height), cv2.INTER_CUBIC)
         np.clip(mean, low, high, out=mean)  # a cubic overshoots, which a 10-bit plane has no room for
     return mean
@@ -175,29 +178,53 @@ def _mask(boxes: NDArray[np.int64], frame: tuple[int, int, int, int], grow: int)
     """Return where boxes, grown by some pixels, lie in a frame (x, y, width, height)."""
     x, y, width, height = frame
     mask = np.zeros((height, width), bool)
-    corners = boxes - [x + grow, y + grow, x - grow, y - grow]
-    corners = corners.clip(0, [width, height, width, height])
-    for x1, y1, x2, y2 in corners:
+    corners = np.maximum(boxes - [x + grow, y + grow, x - grow, y - grow], 0)
+    # Slices end at the border by themselves.
+    for x1, y1, x2, y2 in corners[(corners[:, 2:] > 0).all(axis=1)].tolist():
         mask[y1:y2, x1:x2] = True
     return mask
 
 
-def _groups(boxes: NDArray[np.int64], gap: int) -> Iterator[NDArray[np.intp]]:
-    """Yield the indices of boxes that hang together: closer than `gap` pixels, directly or in a chain."""
-    near = (boxes[:, None, :2] < boxes[None, :, 2:] + gap).all(axis=2)
-    group = list(range(len(boxes)))
+def _grown(hidden: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
+    """Return what lies within so many pixels along x and y of what is hidden."""
+    import cv2
 
-    def first(index: int) -> int:
-        while group[index] != index:
-            group[index] = index = group[group[index]]
-        return index
+    if not by:
+        return hidden
+    square = np.ones((2 * by + 1, 2 * by + 1), np.uint8)
+    grown: NDArray[np.bool_] = cv2.dilate(hidden.view(np.uint8), square).view(bool)
+    return grown
 
-    for one, two in zip(*(places.tolist() for places in np.nonzero(np.triu(near & near.T, 1))), strict=True):
-        one, two = sorted((first(one), first(two)))
-        group[two] = one
-    firsts = np.array([first(index) for index in range(len(boxes))], np.int64)
-    for start in np.unique(firsts):
-        yield np.flatnonzero(firsts == start)
+
+def _groups(boxes: NDArray[np.int64], gap: int) -> list[NDArray[np.intp]]:
+    """Return the indices of boxes that hang together: closer than `gap` pixels, directly or in a chain."""
+    if not len(boxes):
+        return []
+    # The bands of a head come one after the other, so runs of neighbours are found first; few are left.
+    follows = _near(boxes[:-1], boxes[1:], gap)
+    starts = np.flatnonzero(np.concatenate([[True], ~follows]))
+    runs = np.split(np.arange(len(boxes)), starts[1:])
+    low, high = (
+        np.minimum.reduceat(boxes[:, :2], starts, axis=0),
+        np.maximum.reduceat(boxes[:, 2:], starts, axis=0),
+    )
+    around = np.concatenate([low, high], axis=1)
+    group = list(range(len(runs)))
+    near = np.triu(_near(around[:, None], around[None, :], gap), 1)
+    for one, two in zip(*(places.tolist() for places in np.nonzero(near)), strict=True):
+        if group[one] != group[two] and _near(boxes[runs[one]][:, None], boxes[runs[two]][None], gap).any():
+            old, new = sorted((group[one], group[two]))[::-1]
+            group = [new if number == old else number for number in group]
+    return [
+        np.concatenate([run for run, number in zip(runs, group, strict=True) if number == each])
+        for each in dict.fromkeys(group)
+    ]
+
+
+def _near(one: NDArray[np.int64], two: NDArray[np.int64], gap: int) -> NDArray[np.bool_]:
+    """Return whether boxes, (..., 4), lie closer to each other than `gap` pixels."""
+    close = (one[..., :2] < two[..., 2:] + gap) & (two[..., :2] < one[..., 2:] + gap)
+    return close[..., 0] & close[..., 1]
 
 
 def _ramp(hidden: NDArray[np.bool_], width: int) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -199,21 +200,25 @@ class CutFinder:
         last, self._last = self._last, thumb
         if last is None or last.shape != thumb.shape:
             return last is not None
-        usual = self.usual
-        self._usual.append(float(np.abs(thumb - last).mean()))
-        return self.is_jump(last, thumb, usual)
+        usual, change = self.usual, _change(last, thumb)
+        self._usual.append(change)
+        return self._is_large(change, usual)
 
     @property
     def usual(self) -> float:
         """The usual change from frame to frame, lately."""
-        return float(np.median(self._usual)) if self._usual else 0.0
+        return statistics.median(self._usual) if self._usual else 0.0
 
     def is_jump(self, last: NDArray[np.float32], thumb: NDArray[np.float32], usual: float) -> bool:
         """Say whether two thumbs in a row are of two scenes, where `usual` was the change before."""
-        if last.shape != thumb.shape:
-            return True
-        change = float(np.abs(thumb - last).mean())
+        return last.shape != thumb.shape or self._is_large(_change(last, thumb), usual)
+
+    def _is_large(self, change: float, usual: float) -> bool:
         return change > self._least and change > self._ratio * usual
+
+
+def _change(last: NDArray[np.float32], thumb: NDArray[np.float32]) -> float:
+    return float(np.abs(thumb - last).mean())
 
 
 def thumb_of(frame: Any) -> NDArray[np.float32]:

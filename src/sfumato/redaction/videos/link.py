@@ -64,9 +64,9 @@ class Chain:
         span = self.frames[two] - self.frames[one]
         if not span:
             return np.zeros(4, np.float32)
-        centre = (self.boxes[two] - self.boxes[one]).reshape(2, 2).mean(axis=0) / span
-        motion: Box = np.tile(centre, 2).astype(np.float32)
-        return motion
+        x1, y1, x2, y2 = (self.boxes[two] - self.boxes[one]).tolist()
+        x, y = (x1 + x2) / 2 / span, (y1 + y2) / 2 / span
+        return np.array([x, y, x, y], np.float32)
 
     def gap(self, frame: int) -> int:
         """Return the distance of a frame outside the chain from its nearer end."""
@@ -229,8 +229,10 @@ def _cost(predicted: Box, found: Box, slack: NDArray[np.float64]) -> NDArray[np.
     sides_p, sides_f = (np.maximum(b[:, 2:] - b[:, :2], 1e-3) for b in (predicted, found))
     centre_p, centre_f = ((b[:, :2] + b[:, 2:]) / 2 for b in (predicted, found))
     scale = (sides_p.mean(axis=1)[:, None] + sides_f.mean(axis=1)[None, :]) / 2
-    apart = np.linalg.norm(centre_p[:, None] - centre_f[None], axis=2) / scale
-    growth = np.abs(np.log(sides_p.prod(axis=1)[:, None] / sides_f.prod(axis=1)[None, :]))
+    way = centre_p[:, None] - centre_f[None]
+    apart = np.hypot(way[..., 0], way[..., 1]) / scale
+    area_p, area_f = sides_p[:, 0] * sides_p[:, 1], sides_f[:, 0] * sides_f[:, 1]
+    growth = np.abs(np.log(area_p[:, None] / area_f[None, :]))
     possible = ((overlap > 0.1) | (apart < slack[:, None])) & (growth < np.log(4))
     return np.where(possible, apart + (1 - overlap) + 0.25 * growth, np.inf)
 

@@ -139,13 +139,16 @@ class Looker:
             self._kept = deque(shot for shot in self._kept if shot.index in self._notes.sights)
 
     def _walk_back(self, news: Boxes) -> None:
-        """Look in full at frames that were glanced at, the latest first, while the new things are there."""
+        """Look at frames that were glanced at, the latest first, until a full look shows none of the new."""
         sights = self._notes.sights
         for shot in list(self._kept)[-2:0:-1]:
             if not len(news):
                 return
             if shot.index in sights:
-                found = self._eye.full(self._notes.canvas.rgb(shot.frame))
+                picture = self._notes.canvas.rgb(shot.frame)
+                found = self._eye.nearby(picture, news)
+                if found is None:
+                    found = self._eye.full(picture)
                 news = near(found, news)
                 sights[shot.index] = with_new(sights[shot.index], found)
 

@@ -30,6 +30,7 @@ from sfumato.redaction.videos.survey import Survey
 from sfumato.redaction.videos.survey import survey as survey_video
 from sfumato.redaction.videos.target import Target, target_of
 from sfumato.redaction.zones import picks
+from sfumato.vision.opencv import one_thread
 from sfumato.vision.tracks import Track
 
 #: Longest gap, in seconds, that is bridged between two sightings of one thing.
@@ -76,7 +77,16 @@ def redact_video_file(
     form = target_of(target)
     if target.exists() and source.exists() and target.samefile(source):
         raise InvalidRequest(f"{source.name} would be written over itself; choose another output")
-    tell, hands = progress or _silent, hands or OwnHands(job, sealer=sealer)
+    with one_thread():
+        return _redact(
+            source, target, form, job, progress or _silent, hands or OwnHands(job, sealer=sealer), sealer
+        )
+
+
+def _redact(
+    source: Path, target: Path, form: Target, job: Job, tell: Progress, hands: Hands, sealer: Sealer | None
+) -> Outcome:
+    """Do what `redact_video_file` says."""
     try:
         survey = survey_video(source, form, job.settings)
         parts = _look(source, survey, hands, tell)

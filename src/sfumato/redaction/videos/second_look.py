@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sfumato.redaction.sizes import by_frame
+from sfumato.redaction.videos.doubts import near
 from sfumato.redaction.videos.link import Box, Chain, Linker
 from sfumato.vision.boxes import Boxes, iou
 from sfumato.vision.finder import Finder
@@ -26,6 +28,8 @@ MOST, TRIES = 2, 4
 ZOOM = 1.5
 #: Least side of the part in which a small thing is looked for that was there just before, and of its input.
 NEARBY, CROP = 128, 192
+#: Parts that together are more than this share of a full look are not worth the risk of missing something.
+WORTH = 0.5
 #: Long side of the smallest copy that a glance takes, and least side in it of what was seen lately.
 SMALLEST, PLAIN = 320, 16.0
 #: A glance must have this much smaller a side than the picture, or it saves little.
@@ -100,15 +104,42 @@ class SecondLook:
         return None if lost else found
 
     def again(self, picture: NDArray[np.uint8], *known: Boxes) -> Boxes:
-        """Return what a copy shows that is large enough for all that is known to be near in time."""
+        """Return what shows all that is known to be near in time: a copy, and parts around what is small."""
         height, width = picture.shape[:2]
-        sides = [
-            float((boxes.xyxy[index, 2:] - boxes.xyxy[index, :2]).min())
-            for boxes in known
-            for index, label in enumerate(boxes.labels)
-            if boxes.scores[index] >= self._least[label] - 1e-6
-        ]
-        return self._finder.glance(picture, self._weak, length=glance_length(sides, width, height))
+        things = Boxes.concat([self._sure(boxes) for boxes in known])
+        sides = (things.xyxy[:, 2:] - things.xyxy[:, :2]).min(axis=1)
+        order = np.argsort(sides, kind="stable")
+        usual = max(width, height, LEAST_FULL)
+        plans: list[tuple[float, list[Part], int | None]] = []
+        for count in range(len(order) + 1):
+            parts = self._parts(things.xyxy[order[:count]], width, height)
+            if parts is None or len(parts) > MOST:
+                break
+            length = glance_length(sides[order[count:]].tolist(), width, height)
+            area = (length or usual) ** 2 * min(width, height) / max(width, height)
+            plans.append((area + _cost(parts, width, height), parts, length))
+        _, parts, length = min(plans, key=lambda plan: plan[0])
+        found = self._finder.glance(picture, self._weak, length=length)
+        for part in parts:
+            found = with_new(found, self._closer(picture, part, _usual_zoom(width, height)))
+        return found
+
+    def nearby(self, picture: NDArray[np.uint8], things: Boxes) -> Boxes | None:
+        """Return what the picture shows around some things, at the size of a full look.
+
+        Returns:
+            None where one of them is not found, or a full look costs hardly more.
+        """
+        height, width = picture.shape[:2]
+        parts = self._parts(things.xyxy, width, height)
+        if parts is None or _cost(parts, width, height) > WORTH * max(width, height, LEAST_FULL) ** 2 * min(
+            width, height
+        ) / max(width, height):
+            return None
+        found = Boxes.empty()
+        for part in parts:
+            found = with_new(found, self._closer(picture, part, _usual_zoom(width, height)))
+        return found if len(near(things, found)) == len(things) else None
 
     def settled(self, frame: int, found: Boxes) -> bool:
         """Say whether the boxes leave no question: nothing new, nothing gone that was seen just before."""
@@ -173,14 +204,29 @@ class SecondLook:
         here = found.keep([name == label for name in found.labels])
         return here.xyxy, here.scores >= self._least[label] - 1e-6
 
-    def _closer(self, picture: NDArray[np.uint8], part: Part) -> Boxes:
+    def _sure(self, boxes: Boxes) -> Boxes:
+        return boxes.where(lambda label, score: score >= self._least.get(label, 1.0) - 1e-6)
+
+    def _parts(self, things: Box, width: int, height: int) -> list[Part] | None:
+        """Return parts of a picture that hold some things with room around them; None: one is too large."""
+        parts: list[Part] = []
+        for box in things:
+            if any(part.holds(box, width, height) for part in parts):
+                continue
+            part = part_around(box, width, height, CROP)
+            if part is None:
+                return None
+            parts.append(part)
+        return parts
+
+    def _closer(self, picture: NDArray[np.uint8], part: Part, zoom: float = ZOOM) -> Boxes:
         """Return what is found in a part of the picture, but for things that the part's border cuts."""
         height, width = picture.shape[:2]
         x, y, side = part.x, part.y, part.side
         near = self._finder.glance(
             np.ascontiguousarray(picture[y : y + side, x : x + side]),
             self._weak,
-            length=-(-round(ZOOM * side) // 64) * 64,
+            length=-(-round(zoom * side) // 32) * 32,
         )
         inner = [x > 0, y > 0, x + side < width, y + side < height]
         cut = (np.abs(near.xyxy - [0, 0, side, side]) < 1) & inner
@@ -223,6 +269,12 @@ class Part:
         """The part as one box, (1, 4)."""
         return np.array([[self.x, self.y, self.x + self.side, self.y + self.side]], np.float32)
 
+    def holds(self, box: Box, width: int, height: int) -> bool:
+        """Say whether a box lies inside with a side of its own around it, as far as the picture goes."""
+        around = box + np.tile(box[2:] - box[:2], 2) * [-1, -1, 1, 1]
+        inside = around.clip(0, [width, height, width, height]) - self.xyxy[0]
+        return bool((inside[:2] >= 0).all() and (inside[2:] <= 0).all())
+
 
 def part_around(box: Box, width: int, height: int, least: int = LEAST) -> Part | None:
     """Return the part to look at for a thing near `box`, or None where that shows nothing new."""
@@ -235,6 +287,17 @@ def part_around(box: Box, width: int, height: int, least: int = LEAST) -> Part |
         for c, size in zip(centre, (width, height), strict=True)
     )
     return Part(x, y, side)
+
+
+def _usual_zoom(width: int, height: int) -> float:
+    """Return by how much a full look enlarges a picture of this size."""
+    longest = max(width, height)
+    return max((by_frame(width, height) or longest) / longest, 1.0)
+
+
+def _cost(parts: Sequence[Part], width: int, height: int) -> float:
+    """Return how many pixels a detector sees of some parts, at the size of a full look."""
+    return sum(part.side**2 for part in parts) * _usual_zoom(width, height) ** 2
 
 
 def _behind(box: Box, others: Box) -> bool:
