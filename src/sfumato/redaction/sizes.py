@@ -76,6 +76,11 @@ class SizedFinder(Finder):
         """Return the detectors' own threshold for a class: see `Finder`."""
         return self._first.default(label)
 
+    def rest(self) -> None:
+        """Let go of memory: see `Finder`."""
+        for finder in tuple(self._sizes.values()):
+            finder.rest()
+
     def _run(self, image: NDArray[np.uint8], factor: float) -> Boxes:
         return self._at(*image.shape[1::-1]).candidates(image, factor)
 

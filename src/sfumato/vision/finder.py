@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sfumato.core.errors import InvalidRequest, UnknownName
 from sfumato.vision.boxes import Boxes
 from sfumato.vision.choice import Bench, expand, known_classes, unknown_class
-from sfumato.vision.detectors import Detector, Glancing, Weights
+from sfumato.vision.detectors import Detector, Glancing, Resting, Weights
 
 
 class Finder:
@@ -132,6 +132,12 @@ class Finder:
         """
         _check_factor(factor)
         return self._glance(image, factor, length)
+
+    def rest(self) -> None:
+        """Let go of memory that detectors keep for their next look: nobody looks for a while."""
+        for detector, _ in self._work:
+            if isinstance(detector, Resting):
+                detector.rest()
 
     def _run(self, image: NDArray[np.uint8], factor: float) -> Boxes:
         return self._each(image, factor, lambda detector, floor: detector.detect(image, floor=floor))

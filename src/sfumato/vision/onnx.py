@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -88,6 +90,24 @@ def run(net: Any, outputs: Sequence[str] | None, tensor: NDArray[Any]) -> list[N
             "a smaller size, or SFUMATO_DEVICE=cpu where an accelerator is short of memory."
         ) from error
     return [np.asarray(result, np.float32) for result in results]
+
+
+def let_go(net: Any, tensor: NDArray[Any]) -> None:
+    """Give the memory that a session keeps for its next run back to the system.
+
+    Args:
+        net: a session whose input sizes are free.
+        tensor: the smallest input that it takes.
+    """
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    with contextlib.suppress(Exception):  # an accelerator may have no such memory: then there is none to give
+        net.run(None, {net.get_inputs()[0].name: tensor}, options)
+    # What the session freed, the C library would keep in turn: it has a call for that on Linux alone.
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def providers(available: list[str]) -> list[str]:

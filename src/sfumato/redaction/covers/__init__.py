@@ -7,7 +7,7 @@ can be told from what it leaves there (beyond the region's own place and size), 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -149,9 +149,9 @@ def apply_yuv(
             form = _plane_form(index, bits, full_range)
             suited(cover, form).apply(plane, chroma if index in (1, 2) else cells)
     if both:
-        form = replace(_plane_form(1, bits, full_range), channels=("cb", "cr"))
+        one = _plane_form(1, bits, full_range)
         picture = np.stack(planes[1:3], axis=2)
-        suited(cover, form).apply(picture, chroma)
+        suited(cover, Form(("cb", "cr"), one.low, one.high)).apply(picture, chroma)
         for index in both:
             np.copyto(planes[index], picture[:, :, index - 1])
 

@@ -90,6 +90,7 @@ def _redact(
     try:
         survey = survey_video(source, form, job.settings)
         parts = _look(source, survey, hands, tell)
+        job.finder.rest()
         scan = together(source.name, form, survey, parts)
     except av.error.FFmpegError as error:
         raise UnsupportedMedia(

@@ -66,3 +66,12 @@ class Glancing(Protocol):
             length: long side, in pixels, to which the picture is scaled; None: as `detect` would.
         """
         ...
+
+
+@runtime_checkable
+class Resting(Protocol):
+    """A detector that can let go of memory between looks."""
+
+    def rest(self) -> None:
+        """Let go of the memory kept for the next look, which will take a little longer."""
+        ...

@@ -12,7 +12,7 @@ from sfumato.core.errors import InvalidRequest
 from sfumato.vision import models
 from sfumato.vision.boxes import Boxes, nms
 from sfumato.vision.letterbox import fit
-from sfumato.vision.onnx import free_shapes, run, session
+from sfumato.vision.onnx import free_shapes, let_go, run, session
 from sfumato.vision.views import Sight, scan
 
 SUMMARY = "faces; the default, embedded (MIT)"
@@ -71,6 +71,10 @@ class CenterFace:
     def glance(self, image: NDArray[np.uint8], *, floor: float, length: int | None) -> Boxes:
         """Return faces as `detect` does, at `length` pixels on the long side and in tiles of 640 pixels."""
         return self._scan(image, floor, self._size if length is None else length, NARROW)
+
+    def rest(self) -> None:
+        """Let go of the memory kept for the next look."""
+        let_go(self._session, np.zeros((1, 3, 32, 32), np.float32))
 
     def _scan(self, image: NDArray[np.uint8], floor: float, size: int | None, sight: Sight) -> Boxes:
         if not image.size:
