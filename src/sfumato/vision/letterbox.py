@@ -58,6 +58,8 @@ def letterbox(image: NDArray[np.uint8], scale: float, canvas: tuple[int, int]) -
         # Bilinear looks at four pixels only: shrinking by more than two it would skip pixels.
         method = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
         image = np.asarray(cv2.resize(image, new, interpolation=method), np.uint8)
+    if new == canvas:
+        return Letterbox(image, (new[0] / width, new[1] / height), (0, 0))
     left = round((canvas[0] - new[0]) / 2 - 0.1)
     top = round((canvas[1] - new[1]) / 2 - 0.1)
     pixels = np.full((canvas[1], canvas[0], 3), GREY, np.uint8)

@@ -13,6 +13,7 @@ from sfumato.vision import models
 from sfumato.vision.boxes import Boxes, nms
 from sfumato.vision.letterbox import fit
 from sfumato.vision.onnx import free_shapes, let_go, run, session
+from sfumato.vision.opencv import opencv
 from sfumato.vision.views import Sight, scan
 
 SUMMARY = "faces; the default, embedded (MIT)"
@@ -85,7 +86,11 @@ class CenterFace:
 
     def _look(self, image: NDArray[np.uint8], scale: float, least: float) -> Boxes:
         box = fit(image, scale)
-        tensor = box.pixels.transpose(2, 0, 1)[None].astype(np.float32)
+        height, width = box.pixels.shape[:2]
+        tensor = np.empty((1, 3, height, width), np.float32)
+        # Channel by channel: a transposed array would be copied once more, pixel by pixel.
+        for channel, plane in zip(tensor[0], opencv().split(box.pixels), strict=True):
+            channel[...] = plane
         heat, size, shift = run(self._session, _OUTPUTS, tensor)
         rows, columns = np.nonzero(heat[0, 0] >= least)
         scores = heat[0, 0, rows, columns]
