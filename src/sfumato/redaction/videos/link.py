@@ -142,9 +142,9 @@ class Linker:
         return sorted(lost, key=lambda chain: -chain.frames[-1])
 
     def explains(self, frame: int, xyxy: Box, sure: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Return which of the boxes of a frame, (n, 4), would be linked to something seen before."""
+        """Return which of the boxes of a frame, (n, 4), would be linked to something surely seen before."""
         known = np.zeros(len(xyxy), dtype=bool)
-        known[[column for _, column in self._match(frame, xyxy, sure)]] = True
+        known[[column for chain, column in self._match(frame, xyxy, sure) if chain.sure]] = True
         return known
 
     def _match(self, frame: int, xyxy: Box, sure: NDArray[np.bool_]) -> list[tuple[Chain, int]]:

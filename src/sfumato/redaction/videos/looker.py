@@ -7,6 +7,8 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Protocol
 
+import numpy as np
+
 from sfumato.redaction.settings import WRITTEN
 from sfumato.redaction.videos.doubts import near, open_question
 from sfumato.redaction.videos.frames import Canvas, CutFinder
@@ -23,6 +25,8 @@ LONGEST_STEP = Fraction(1, 2)
 FULL_STEP = Fraction(1)
 #: Seconds for which a thing that was lost is looked for more closely.
 PATIENCE = 2
+#: Frames in a row that must not show a new thing for it to count as absent before: detectors miss some.
+MISSES = 2
 #: Memory for frames since the last full look, in bytes; where they need more, full looks come more often.
 ROOM = 48 << 20
 #: How far the fastest thing in sight may move between two looks, in sides of its own.
@@ -118,8 +122,8 @@ class Looker:
         full = found is None
         if found is None:
             found = eye.full(picture)
-            self._walk_back(eye.news(shot.index, found))
         sights[shot.index] = eye.closer(shot.index, picture, found)
+        self._walk_back(eye.news(shot.index, sights[shot.index]))
         if not eye.settled(shot.index, sights[shot.index]):
             for one, two in pairwise([kept.index for kept in self._kept if kept.index in sights]):
                 self._halve(one, two)
@@ -139,18 +143,22 @@ class Looker:
             self._kept = deque(shot for shot in self._kept if shot.index in self._notes.sights)
 
     def _walk_back(self, news: Boxes) -> None:
-        """Look at frames that were glanced at, the latest first, until a full look shows none of the new."""
+        """Look for each new thing in frames that were glanced at, the latest first, until it is not there.
+
+        They were looked at in a smaller copy, or it was too faint: now its place is known.
+        """
         sights = self._notes.sights
-        for shot in list(self._kept)[-2:0:-1]:
-            if not len(news):
-                return
-            if shot.index in sights:
-                picture = self._notes.canvas.rgb(shot.frame)
-                found = self._eye.nearby(picture, news)
-                if found is None:
-                    found = self._eye.full(picture)
-                news = near(found, news)
+        earlier = [shot for shot in list(self._kept)[-2:0:-1] if shot.index in sights]
+        for number in range(len(news)):
+            thing, misses = news.keep(np.arange(len(news)) == number), 0
+            for shot in earlier:
+                found = self._eye.nearby(self._notes.canvas.rgb(shot.frame), thing)
                 sights[shot.index] = with_new(sights[shot.index], found)
+                here = near(found, thing)
+                misses = 0 if len(here) else misses + 1
+                if misses == MISSES:
+                    break
+                thing = here if len(here) else thing
 
     def _halve(self, one: int, two: int) -> None:
         """Look at the middle of two looks while they leave open what was between them."""

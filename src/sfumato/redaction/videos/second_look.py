@@ -124,22 +124,19 @@ class SecondLook:
             found = with_new(found, self._closer(picture, part, _usual_zoom(width, height)))
         return found
 
-    def nearby(self, picture: NDArray[np.uint8], things: Boxes) -> Boxes | None:
-        """Return what the picture shows around some things, at the size of a full look.
+    def nearby(self, picture: NDArray[np.uint8], thing: Boxes) -> Boxes:
+        """Return what the picture shows around one thing, which is somewhere near in time.
 
-        Returns:
-            None where one of them is not found, or a full look costs hardly more.
+        A part is looked at at the size of a full look, and closer where it is not found; or all of a picture
+        of which a part would be no less.
         """
         height, width = picture.shape[:2]
-        parts = self._parts(things.xyxy, width, height)
-        if parts is None or _cost(parts, width, height) > WORTH * max(width, height, LEAST_FULL) ** 2 * min(
-            width, height
-        ) / max(width, height):
-            return None
-        found = Boxes.empty()
-        for part in parts:
-            found = with_new(found, self._closer(picture, part, _usual_zoom(width, height)))
-        return found if len(near(things, found)) == len(things) else None
+        part = part_around(thing.xyxy[0], width, height, CROP)
+        if part is None:
+            return self.full(picture)
+        usual = _usual_zoom(width, height)
+        found = self._closer(picture, part, usual)
+        return found if len(near(found, thing)) else self._closer(picture, part, ZOOM * usual)
 
     def settled(self, frame: int, found: Boxes) -> bool:
         """Say whether the boxes leave no question: nothing new, nothing gone that was seen just before."""
