@@ -25,12 +25,10 @@ LONGEST_STEP = Fraction(1, 2)
 FULL_STEP = Fraction(1)
 #: Seconds for which a thing that was lost is looked for more closely.
 PATIENCE = 2
-#: Frames in a row that must not show a new thing for it to count as absent before: detectors miss some.
-MISSES = 2
 #: Memory for frames since the last full look, in bytes; where they need more, full looks come more often.
 ROOM = 48 << 20
 #: How far the fastest thing in sight may move between two looks, in sides of its own.
-STRIDE = 0.6
+STRIDE = 0.8
 
 
 class Notebook(Protocol):
@@ -123,7 +121,8 @@ class Looker:
         if found is None:
             found = eye.full(picture)
         sights[shot.index] = eye.closer(shot.index, picture, found)
-        self._walk_back(eye.news(shot.index, sights[shot.index]))
+        news = eye.news(shot.index, sights[shot.index])
+        self._walk_back(news if full else eye.was_faint(news, *picture.shape[1::-1]))
         if not eye.settled(shot.index, sights[shot.index]):
             for one, two in pairwise([kept.index for kept in self._kept if kept.index in sights]):
                 self._halve(one, two)
@@ -150,15 +149,14 @@ class Looker:
         sights = self._notes.sights
         earlier = [shot for shot in list(self._kept)[-2:0:-1] if shot.index in sights]
         for number in range(len(news)):
-            thing, misses = news.keep(np.arange(len(news)) == number), 0
+            thing = news.keep(np.arange(len(news)) == number)
             for shot in earlier:
                 found = self._eye.nearby(self._notes.canvas.rgb(shot.frame), thing)
                 sights[shot.index] = with_new(sights[shot.index], found)
-                here = near(found, thing)
-                misses = 0 if len(here) else misses + 1
-                if misses == MISSES:
+                thing = near(found, thing)
+                if not len(thing):
                     break
-                thing = here if len(here) else thing
+                thing = thing.keep(np.arange(len(thing)) == int(np.argmax(thing.scores)))
 
     def _halve(self, one: int, two: int) -> None:
         """Look at the middle of two looks while they leave open what was between them."""

@@ -28,10 +28,11 @@ MOST, TRIES = 2, 4
 ZOOM = 1.5
 #: Least side of the part in which a small thing is looked for that was there just before, and of its input.
 NEARBY, CROP = 128, 192
-#: Parts that together are more than this share of a full look are not worth the risk of missing something.
-WORTH = 0.5
 #: Long side of the smallest copy that a glance takes, and least side in it of what was seen lately.
 SMALLEST, PLAIN = 320, 16.0
+#: Long side, in pixels of its input, at which a detector has no trouble with a thing; and the shorter side
+#: below which it may miss it.
+AMPLE, FAINT = 50.0, 20.0
 #: A glance must have this much smaller a side than the picture, or it saves little.
 SAVES = 0.85
 #: Smaller pictures are enlarged to this long side for a full look.
@@ -101,7 +102,8 @@ class SecondLook:
         found = self._finder.glance(picture, self._weak, length=length)
         found = self.closer(frame, picture, found, least=NEARBY)
         lost = [chain for chain in self._missing(frame, found) if chain.frames[-1] == self._latest]
-        return None if lost else found
+        # Where a closer look did not find it either, a look at the whole would be less close.
+        return found if all(chain.tries for chain in lost) else None
 
     def again(self, picture: NDArray[np.uint8], *known: Boxes) -> Boxes:
         """Return what shows all that is known to be near in time: a copy, and parts around what is small."""
@@ -127,16 +129,25 @@ class SecondLook:
     def nearby(self, picture: NDArray[np.uint8], thing: Boxes) -> Boxes:
         """Return what the picture shows around one thing, which is somewhere near in time.
 
-        A part is looked at at the size of a full look, and closer where it is not found; or all of a picture
-        of which a part would be no less.
+        A part is looked at at the size of a full look, or where the thing is large enough, and closer where
+        it is not found; or all of the picture where a part would be hardly less.
         """
         height, width = picture.shape[:2]
-        part = part_around(thing.xyxy[0], width, height, CROP)
+        side = float((thing.xyxy[0, 2:] - thing.xyxy[0, :2]).max())  # the border may cut the other one
+        zoom = min(_usual_zoom(width, height), AMPLE / max(side, 1.0))
+        part = part_around(thing.xyxy[0], width, height, NEARBY)
         if part is None:
-            return self.full(picture)
-        usual = _usual_zoom(width, height)
-        found = self._closer(picture, part, usual)
-        return found if len(near(found, thing)) else self._closer(picture, part, ZOOM * usual)
+            length = -(-round(max(zoom * max(width, height), SMALLEST)) // 64) * 64
+            return self._finder.glance(picture, self._weak, length=length)
+        found = self._closer(picture, part, zoom)
+        if len(near(found, thing)) or zoom * side >= AMPLE - 1:
+            return found
+        return self._closer(picture, part, ZOOM * zoom)
+
+    def was_faint(self, things: Boxes, width: int, height: int) -> Boxes:
+        """Return the things that a glance before may have missed because they are small in it."""
+        sides = (things.xyxy[:, 2:] - things.xyxy[:, :2]).min(axis=1) * SMALLEST / max(width, height)
+        return things.keep(sides < FAINT)
 
     def settled(self, frame: int, found: Boxes) -> bool:
         """Say whether the boxes leave no question: nothing new, nothing gone that was seen just before."""
