@@ -119,7 +119,8 @@ class SecondLook:
                 break
             length = glance_length(sides[order[count:]].tolist(), width, height)
             area = (length or usual) ** 2 * min(width, height) / max(width, height)
-            plans.append((area + _cost(parts, width, height), parts, length))
+            cost = sum((part.side * _usual_zoom(width, height)) ** 2 for part in parts)
+            plans.append((area + cost, parts, length))
         _, parts, length = min(plans, key=lambda plan: plan[0])
         found = self._finder.glance(picture, self._weak, length=length)
         for part in parts:
@@ -221,7 +222,7 @@ class SecondLook:
         for box in things:
             if any(part.holds(box, width, height) for part in parts):
                 continue
-            part = part_around(box, width, height, CROP)
+            part = part_around(box, width, height, NEARBY)
             if part is None:
                 return None
             parts.append(part)
@@ -301,11 +302,6 @@ def _usual_zoom(width: int, height: int) -> float:
     """Return by how much a full look enlarges a picture of this size."""
     longest = max(width, height)
     return max((by_frame(width, height) or longest) / longest, 1.0)
-
-
-def _cost(parts: Sequence[Part], width: int, height: int) -> float:
-    """Return how many pixels a detector sees of some parts, at the size of a full look."""
-    return sum(part.side**2 for part in parts) * _usual_zoom(width, height) ** 2
 
 
 def _behind(box: Box, others: Box) -> bool:

@@ -18,7 +18,7 @@ X264: Mapping[str, str] = {
     "crf": "18",
     "preset": "superfast",
     "a53cc": "0",
-    "x264-params": "subme=1:mbtree=1:rc-lookahead=10:aq-mode=0:cpu-independent=1",
+    "x264-params": "subme=2:mbtree=1:rc-lookahead=10:aq-mode=0:cpu-independent=1",
 }
 VP9: Mapping[str, str] = {"crf": "24", "b": "0", "deadline": "realtime", "cpu-used": "6", "row-mt": "1"}
 MPEG4: Mapping[str, str] = {"flags": "+qscale", "global_quality": str(3 * 118), "bf": "0"}  # FF_QP2LAMBDA
