@@ -177,3 +177,29 @@ def test_blur_looks_the_same_at_every_size() -> None:
 def test_settings_out_of_range_are_refused(module: object, wrong: dict[str, object]) -> None:
     with pytest.raises(InvalidRequest, match=next(iter(wrong))):
         module.build(**wrong)  # type: ignore[attr-defined]
+
+
+def test_both_chroma_planes_at_once_give_what_each_by_itself_gives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    noise = np.random.default_rng(3)
+    planes = [noise.integers(0, 256, size).astype(np.uint8) for size in ((70, 90), (35, 45), (35, 45))]
+    regions = np.array([[20, 20, 60, 50], [24, 50, 56, 58], [70, 4, 84, 20]], np.int32)
+    done = {}
+    for joint in (True, False):
+        monkeypatch.setattr(fill_module.Fill, "joint", joint)
+        done[joint] = [plane.copy() for plane in planes]
+        apply_yuv(fill_module.build(), done[joint], regions, subsampling=(2, 2))
+    for one, two, source in zip(done[True], done[False], planes, strict=True):
+        assert np.abs(one.astype(int) - two).max() <= 1  # floats are summed in another order
+        assert (one != source).any()
+
+
+def test_fills_group_what_hangs_together_and_nothing_else() -> None:
+    # Bands of two heads that come in turns, a third that touches the second by a chain, one apart.
+    boxes = np.array(
+        [[0, 0, 10, 4], [50, 0, 60, 4], [2, 4, 8, 8], [52, 4, 58, 8], [61, 2, 70, 6], [90, 40, 95, 45]]
+    )
+    groups = [group.tolist() for group in fill_module._groups(boxes, 4)]
+    assert sorted(sorted(group) for group in groups) == [[0, 2], [1, 3, 4], [5]]
+    assert fill_module._groups(boxes[:0], 4) == []

