@@ -152,7 +152,7 @@ def test_video_has_its_own_detector_size_and_limits() -> None:
     assert ready.digest("image") != ready.digest("video")
     assert any("up to 2880 pixels on the long side" in limit for limit in ready.plan.limits)
     assert any("voices" in limit for limit in ready.plan.limits)
-    chosen = prepare(Request(size=320, audio="drop"), kinds=("image", "video"), finder=toys)
+    chosen = prepare(Request(size=320, audio="drop", threads=1), kinds=("image", "video"), finder=toys)
     assert {job.settings.size for job in chosen.jobs.values()} == {320}
     assert chosen.jobs["image"].finder is chosen.jobs["video"].finder
     assert not any("voices" in limit for limit in chosen.plan.limits)
