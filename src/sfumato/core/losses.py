@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, Final
 
@@ -252,6 +253,26 @@ def _widest(price: float, steps: int) -> float:
 
 def _on(width: float, event: Event, delta: Fraction, relation: str) -> float:
     return float(_distribution(event, relation, width).get_epsilon_for_delta(float_down(delta - FFT_NOISE)))
+
+
+def privacy_curve(
+    event: Event, epsilons: Sequence[float], relation: str = ADD_OR_REMOVE, grid: float = GRIDS[0]
+) -> tuple[float, ...]:
+    """Return the delta at each of `epsilons` of a plan that is fixed whole before its first release.
+
+    Each is an upper bound, in both directions of the relation; the FFT's noise is added, once.
+
+    >>> privacy_curve(Gaussian(1), [0.0, 1.0])[1] < 0.13
+    True
+
+    Raises:
+        InvalidRequest: dp-accounting has no distribution for the event.
+    """
+    try:
+        deltas = _distribution(event, relation, grid).get_delta_for_epsilon(list(epsilons))
+    except _NoDistribution as error:
+        raise InvalidRequest(f"no privacy curve is known for an event of kind {event.kind!r}") from error
+    return tuple(min(1.0, max(0.0, float(delta)) + float(FFT_NOISE)) for delta in deltas)
 
 
 def steps_of(event: Event) -> int:
