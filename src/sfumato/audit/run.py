@@ -1,0 +1,219 @@
+"""The whole audit of a run: canaries, direct tests, attacks; a report with a verdict."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sfumato.audit import direct, fdp, one_run
+from sfumato.audit.attacks import Attacked
+from sfumato.audit.canaries import FEWEST, Game, Guesses, best_number, guess, play
+from sfumato.audit.direct.sampling import DRAWS
+from sfumato.audit.findings import FALSE_ALARM, judged
+from sfumato.audit.report import Bound, Report
+from sfumato.audit.subject import Claim, Subject
+from sfumato.core.entropy import SYSTEM, Entropy
+from sfumato.core.errors import InvalidRequest
+from sfumato.core.losses import grid_of, plan_epsilon, privacy_curve
+from sfumato.core.numbers import float_down, rational
+
+#: Sums that are kept: canaries times steps. 8 bytes each.
+KEPT = 40_000_000
+#: Epsilons at which a claimed curve is read.
+POINTS = 400
+#: The noise multiplier that a run acts like is found to this part.
+FINE = 0.003
+#: Part of the canaries' shift by which the number of guesses is chosen: a fault doubles it, more or less.
+FAULT = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a run is audited.
+
+    Args:
+        canaries: how many; more show more. Fewer are taken where a long run's sums would not fit in memory.
+        confidence: that all bounds hold, together.
+        false_alarm: the chance that direct tests find anything in correct code.
+        draws: batches drawn to test the sampler.
+    """
+
+    canaries: int = 5000
+    confidence: float = 0.95
+    false_alarm: float = FALSE_ALARM
+    draws: int = DRAWS
+
+    def __post_init__(self) -> None:
+        one_run.significance(self.confidence)
+        if self.canaries < FEWEST or not 0 < self.false_alarm < 1:
+            raise InvalidRequest(
+                f"an audit takes {FEWEST} canaries or more and a false alarm rate in 0..1, "
+                f"got {self.canaries} and {self.false_alarm!r}"
+            )
+
+
+def audit(
+    subject: Subject,
+    *,
+    settings: Settings | None = None,
+    attacks: Sequence[Attacked] = (),
+    entropy: Entropy = SYSTEM,
+) -> Report:
+    """Audit a run, and return a report; `report.require()` raises where it blocks the release.
+
+    Guarantee (tested): a correct run is blocked with probability at most 1 - confidence, by the canaries, and
+    false_alarm, by the direct tests; in fact far less often, since the bounds are not tight. A run that
+    passes may still be broken: an audit shows only a lower bound.
+
+    Args:
+        subject: the run's claim, and its own code.
+        settings: how.
+        attacks: what attacks on the finished model reached, to be told and judged with the rest.
+        entropy: of the canaries' coins.
+
+    Source: audit/one_run.py, audit/fdp.py and audit/direct name theirs.
+    """
+    settings, begun = settings or Settings(), time.perf_counter()
+    claim = subject.claim
+    canaries = max(FEWEST, min(settings.canaries, KEPT // claim.steps))
+    game = play(subject.step, canaries, claim.steps, entropy=entropy)
+    bounds = canary_bounds(game, claim, settings.confidence)
+    findings = list(direct.noise(game, claim.noise_multiplier, claim.rate, fresh=subject.fresh))
+    if subject.sample is not None:
+        findings += direct.sampling(subject.sample, subject.units, claim.rate, draws=settings.draws)
+    if subject.contribution is not None:
+        findings.append(direct.clipping(subject.contribution, subject.size, several=subject.several))
+    return Report(
+        claim=claim,
+        canaries=canaries,
+        confidence=settings.confidence,
+        bounds=bounds,
+        findings=judged(findings, settings.false_alarm),
+        attacks=tuple(attacks),
+        untested=_untested(subject),
+        seconds=time.perf_counter() - begun,
+    )
+
+
+def canary_bounds(game: Game, claim: Claim, confidence: float = 0.95) -> tuple[Bound, ...]:
+    """Return the bounds that canaries show: by trade-off curves, and in pure form; they hold together.
+
+    Args:
+        game: of the run.
+        claim: its own; the score, the number of guesses and the family of curves come from it.
+        confidence: that both bounds hold.
+    """
+    each = 1 - (1 - confidence) / 2
+    shift = _shift(claim)
+    made = best_number(game.canaries, FAULT * shift, delta=claim.delta, confidence=each)
+    seen = guess(game.scores(claim.noise_multiplier, claim.rate), game.included, made)
+    all_right = Guesses(seen.made, seen.made, seen.canaries)
+    family = _Family(claim)
+    by_curves = Bound(
+        "f-DP in one run",
+        family.epsilon_lower(seen, each),
+        family.epsilon_lower(all_right, each),
+        seen,
+        family.p_value(seen),
+    )
+    pure = Bound(
+        "one run",
+        _pure(seen, claim, each),
+        _pure(all_right, claim, each),
+        seen,
+        one_run.p_value(
+            seen.right, seen.made, seen.canaries, epsilon=claim.epsilon, delta=claim.delta
+        ),
+    )
+    return by_curves, pure
+
+
+def _pure(seen: Guesses, claim: Claim, confidence: float) -> float:
+    return one_run.epsilon_lower(
+        seen.right, seen.made, seen.canaries, delta=claim.delta, confidence=confidence
+    )
+
+
+def _shift(claim: Claim) -> float:
+    """Return how far a canary shifts its score, in deviations: the mu of the central limit (Bu et al. 2020)."""
+    variance = math.expm1(min(600.0, claim.noise_multiplier**-2))
+    return min(20.0, claim.rate * math.sqrt(claim.steps * variance))
+
+
+class _Family:
+    """The claimed run with other noise multipliers: what it acts like is one of them.
+
+    Each member's trade-off curve is read from its privacy curve, rounded in its favour; so the claim itself
+    is refuted only by what a run as claimed would do with the chance that was asked for.
+    """
+
+    def __init__(self, claim: Claim) -> None:
+        self.claim, self.delta = claim, rational(claim.delta)
+        self._grid = grid_of(claim.event(), self.delta)
+        self._curves: dict[float, fdp.Curve] = {}
+
+    def p_value(self, seen: Guesses) -> float:
+        """Return how probable so many right guesses are under the claim, at most."""
+        return fdp.p_value(seen.right, seen.made, seen.canaries, self._curve(0.0))
+
+    def epsilon_lower(self, seen: Guesses, confidence: float) -> float:
+        """Return the epsilon, at the claim's delta, of the noisiest member that is refuted no more."""
+
+        def refuted(log_scale: float) -> bool:
+            curve = self._curve(log_scale)
+            return fdp.refuted(seen.right, seen.made, seen.canaries, curve, confidence)
+
+        # from the claim outwards, in steps that grow, until one is refuted and its neighbour is not
+        width = 0.25
+        high = 0.0  # refuted there, once found
+        if refuted(0.0):
+            low = -width
+            while refuted(low):
+                low, high, width = low - 2 * width, low, 2 * width
+                if low < -3:  # less than a twentieth of the noise: nobody needs to know more exactly
+                    return self._epsilon(high)
+        else:
+            low, high = 0.0, width
+            while not refuted(high):
+                low, high, width = high, high + 2 * width, 2 * width
+                if high > 6:
+                    return 0.0
+        while high - low > FINE:
+            middle = (low + high) / 2
+            low, high = (low, middle) if refuted(middle) else (middle, high)
+        return self._epsilon(high)
+
+    def _sigma(self, log_scale: float) -> float:
+        return self.claim.noise_multiplier * math.exp(log_scale)
+
+    def _epsilon(self, log_scale: float) -> float:
+        if log_scale == 0.0:
+            return self.claim.epsilon
+        return float_down(plan_epsilon(self.claim.event(self._sigma(log_scale)), self.delta))
+
+    def _curve(self, log_scale: float) -> fdp.Curve:
+        if log_scale not in self._curves:
+            event = self.claim.event(self._sigma(log_scale))
+            most = 4 * max(1.0, self.claim.epsilon) * math.exp(max(0.0, -2 * log_scale))
+            epsilons = np.linspace(0.0, most, POINTS).tolist()
+            self._curves[log_scale] = fdp.Curve(epsilons, privacy_curve(event, epsilons, grid=self._grid))
+        return self._curves[log_scale]
+
+
+def _untested(subject: Subject) -> tuple[str, ...]:
+    missing = []
+    if subject.sample is None:
+        missing.append("the sampling law: no sampler was passed in")
+    if subject.contribution is None:
+        missing.append("the clip bound on its own: no clipping was passed in")
+    if not subject.fresh:
+        missing.append("independence over steps: this run's noise is correlated on purpose")
+    return tuple(missing)
+
+
+Audit = Callable[[Subject], Report]
+"""What a run may be handed: it is called before the release, and its report's `require` may raise."""
