@@ -133,7 +133,7 @@ def test_what_is_released_lies_on_the_grid_wherever_the_values_lay() -> None:
 
 
 def test_a_plain_float_sum_gives_its_value_away_and_the_grid_does_not() -> None:
-    """Mironov's least bits: a float's spacing near the value tells which of two values lay under the noise."""
+    """Mironov's least bits: a float's spacing near the value tells which of two lay under the noise."""
     values = np.array([0.0, 1.0 / 3])
     plain = [value + noise(7).standard(20_000) * 0.01 for value in values]
     fine = 2.0**-56
