@@ -1,8 +1,8 @@
 """Audits: attacks on what was claimed to be private; lower bounds, never proofs.
 
-    from sfumato.audit import Claim, Subject, audit
-    report = audit(Subject(Claim.of(noise_multiplier=..., rate=..., steps=..., delta=...), step=my_step))
-    report.require()      # raises AuditFailed where the claim is contradicted
+from sfumato.audit import Claim, Subject, audit
+report = audit(Subject(Claim.of(noise_multiplier=..., rate=..., steps=..., delta=...), step=my_step))
+report.require()      # raises AuditFailed where the claim is contradicted
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from sfumato.audit.one_run import epsilon_lower
 from sfumato.core.entropy import SYSTEM, Entropy
 from sfumato.core.errors import InvalidRequest
 
-#: One step of the run's own code: takes which canaries are in the data, as indices; samples, clips, adds noise,
-#: and returns the noisy sum of gradients along each canary's direction, in units of the clip bound.
+#: One step of the run's own code: takes which canaries are in the data, as indices; samples, clips, adds
+#: noise, and returns the noisy sum of gradients along each canary's direction, in units of the clip bound.
 Step = Callable[[NDArray[np.intp]], NDArray[np.float64]]
 
 #: Fewer canaries than this show next to nothing.
@@ -49,8 +49,8 @@ class Game:
     def scores(self, noise_multiplier: float, rate: float) -> NDArray[np.float64]:
         """Return for each canary the log-likelihood ratio of "was in" to "was not", as the claim says it is.
 
-        A step holds a canary with probability `rate`, and then its direction is shifted by one clip bound. The
-        best score for the claimed mechanism; for any other it is a score like another, and bounds stay valid.
+        A step holds a canary with probability `rate`, and then its direction is shifted by one clip bound.
+        The best score for the claimed mechanism; for any other a score like another, and bounds stay valid.
         """
         exponent = (np.clip(self.sums, -HUGE, HUGE) - 0.5) / noise_multiplier**2
         taken = np.log(rate) + exponent
@@ -142,7 +142,9 @@ def best_number(canaries: int, shift: float, *, delta: float, confidence: float 
 
 
 _PARTS = tuple(
-    one * scale for scale, one in itertools.product((0.01, 0.1, 1.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)) if one * scale <= 1
+    one * scale
+    for scale, one in itertools.product((0.01, 0.1, 1.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
+    if one * scale <= 1
 )
 
 

@@ -95,7 +95,10 @@ def p_value(right: int, guesses: int, canaries: int, tradeoff: Tradeoff) -> floa
     check(right, guesses, canaries)
     if not _refuted(right, guesses, canaries, tradeoff, 1.0):
         return 1.0
-    low, high = math.log(LEAST), 0.0  # the recursion says of a tail that it cannot be; the p-value is the least
+    low, high = (
+        math.log(LEAST),
+        0.0,
+    )  # the recursion says of a tail that it cannot be; the p-value is the least
     while high - low > 1e-3:
         middle = (low + high) / 2
         if _refuted(right, guesses, canaries, tradeoff, math.exp(middle)):
@@ -171,7 +174,7 @@ def _refuted(right: int, guesses: int, canaries: int, tradeoff: Tradeoff, tail: 
 def _envelope(
     slopes: NDArray[np.float64], offsets: NDArray[np.float64]
 ) -> tuple[list[float], list[float], list[float]]:
-    """Return the upper envelope of lines: where one takes over from the one before, and the lines in order."""
+    """Return the upper envelope of lines: where one takes over from the one before, and the lines."""
     order = np.lexsort((offsets, slopes))
     lines: list[tuple[float, float]] = []
     starts: list[float] = []
@@ -188,4 +191,3 @@ def _envelope(
         starts.append(-math.inf if not lines else crossing)
         lines.append((slope, offset))
     return starts[1:], [line[0] for line in lines], [line[1] for line in lines]
-

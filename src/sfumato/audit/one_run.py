@@ -128,7 +128,7 @@ def check(right: int, guesses: int, canaries: int) -> None:
 
 
 def _log_binomial(counts: NDArray[np.int64], trials: int, epsilon: float) -> NDArray[np.float64]:
-    """Log of the probabilities of counts, at the rate expit(epsilon); stays finite where the rate rounds to 1."""
+    """Log of the probabilities of counts at the rate expit(epsilon), finite where that rounds to 1."""
     ways = special.gammaln(trials + 1) - special.gammaln(counts + 1) - special.gammaln(trials - counts + 1)
     log_wrong = -math.log1p(math.exp(epsilon)) if epsilon < 700 else -epsilon
     log_right = -math.log1p(math.exp(-epsilon))

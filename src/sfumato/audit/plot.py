@@ -54,7 +54,11 @@ def draw(
         parts.append(_rect(LEFT, y - 5, max(1.0, (right - LEFT) * part), 10, colour))
         y += 18
     if tests:
-        parts.append(_text("direct tests: how improbable in correct code, up to 1 in 10^12", LEFT, y + 8, "start", MUTED))
+        parts.append(
+            _text(
+                "direct tests: how improbable in correct code, up to 1 in 10^12", LEFT, y + 8, "start", MUTED
+            )
+        )
         y += 18
     label = "; ".join(f"{method}: epsilon at least {lower:.3g}" for method, lower, _ in bounds)
     return (
@@ -76,7 +80,9 @@ def _line(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:
 
 
 def _rect(x: float, y: float, width: float, height: float, colour: str) -> str:
-    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(0.0, width):.1f}" height="{height:.1f}" fill="{colour}"/>'
+    return (
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(0.0, width):.1f}" height="{height:.1f}" fill="{colour}"/>'
+    )
 
 
 def _text(words: str, x: float, y: float, anchor: str, colour: str) -> str:

@@ -131,8 +131,8 @@ class Report:
             "type": "tested",
             "statement": (
                 f"audited in one run with {self.canaries} gradient canaries: epsilon at least "
-                f"{self.epsilon:.3g} with confidence {self.confidence:g}, claimed {self.claim.epsilon:.3g} at "
-                f"delta {self.claim.delta:g} per {self.claim.unit}; so many canaries can show "
+                f"{self.epsilon:.3g} with confidence {self.confidence:g}, claimed {self.claim.epsilon:.3g} "
+                f"at delta {self.claim.delta:g} per {self.claim.unit}; so many canaries can show "
                 f"{self.ceiling:.3g} at most; {len(self.findings)} direct tests"
             ),
             "limits": [*LIMITS, *(f"Not tested: {item}." for item in self.untested)],
@@ -167,7 +167,7 @@ class Report:
         for bound in self.bounds:
             yield (
                 f"  {bound.method}: {bound.epsilon:.3g} of {bound.ceiling:.3g}; "
-                f"{bound.guesses.right} of {bound.guesses.made} guesses right; p {bound.p:.2g} under the claim"
+                f"{bound.guesses.right} of {bound.guesses.made} right; p {bound.p:.2g} under the claim"
             )
         for attack in self.attacks:
             yield (
@@ -176,7 +176,8 @@ class Report:
             )
         yield "Direct tests:"
         for finding in self.findings:
-            yield f"  {'BROKEN' if finding.broken else 'ok    '} {finding.test}: {finding.said} (p {finding.p:.2g})"
+            mark = "BROKEN" if finding.broken else "ok    "
+            yield f"  {mark} {finding.test}: {finding.said} (p {finding.p:.2g})"
         for item in self.untested:
             yield f"  not tested: {item}"
         if self.ok:

@@ -18,7 +18,7 @@ from sfumato.audit.report import Bound, Report
 from sfumato.audit.subject import Claim, Subject
 from sfumato.core.entropy import SYSTEM, Entropy
 from sfumato.core.errors import InvalidRequest
-from sfumato.core.losses import grid_of, plan_epsilon, privacy_curve
+from sfumato.core.losses import GRIDS, plan_epsilon, privacy_curve
 from sfumato.core.numbers import float_down, rational
 
 #: Sums that are kept: canaries times steps. 8 bytes each.
@@ -26,7 +26,7 @@ KEPT = 40_000_000
 #: Epsilons at which a claimed curve is read.
 POINTS = 400
 #: The noise multiplier that a run acts like is found to this part.
-FINE = 0.003
+FINE = 0.01
 #: Part of the canaries' shift by which the number of guesses is chosen: a fault doubles it, more or less.
 FAULT = 1.5
 
@@ -125,9 +125,7 @@ def canary_bounds(game: Game, claim: Claim, confidence: float = 0.95) -> tuple[B
         _pure(seen, claim, each),
         _pure(all_right, claim, each),
         seen,
-        one_run.p_value(
-            seen.right, seen.made, seen.canaries, epsilon=claim.epsilon, delta=claim.delta
-        ),
+        one_run.p_value(seen.right, seen.made, seen.canaries, epsilon=claim.epsilon, delta=claim.delta),
     )
     return by_curves, pure
 
@@ -139,7 +137,7 @@ def _pure(seen: Guesses, claim: Claim, confidence: float) -> float:
 
 
 def _shift(claim: Claim) -> float:
-    """Return how far a canary shifts its score, in deviations: the mu of the central limit (Bu et al. 2020)."""
+    """Return how far a canary shifts its score, in deviations: mu of the central limit (Bu et al. 2020)."""
     variance = math.expm1(min(600.0, claim.noise_multiplier**-2))
     return min(20.0, claim.rate * math.sqrt(claim.steps * variance))
 
@@ -153,7 +151,10 @@ class _Family:
 
     def __init__(self, claim: Claim) -> None:
         self.claim, self.delta = claim, rational(claim.delta)
-        self._grid = grid_of(claim.event(), self.delta)
+        fine = math.sqrt(
+            0.01 * claim.epsilon / claim.steps
+        )  # rounding up by cells adds steps * width^2 at most
+        self._grid = max((width for width in GRIDS if width <= fine), default=GRIDS[0])
         self._curves: dict[float, fdp.Curve] = {}
 
     def p_value(self, seen: Guesses) -> float:

@@ -36,7 +36,7 @@ class Observed:
         shadow_scores: (s, n) float; of s models trained alike on data of which the audit knows the members.
         shadow_member: (s, n) bool; the shadow models' members.
         coins: each example was made a member by a fair coin of its own, as canaries are: only then is an
-            epsilon from one model a bound, and else it holds under the assumption that examples are independent.
+            epsilon from one model a bound; else it rests on the assumption that examples are independent.
 
     Raises:
         InvalidRequest: shapes that do not fit, a NaN, or too few members or others.
@@ -58,7 +58,8 @@ class Observed:
             raise InvalidRequest(f"{int(np.isnan(self.scores).sum())} of {len(self.scores)} scores are NaN")
         if min(self.members, self.others) < FEWEST:
             raise InvalidRequest(
-                f"an attack needs {FEWEST} members and {FEWEST} others at least, got {self.members} and {self.others}"
+                f"an attack needs {FEWEST} members and {FEWEST} others at least, "
+                f"got {self.members} and {self.others}"
             )
         shadows = (self.shadow_scores, self.shadow_member)
         if (shadows[0] is None) != (shadows[1] is None):
@@ -88,7 +89,7 @@ class Attacked:
     Args:
         attack: its name.
         auc: chance that a member scores above another example; 0.5 is blind.
-        rates: (false positive rate, true positive rate, its lower and upper bound) at low false positive rates.
+        rates: at low false positive rates: (false positive rate, true positive rate, its bounds).
         epsilon: a lower bound on the model's epsilon; 0.0 says nothing.
         confidence: of `epsilon` and of the bounds in `rates`.
         assumes: what `epsilon` rests on; empty: on nothing but the members' coins.

@@ -48,7 +48,7 @@ class _Lira:
         scores, member = observed.shadow_scores, observed.shadow_member
         if scores is None or member is None:
             raise InvalidRequest(
-                "LiRA needs shadow models: give shadow_scores and shadow_member, or run the attack 'membership'"
+                "LiRA needs shadow models: give shadow_scores and shadow_member, or run 'membership'"
             )
         outside = _fit(scores, ~member, self.own_spread)
         if self.kind == "online":
@@ -67,8 +67,8 @@ def _fit(
     if counts.min() < 1:
         missing = int((counts < 1).sum())
         raise InvalidRequest(
-            f"{missing} of {len(counts)} examples are in all shadows, or in none; each must be in some and out "
-            "of others: train shadows on random halves, or build(kind='offline') where none holds them"
+            f"{missing} of {len(counts)} examples are in all shadows, or in none; each must be in some and "
+            "out of others: train shadows on random halves, or build(kind='offline') where none holds them"
         )
     kept = np.where(which, scores, 0.0)
     mean = kept.sum(axis=0) / counts

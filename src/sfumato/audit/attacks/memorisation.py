@@ -51,7 +51,7 @@ class _Memorisation:
 
 
 def exposure(planted: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return for each planted example log2 of how many candidates there are over its rank; ties count against.
+    """Return log2 of how many candidates there are over the rank, per planted example; ties count against.
 
     >>> exposure(np.array([5.0, 0.0]), np.array([1.0, 2.0, 3.0])).tolist()
     [2.0, 0.0]
@@ -63,7 +63,7 @@ def exposure(planted: NDArray[np.float64], others: NDArray[np.float64]) -> NDArr
 
 
 def counterfactual(scores: NDArray[np.float64], member: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return for each example its mean score with it in the data, less that without; NaN where one is missing."""
+    """Return each example's mean score with it in the data, less that without; NaN where one is missing."""
     inside, outside = member.sum(axis=0), (~member).sum(axis=0)
     both = (inside > 0) & (outside > 0)
     with_it = np.where(member, scores, 0.0).sum(axis=0) / np.maximum(inside, 1)

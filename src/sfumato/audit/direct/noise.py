@@ -98,9 +98,7 @@ def _over_steps(clean: NDArray[np.float64]) -> list[Finding]:
         said = f"steps {first} and {second} are the most alike, cosine {most:.2g}, of {pairs} pairs"
         found.append(Finding("noise-reused", said, p))
     lags = range(1, min(LAGS, steps - 1) + 1)
-    zs = [
-        float(np.vdot(clean[:-lag], clean[lag:])) / math.sqrt(places * (steps - lag)) for lag in lags
-    ]
+    zs = [float(np.vdot(clean[:-lag], clean[lag:])) / math.sqrt(places * (steps - lag)) for lag in lags]
     worst = max(range(len(zs)), key=lambda index: abs(zs[index]))
     p = min(1.0, len(zs) * 2 * float(special.ndtr(-abs(zs[worst]))))
     said = f"lag {worst + 1} correlates most, {zs[worst]:.2g} deviations from none, of {len(zs)} lags"

@@ -54,7 +54,9 @@ def sampling(sample: Sample, units: int, rate: float, *, draws: int = DRAWS) -> 
     if 0 < seen < 1:
         found += [_sizes(taken, seen), _shares(taken, seen), _pairs(taken, seen), _steps(taken, seen)]
     elif rate < 1:
-        found.append(Finding("batch-sizes", f"every step takes {'all' if seen else 'none'} of the units", seen < 1))
+        found.append(
+            Finding("batch-sizes", f"every step takes {'all' if seen else 'none'} of the units", seen < 1)
+        )
     return tuple(found)
 
 
@@ -65,7 +67,9 @@ def _batches(sample: Sample, units: int, draws: int) -> tuple[NDArray[np.bool_],
     for row in taken:
         batch = np.asarray(sample())
         if batch.ndim != 1 or (batch.size and not np.issubdtype(batch.dtype, np.integer)):
-            raise InvalidRequest(f"a sampler returns unit indices in one dimension, got {batch.dtype} {batch.shape}")
+            raise InvalidRequest(
+                f"a sampler returns unit indices in one dimension, got {batch.dtype} {batch.shape}"
+            )
         inside = batch[(batch >= 0) & (batch < units)].astype(np.intp)
         row[inside] = True
         doubled += int(row.sum()) != len(batch)
@@ -89,7 +93,9 @@ def _sizes(taken: NDArray[np.bool_], rate: float) -> Finding:
     sizes = taken.sum(axis=1)
     spread = float(np.sum((sizes - sizes.mean()) ** 2)) / (taken.shape[1] * rate * (1 - rate))
     freedom = len(sizes) - 1
-    p = _both_sides(float(special.gammainc(freedom / 2, spread / 2)), float(special.gammaincc(freedom / 2, spread / 2)))
+    p = _both_sides(
+        float(special.gammainc(freedom / 2, spread / 2)), float(special.gammaincc(freedom / 2, spread / 2))
+    )
     said = f"batch sizes vary {math.sqrt(spread / freedom):.3g} times as much as independent coins do"
     return Finding("batch-sizes", said, p)
 
