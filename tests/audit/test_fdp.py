@@ -86,10 +86,12 @@ def test_a_pure_curve_says_what_the_pure_form_says(right: int) -> None:
 
 
 def above(truth: float, canaries: int, bound) -> float:  # type: ignore[no-untyped-def]
-    """How often a bound on mu lies above the truth where every canary has a Gaussian answer of its own: exact."""
+    """How often a bound on mu lies above the truth, for Gaussian answers, one per canary: exact."""
     counts = np.arange(canaries + 1)
     chances = stats.binom.pmf(counts, canaries, stats.norm.cdf(truth / 2))
-    return float(sum(p for k, p in zip(counts, chances, strict=True) if p > 1e-9 and bound(int(k)) > truth + 1e-6))
+    return float(
+        sum(p for k, p in zip(counts, chances, strict=True) if p > 1e-9 and bound(int(k)) > truth + 1e-6)
+    )
 
 
 @pytest.mark.parametrize("truth", [0.5, 1.5])

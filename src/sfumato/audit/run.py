@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from sfumato.audit.report import Bound, Report
 from sfumato.audit.subject import Claim, Subject
 from sfumato.core.entropy import SYSTEM, Entropy
 from sfumato.core.errors import InvalidRequest
+from sfumato.core.event import Event
 from sfumato.core.losses import GRIDS, plan_epsilon, privacy_curve
 from sfumato.core.numbers import float_down, rational
 
@@ -27,6 +29,8 @@ KEPT = 40_000_000
 POINTS = 400
 #: The noise multiplier that a run acts like is found to this part.
 FINE = 0.01
+#: How far from the claim the search begins, in logarithms of the noise multiplier.
+START = 0.25
 #: Part of the canaries' shift by which the number of guesses is chosen: a fault doubles it, more or less.
 FAULT = 1.5
 
@@ -155,7 +159,6 @@ class _Family:
             0.01 * claim.epsilon / claim.steps
         )  # rounding up by cells adds steps * width^2 at most
         self._grid = max((width for width in GRIDS if width <= fine), default=GRIDS[0])
-        self._curves: dict[float, fdp.Curve] = {}
 
     def p_value(self, seen: Guesses) -> float:
         """Return how probable so many right guesses are under the claim, at most."""
@@ -168,19 +171,17 @@ class _Family:
             curve = self._curve(log_scale)
             return fdp.refuted(seen.right, seen.made, seen.canaries, curve, confidence)
 
-        # from the claim outwards, in steps that grow, until one is refuted and its neighbour is not
-        width = 0.25
-        high = 0.0  # refuted there, once found
+        # from the claim outwards, twice as far each time, until one is refuted and its neighbour is not
         if refuted(0.0):
-            low = -width
+            low, high = -START, 0.0
             while refuted(low):
-                low, high, width = low - 2 * width, low, 2 * width
+                low, high = 2 * low, low
                 if low < -3:  # less than a twentieth of the noise: nobody needs to know more exactly
                     return self._epsilon(high)
         else:
-            low, high = 0.0, width
+            low, high = 0.0, START
             while not refuted(high):
-                low, high, width = high, high + 2 * width, 2 * width
+                low, high = high, 2 * high
                 if high > 6:
                     return 0.0
         while high - low > FINE:
@@ -197,12 +198,14 @@ class _Family:
         return float_down(plan_epsilon(self.claim.event(self._sigma(log_scale)), self.delta))
 
     def _curve(self, log_scale: float) -> fdp.Curve:
-        if log_scale not in self._curves:
-            event = self.claim.event(self._sigma(log_scale))
-            most = 4 * max(1.0, self.claim.epsilon) * math.exp(max(0.0, -2 * log_scale))
-            epsilons = np.linspace(0.0, most, POINTS).tolist()
-            self._curves[log_scale] = fdp.Curve(epsilons, privacy_curve(event, epsilons, grid=self._grid))
-        return self._curves[log_scale]
+        most = 4 * max(1.0, self.claim.epsilon) * math.exp(max(0.0, -2 * log_scale))
+        return _curve(self.claim.event(self._sigma(log_scale)), most, self._grid)
+
+
+@functools.lru_cache(maxsize=128)
+def _curve(event: Event, most: float, grid: float) -> fdp.Curve:
+    epsilons = np.linspace(0.0, most, POINTS).tolist()
+    return fdp.Curve(epsilons, privacy_curve(event, epsilons, grid=grid))
 
 
 def _untested(subject: Subject) -> tuple[str, ...]:

@@ -50,36 +50,52 @@ class _Lira:
             raise InvalidRequest(
                 "LiRA needs shadow models: give shadow_scores and shadow_member, or run 'membership'"
             )
-        outside = _fit(scores, ~member, self.own_spread)
         if self.kind == "online":
-            inside = _fit(scores, member, self.own_spread)
+            inside, outside = _both_sides(scores, member, self.own_spread)
             ratio = _log_density(observed.scores, *inside) - _log_density(observed.scores, *outside)
         else:
-            ratio = (observed.scores - outside[0]) / outside[1]
+            mean, spread = _fit(scores, ~member, self.own_spread)
+            _require(np.isfinite(mean), "in all shadows")
+            ratio = (observed.scores - mean) / spread
         return judge(self.name, ratio, observed, delta, confidence)
 
 
-def _fit(
-    scores: NDArray[np.float64], which: NDArray[np.bool_], own_spread: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and spread of each example's scores over some of the shadows."""
-    counts = which.sum(axis=0)
-    if counts.min() < 1:
-        missing = int((counts < 1).sum())
+Fit = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+def _both_sides(scores: NDArray[np.float64], member: NDArray[np.bool_], own_spread: int) -> tuple[Fit, Fit]:
+    """Return mean and spread with each example and without; a side that few shadows left out, by the gap."""
+    inside, outside = _fit(scores, member, own_spread), _fit(scores, ~member, own_spread)
+    known = np.isfinite(inside[0]) & np.isfinite(outside[0])
+    if not known.any():
+        _require(known, "in all shadows, or in none,")
+    gap = float(np.mean(inside[0][known] - outside[0][known]))
+    with_it = np.where(np.isfinite(inside[0]), inside[0], outside[0] + gap)
+    without = np.where(np.isfinite(outside[0]), outside[0], inside[0] - gap)
+    return (with_it, inside[1]), (without, outside[1])
+
+
+def _require(known: NDArray[np.bool_], where: str) -> None:
+    if not known.all():
         raise InvalidRequest(
-            f"{missing} of {len(counts)} examples are in all shadows, or in none; each must be in some and "
-            "out of others: train shadows on random halves, or build(kind='offline') where none holds them"
+            f"{int((~known).sum())} of {len(known)} examples are {where} and cannot be compared: train "
+            "shadows on random halves of the examples, or build(kind='offline') where no shadow holds them"
         )
+
+
+def _fit(scores: NDArray[np.float64], which: NDArray[np.bool_], own_spread: int) -> Fit:
+    """Return mean (NaN where there is none) and spread of each example's scores over some of the shadows."""
+    counts = which.sum(axis=0)
     kept = np.where(which, scores, 0.0)
-    mean = kept.sum(axis=0) / counts
+    mean = np.where(counts > 0, kept.sum(axis=0) / np.maximum(counts, 1), np.nan)
     squares = np.where(which, (scores - mean) ** 2, 0.0).sum(axis=0)
-    freedom = counts - 1
+    freedom = np.maximum(counts - 1, 0)
     if counts.min() >= max(2, own_spread):
         spread = np.sqrt(squares / freedom)
     elif freedom.sum() > 0:
         spread = np.full(len(counts), np.sqrt(squares.sum() / freedom.sum()))
     else:  # one shadow on this side: the examples' own means are all there is
-        spread = np.full(len(counts), mean.std())
+        spread = np.full(len(counts), np.nanstd(mean) if (counts > 0).any() else 1.0)
     floor = max(1e-12, 1e-6 * float(np.abs(scores).max(initial=0.0)))
     return mean, np.maximum(spread, floor)
 
