@@ -1,0 +1,1 @@
+"""Training with differential privacy: per-image gradients, clipped, noised, charged before they are taken."""
