@@ -76,8 +76,7 @@ class Engine:
         check_ops(tape, len(found))
         total = self._weighted(found, weights, views)
         if total.requires_grad:
-            with tape:
-                torch.autograd.grad(total.sum(), [tape.anchor], allow_unused=True)
+            torch.autograd.grad(total.sum(), [tape.anchor], allow_unused=True)
         with torch.no_grad():
             self._finish(tape, parts, grouping[0])
             return self._clipped(parts, grouping[0])

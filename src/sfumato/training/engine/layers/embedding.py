@@ -12,7 +12,7 @@ from sfumato.training.engine.grouping import Grouping
 from sfumato.training.engine.record import Op
 from sfumato.training.engine.table import handles
 from sfumato.training.engine.tape import Source, Tape
-from sfumato.training.engine.terms import Kernel, Term, bytes_of, cleared, scaled
+from sfumato.training.engine.terms import Kernel, Term, cleared, scaled
 
 
 class EmbeddingTerm(Term):
@@ -23,9 +23,8 @@ class EmbeddingTerm(Term):
     """
 
     def __init__(self, index: Tensor, g: Tensor, entries: int) -> None:
+        super().__init__(index, g)
         self.index, self.g, self.entries = index, g, entries
-        self.images = len(index)
-        self.bytes = bytes_of(index, g)
 
     def per_image(self) -> Tensor:
         images, positions, width = self.g.shape
