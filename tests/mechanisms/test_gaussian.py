@@ -144,6 +144,22 @@ def test_a_plain_float_sum_gives_its_value_away_and_the_grid_does_not() -> None:
     assert all(np.array_equal(np.fmod(sums, grid), np.zeros(20_000)) for sums in on)
 
 
+def test_many_arrays_take_their_noise_from_one_stream_in_place() -> None:
+    sizes, grid = (3, 0, 40_000, 1, 70_000), 2.0**-20
+    arrays = [np.full(size, 0.3, np.float32) for size in sizes]
+    noise().add_to(arrays, 1.0, grid)
+    whole = noise().add(np.full(sum(sizes), np.float32(0.3)), 1.0, grid)
+    assert np.array_equal(np.concatenate(arrays), whole.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros(3, np.int64), np.zeros((4, 4)).T[1:], np.zeros(3, np.float16), np.zeros((3, 3)).T]
+)
+def test_noise_in_place_needs_contiguous_floats(array: NDArray[np.generic]) -> None:
+    with pytest.raises(InvalidRequest, match="contiguous"):
+        noise().add_to([array], 1.0, 2.0**-20)
+
+
 @pytest.mark.parametrize("count", [1, 1000, 12_345_678])
 @pytest.mark.parametrize("sensitivity", [0.013, 1.0, 300.0])
 def test_rounding_takes_at_most_its_part_of_the_sensitivity(sensitivity: float, count: int) -> None:

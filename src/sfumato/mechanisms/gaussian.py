@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,30 +86,54 @@ class GaussianNoise:
         Raises:
             InvalidRequest: std or grid out of range, values that are not finite, or too large for the grid.
         """
+        out = np.array(values, np.float64, order="C")
+        self.add_to((out,), std, grid)
+        return out
+
+    def add_to(self, arrays: Sequence[NDArray[Any]], std: float, grid: float) -> None:
+        """Put fresh noise on every value of some arrays, in place, under one key; as `add` does otherwise.
+
+        Args:
+            arrays: float32 or float64, C-contiguous; float32 rounds what is on the grid, after the noise.
+        """
         _check(std, grid)
-        flat = np.asarray(values, np.float64).reshape(-1)
-        most = float(np.abs(flat).max(initial=0.0))
-        if not most <= (EXACT - 1) * grid - 16 * std:
-            raise InvalidRequest(
-                f"a value of {most} is not finite or too large for a grid of {grid}: clip first, and take "
-                "the grid of `grid_for`"
-            )
-        out, inverse, scale = flat / grid, 1 / grid, std / grid
-        assert math.isfinite(inverse)
-        np.rint(out, out=out)
-        for start, part in self._parts(flat.size):
-            part *= scale
-            np.rint(part, out=part)
-            out[start : start + len(part)] += part
-        out *= grid
-        return out.reshape(np.shape(values))
+        flats = [array.reshape(-1) for array in arrays]
+        for array, flat in zip(arrays, flats, strict=True):
+            if array.dtype not in (np.float32, np.float64) or (
+                flat.size and not np.shares_memory(flat, array)
+            ):
+                raise InvalidRequest(f"noise goes on contiguous float32 or float64, got {array.dtype}")
+            most = float(max(flat.max(initial=0), -flat.min(initial=0)))
+            if not most <= (EXACT - 1) * grid - 16 * std:
+                raise InvalidRequest(
+                    f"a value of {most} is not finite or too large for a grid of {grid}: clip first, and "
+                    "take the grid of `grid_for`"
+                )
+        scale, inverse = std / grid, 1 / grid
+        parts = self._parts(sum(flat.size for flat in flats))
+        left, cells = np.empty(0), np.empty(2 * PAIRS)
+        for flat in flats:
+            start = 0
+            while start < flat.size:
+                if not left.size:
+                    left = next(parts)[1]
+                    left *= scale
+                    np.rint(left, out=left)
+                size = min(left.size, flat.size - start)
+                target, work = flat[start : start + size], cells[:size]
+                np.multiply(target, inverse, out=work)
+                np.rint(work, out=work)
+                work += left[:size]
+                work *= grid
+                target[:] = work
+                start, left = start + size, left[size:]
 
     def _parts(self, count: int) -> Iterator[tuple[int, NDArray[np.float64]]]:
         """Yield (start, draws); the array is used again for the next part."""
+        entropy = self._permit.entropy  # an ended permit refuses, whatever the count
         if not count:
-            self._permit.entropy  # noqa: B018  an ended permit refuses, whatever the count
             return
-        fill, work = stream(self._permit.entropy), _Work(min(PAIRS, (count + 1) // 2))
+        fill, work = stream(entropy), _Work(min(PAIRS, (count + 1) // 2))
         self.drawn += count
         for start in range(0, count, 2 * work.pairs):
             yield start, work.make(fill)[: count - start]
@@ -192,7 +216,7 @@ def grid_for(sensitivity: float, count: int) -> float:
 def _check(std: float, grid: float) -> None:
     if not (math.isfinite(std) and std > 0):
         raise InvalidRequest(f"the deviation of Gaussian noise must be above 0 and finite, got {std!r}")
-    if not (grid > 0 and math.isfinite(grid) and math.frexp(grid)[0] == 0.5):
+    if not (2.0**-1000 < grid < 2.0**1000 and math.frexp(grid)[0] == 0.5):
         raise InvalidRequest(f"a grid is a power of two, such as that of grid_for, got {grid!r}")
     if std < grid:
         raise InvalidRequest(f"noise of deviation {std} is lost on a grid of {grid}: it must be far finer")
