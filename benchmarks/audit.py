@@ -27,9 +27,7 @@ def one(epsilon: int, sigma: float, fault: str, seed: int) -> tuple[Report, floa
     begun = time.perf_counter()
     claim = Claim.of(noise_multiplier=sigma, rate=RATE, steps=STEPS, delta=DELTA)
     found = audit(
-        Subject(
-            claim, mechanism.step, mechanism.contribution, sample=mechanism.sample, units=mechanism.units
-        )
+        Subject(claim, mechanism.step, mechanism.contribution, sample=mechanism.sample, units=mechanism.units)
     )
     return found, time.perf_counter() - begun
 

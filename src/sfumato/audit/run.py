@@ -83,7 +83,7 @@ def audit(
     """
     settings, begun = settings or Settings(), time.perf_counter()
     claim = subject.claim
-    canaries = max(FEWEST, min(settings.canaries, KEPT // claim.steps))
+    canaries = canaries_for(claim, settings.canaries)
     game = play(subject.step, canaries, claim.steps, entropy=entropy)
     bounds = canary_bounds(game, claim, settings.confidence)
     findings = list(direct.noise(game, claim.noise_multiplier, claim.rate, fresh=subject.fresh))
@@ -101,6 +101,11 @@ def audit(
         untested=_untested(subject),
         seconds=time.perf_counter() - begun,
     )
+
+
+def canaries_for(claim: Claim, asked: int) -> int:
+    """Return how many canaries are used where so many are asked for: a long run's sums must fit in memory."""
+    return max(FEWEST, min(asked, KEPT // claim.steps))
 
 
 def canary_bounds(game: Game, claim: Claim, confidence: float = 0.95) -> tuple[Bound, ...]:

@@ -88,13 +88,19 @@ class Claim:
 
         Args:
             body: of the receipt of a run.
-            delta: where the receipt's guarantee names none.
+            delta: of the claim; None: what the receipt names.
+            unit: privacy unit.
+
+        Raises:
+            InvalidRequest: it has no event of DP-SGD, or names no delta and none is given.
         """
         plan = body.get("plan")
         data = plan.get("event") if isinstance(plan, Mapping) else None
         if not isinstance(data, Mapping):
             raise InvalidRequest("this receipt has no event: it is not one of a private training run")
-        given = delta if delta is not None else _delta_of(body)
+        given = delta if delta is not None else delta_of(body)
+        if given is None:
+            raise InvalidRequest("this receipt names no delta: give it, for example delta='1e-5'")
         return cls.of_event(Event.from_data(data), given, unit)
 
     def event(self, noise_multiplier: float | None = None) -> Event:
@@ -115,12 +121,14 @@ class Claim:
         }
 
 
-def _delta_of(body: Mapping[str, Any]) -> Amount:
-    plan = body.get("plan", {})
-    for place in (body.get("guarantee", {}), plan.get("parameters", {}), plan):
+def delta_of(body: Mapping[str, Any]) -> str | None:
+    """Return the delta that a receipt names; None: it names none."""
+    plan = body.get("plan")
+    plan = plan if isinstance(plan, Mapping) else {}
+    for place in (body.get("guarantee"), plan.get("parameters"), plan, body.get("facts")):
         if isinstance(place, Mapping) and (delta := place.get("delta")) is not None:
             return str(delta)
-    raise InvalidRequest("this receipt names no delta: give it, for example delta='1e-5'")
+    return None
 
 
 @dataclass(frozen=True, slots=True)

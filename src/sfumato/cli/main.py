@@ -20,6 +20,10 @@ COMMANDS = {
     "init": ("sfumato.cli.init", "Start a project: a policy file and a ledger in this folder."),
     "redact": ("sfumato.cli.redact", "Hide faces, people and other things in pictures and videos."),
     "check": ("sfumato.cli.check", "Look for what redacted pictures and videos still show."),
+    "audit": (
+        "sfumato.cli.audit",
+        "Attack the training code at given settings: what privacy loss can be shown?",
+    ),
     "unseal": ("sfumato.cli.unseal", "Put sealed originals back into a copy of a redacted file."),
     "seal": ("sfumato.cli.seal", "Show what originals are sealed, or destroy them for ever."),
     "data": ("sfumato.cli.data", "Add, compare, verify and export datasets."),

@@ -1,4 +1,4 @@
-"""This room's own sampling, clipping and noise over canaries: what an audit calls, and what it does not know of.
+"""This room's own sampling, clipping and noise, over canaries: what an audit calls.
 
 An audit asks for three callables: a step over canaries, what one unit adds, and who is in a batch. Here they
 are made of the very functions that a run uses; nobody's data is touched, and nothing is charged.

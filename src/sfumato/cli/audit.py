@@ -1,0 +1,113 @@
+"""`sfumato audit`."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sfumato.cli.output import emit, json_option, note
+
+if TYPE_CHECKING:
+    from sfumato.audit import Claim
+
+#: At which epsilon is told where nobody says.
+DELTA = "1e-5"
+
+
+@click.command("audit", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("receipt", required=False, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--noise-multiplier", metavar="X", help="Deviation of the noise over the clip bound.")
+@click.option("--rate", metavar="Q", help="The chance of a unit to be in a step, such as 0.01 or 256/60000.")
+@click.option("--steps", metavar="T", type=click.IntRange(1), help="How many steps.")
+@click.option("--delta", metavar="D", help="At which epsilon is told.  [default: the receipt's, else 1e-5]")
+@click.option(
+    "--canaries", metavar="N", type=click.IntRange(32), default=5000, show_default=True,
+    help="How many canaries; more show more, and take longer.",
+)  # fmt: skip
+@click.option(
+    "--confidence", metavar="P", type=click.FloatRange(0.5, 1, max_open=True), default=0.95,
+    show_default=True, help="That the lower bound holds.",
+)  # fmt: skip
+@click.option(
+    "-o", "--output", "picture", metavar="AUDIT.svg", type=click.Path(path_type=Path),
+    help="Write the result as a picture.",
+)  # fmt: skip
+@json_option
+def command(
+    receipt: Path | None,
+    delta: str | None,
+    canaries: int,
+    confidence: float,
+    picture: Path | None,
+    as_json: bool,
+    **mechanism: Any,
+) -> None:
+    """Attack the training code at given settings: what privacy loss can be shown?
+
+    Plants canaries in a run of the training room's own sampler, clipping and noise, with the settings of
+    RECEIPT (of a trained model) or those given, and tries to tell which were in. Prints a lower bound on
+    epsilon, the most that so many canaries could show, and the claim; and tests noise, clipping and sampling
+    directly. No data and no budget is touched. Exit code 1: something contradicts the claim.
+
+    \b
+    Examples:
+      sfumato audit --noise-multiplier 4.8 --rate 0.137 --steps 292
+      sfumato audit --noise-multiplier 1.1 --rate 256/60000 --steps 4000 -o audit.svg
+      sfumato audit model.safetensors.receipt.json --json
+    """
+    from sfumato.audit import Settings, Subject, audit
+
+    if picture is not None and picture.suffix.lower() != ".svg":
+        raise click.BadParameter(f"the picture is an SVG, not {picture.name!r}", param_hint="-o")
+    claim = _claim(receipt, delta, mechanism)
+    code = _training(claim, canaries)
+    subject = Subject(claim, code.step, code.contribution, sample=code.sample, units=code.units)
+    report = audit(subject, settings=Settings(canaries=code.canaries, confidence=confidence))
+    if picture is not None:
+        report.write_svg(picture)
+    if as_json:
+        emit({"exit_code": 0 if report.ok else 1, **report.to_data()})
+    else:
+        for line in report.lines():
+            click.echo(line)
+    note("The training code was audited at these settings, not a trained model: see `sfumato audit --help`.")
+    click.get_current_context().exit(0 if report.ok else 1)
+
+
+def _claim(receipt: Path | None, delta: str | None, mechanism: dict[str, Any]) -> Claim:
+    """Read the claim from the receipt or the options: one of them, whole."""
+    from sfumato.audit import Claim
+    from sfumato.audit.subject import delta_of
+    from sfumato.core.receipt import Receipt
+
+    given = {name: value for name, value in mechanism.items() if value is not None}
+    if receipt is not None:
+        if given:
+            raise click.UsageError("give a RECEIPT or the mechanism's settings, and not both")
+        body = Receipt.read(receipt).body
+        return Claim.of_receipt(body, delta or delta_of(body) or DELTA)
+    if missing := [name for name in ("noise_multiplier", "rate", "steps") if name not in given]:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
+        raise click.UsageError(f"give a RECEIPT, or the mechanism: {options} missing")
+    return Claim.of(delta=delta or DELTA, **given)
+
+
+def _training(claim: Claim, canaries: int) -> Any:
+    """Return the training room's own code over canaries."""
+    import importlib.util
+
+    from sfumato.audit.run import canaries_for
+    from sfumato.core.errors import MissingExtra
+
+    if importlib.util.find_spec("torch") is None:
+        raise MissingExtra("auditing the training code", ["torch"], "training")
+    from sfumato.training.audited import Rehearsal
+
+    return Rehearsal(
+        noise_multiplier=Fraction(claim.noise_multiplier),
+        rate=Fraction(claim.rate),
+        canaries=canaries_for(claim, canaries),
+    )

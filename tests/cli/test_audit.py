@@ -1,0 +1,78 @@
+"""`sfumato audit`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sfumato.cli.main import main
+from sfumato.core.event import Gaussian, PoissonSampled, Repeated
+from sfumato.core.receipt import Receipt
+
+pytest.importorskip("torch", reason="needs PyTorch: pip install sfumato[training]")
+
+SMALL = ("--noise-multiplier", "2", "--rate", "0.25", "--steps", "12", "--canaries", "400")
+
+
+def run(*arguments: str) -> int:
+    try:
+        main(["audit", *arguments])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def test_the_training_code_passes_and_a_picture_is_written(tmp_path: Path, capsys) -> None:
+    assert run(*SMALL, "-o", str(tmp_path / "audit.svg")) == 0
+    said = capsys.readouterr()
+    for word in ("Claim:", "Lower bound:", "Ceiling:", "clip-bound", "Verdict: nothing speaks against"):
+        assert word in said.out
+    assert "not a trained model" in said.err
+    assert (tmp_path / "audit.svg").read_text().startswith("<svg")
+
+
+def test_a_receipt_names_the_mechanism(tmp_path: Path, capsys) -> None:
+    event = Repeated(PoissonSampled("0.25", Gaussian(2)), 12)
+    body = {"guarantee": {"type": "proven"}, "outputs": [], "plan": {"event": event.to_data()}}
+    Receipt(body).write(tmp_path / "receipt.json")
+    assert run(str(tmp_path / "receipt.json"), "--canaries", "200", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["claim"]["delta"] == 1e-5
+    assert run(str(tmp_path / "receipt.json"), "--canaries", "200", "--delta", "1e-6", "--json") == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["claim"]["steps"] == 12
+    assert data["claim"]["delta"] == 1e-6
+    assert data["epsilon_lower"] <= data["claim"]["epsilon"]
+
+
+def test_broken_training_code_ends_with_1(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    from sfumato.training.audited import Rehearsal
+
+    step = Rehearsal.step
+    monkeypatch.setattr(Rehearsal, "step", lambda self, members: step(self, members) / 2)
+    assert run(*SMALL) == 1
+    assert "BROKEN noise-deviation" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "--noise-multiplier, --rate, --steps missing"),
+        (("--rate", "0.1"), "--noise-multiplier, --steps missing"),
+        ((*SMALL, "-o", "audit.png"), "SVG"),
+        (("--noise-multiplier", "nan", "--rate", "0.25", "--steps", "12"), "finite number"),
+        (("--noise-multiplier", "0", "--rate", "0.25", "--steps", "12"), "above 0"),
+        (("--noise-multiplier", "2", "--rate", "1.5", "--steps", "12"), "0..1"),
+    ],
+)
+def test_usage(arguments: tuple[str, ...], said: str, capsys) -> None:
+    assert run(*arguments) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_receipt_and_settings_together_are_refused(tmp_path: Path, capsys) -> None:
+    (tmp_path / "receipt.json").write_text("{}")
+    assert run(str(tmp_path / "receipt.json"), "--rate", "0.1") == 2
+    assert "not both" in capsys.readouterr().err
+    assert run(str(tmp_path / "receipt.json")) == 5
