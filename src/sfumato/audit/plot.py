@@ -29,7 +29,7 @@ def draw(
     def x(epsilon: float) -> float:
         return LEFT + (right - LEFT) * min(epsilon, most) / most
 
-    parts = [_text("epsilon", right, 14, "end", MUTED)]
+    parts = []
     base = top + ROW * len(bounds)
     for tick in _ticks(most):
         parts.append(_line(x(tick), top, x(tick), base, GRID))
@@ -44,7 +44,8 @@ def draw(
     parts.append(_line(x(claim), top - 6, x(claim), base, BAD))
     anchor = "end" if x(claim) > (LEFT + right) / 2 else "start"
     parts.append(_text(f"claim {claim:.3g}", x(claim), top - 12, anchor, BAD))
-    y = base + 34
+    parts.append(_text("epsilon: lower bound, and in pale the ceiling", LEFT, base + 30, "start", MUTED))
+    y = base + 54
     for name, p, broken in tests:
         colour = BAD if broken else GOOD
         # p on a logarithmic axis, down to 1e-12: a full bar cannot be chance
