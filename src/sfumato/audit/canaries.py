@@ -52,10 +52,11 @@ class Game:
         A step holds a canary with probability `rate`, and then its direction is shifted by one clip bound.
         The best score for the claimed mechanism; for any other a score like another, and bounds stay valid.
         """
-        exponent = (np.clip(self.sums, -HUGE, HUGE) - 0.5) / noise_multiplier**2
-        taken = np.log(rate) + exponent
         missed = np.log1p(-rate) if rate < 1 else -np.inf
-        result: NDArray[np.float64] = np.logaddexp(missed, taken).sum(axis=0)
+        result = np.zeros(self.canaries)
+        for row in self.sums:  # row by row: a long run's sums are large already
+            taken = np.log(rate) + (np.clip(row, -HUGE, HUGE) - 0.5) / noise_multiplier**2
+            result += np.logaddexp(missed, taken)
         return result
 
 

@@ -23,8 +23,8 @@ from sfumato.core.event import Event
 from sfumato.core.losses import GRIDS, plan_epsilon, privacy_curve
 from sfumato.core.numbers import float_down, rational
 
-#: Sums that are kept: canaries times steps. 8 bytes each.
-KEPT = 40_000_000
+#: Sums that are kept: canaries times steps. 8 bytes each, and the tests need about three times as much again.
+KEPT = 12_000_000
 #: Epsilons at which a claimed curve is read.
 POINTS = 400
 #: The noise multiplier that a run acts like is found to this part.

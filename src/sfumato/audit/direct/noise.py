@@ -39,10 +39,10 @@ def noise(game: Game, noise_multiplier: float, rate: float, *, fresh: bool = Tru
     """
     outside = np.clip(game.sums[:, ~game.included], -HUGE, HUGE)
     inside = np.clip(game.sums[:, game.included], -HUGE, HUGE)
-    found = [_deviation(outside, noise_multiplier)]
-    if inside.size:
-        found.append(_contribution(inside, noise_multiplier, rate))
     scale = float(np.sqrt(np.mean(outside**2))) if outside.size else 0.0
+    found = [_deviation(outside, noise_multiplier)]
+    if inside.size:  # more noise than was promised is no fault, and must not make a contribution look large
+        found.append(_contribution(inside, max(noise_multiplier, scale), rate))
     if scale == 0 or not math.isfinite(scale):
         return tuple(found)  # no noise at all, or no number: nothing else can be said of it
     clean = outside / scale
