@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,8 @@ from sfumato.cli.output import emit, json_option, note
 if TYPE_CHECKING:
     from sfumato.audit import Claim
 
+#: So many units are drawn from to test the sampler.
+UNITS = 2000
 #: At which epsilon is told where nobody says.
 DELTA = "1e-5"
 
@@ -24,7 +25,7 @@ DELTA = "1e-5"
 @click.option("--steps", metavar="T", type=click.IntRange(1), help="How many steps.")
 @click.option("--delta", metavar="D", help="At which epsilon is told.  [default: the receipt's, else 1e-5]")
 @click.option(
-    "--canaries", metavar="N", type=click.IntRange(32), default=5000, show_default=True,
+    "--canaries", metavar="N", type=click.IntRange(32, 10_000), default=5000, show_default=True,
     help="How many canaries; more show more, and take longer.",
 )  # fmt: skip
 @click.option(
@@ -64,7 +65,9 @@ def command(
         raise click.BadParameter(f"the picture is an SVG, not {picture.name!r}", param_hint="-o")
     claim = _claim(receipt, delta, mechanism)
     code = _training(claim, canaries)
-    subject = Subject(claim, code.step, code.contribution, sample=code.sample, units=code.units)
+    subject = Subject(
+        claim, code.step, code.contribution, code.canaries, sample=code.sample, units=code.units
+    )
     report = audit(subject, settings=Settings(canaries=code.canaries, confidence=confidence))
     if picture is not None:
         report.write_svg(picture)
@@ -105,9 +108,13 @@ def _training(claim: Claim, canaries: int) -> Any:
     if importlib.util.find_spec("torch") is None:
         raise MissingExtra("auditing the training code", ["torch"], "training")
     from sfumato.training.audited import Rehearsal
+    from sfumato.training.settings import TrainingSettings
 
-    return Rehearsal(
-        noise_multiplier=Fraction(claim.noise_multiplier),
-        rate=Fraction(claim.rate),
-        canaries=canaries_for(claim, canaries),
+    settings = TrainingSettings(
+        noise_multiplier=claim.noise_multiplier,
+        rate=claim.rate,
+        public_size=UNITS,
+        steps=claim.steps,
+        delta=claim.delta,
     )
+    return Rehearsal(settings, canaries=canaries_for(claim, canaries))
