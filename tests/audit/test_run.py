@@ -56,8 +56,8 @@ def test_at_every_claim(epsilon: int) -> None:
 def test_the_canaries_alone_find_halved_noise_and_double_participation() -> None:
     """Not only the direct tests: the lower bound itself passes the claim."""
     for fault in ("half noise", "no clipping", "double participation"):
-        mechanism = Mechanism(PRICED[4], RATE, 5000, 2, fault)
-        claim = Claim.of(noise_multiplier=PRICED[4], rate=RATE, steps=STEPS, delta=DELTA)
+        mechanism = Mechanism(PRICED[2], RATE, 5000, 2, fault)
+        claim = Claim.of(noise_multiplier=PRICED[2], rate=RATE, steps=STEPS, delta=DELTA)
         bounds = canary_bounds(play(mechanism.step, 5000, STEPS, entropy=SeededEntropy(2)), claim)
         assert bounds[0].epsilon > claim.epsilon, fault
         assert bounds[0].p < 0.05
@@ -79,6 +79,20 @@ def test_a_few_canaries_and_one_step_show_little_and_no_wrong(seed: int) -> None
     report = audit(Subject(claim, mechanism.step), settings=Settings(canaries=64))
     assert report.ok
     assert report.ceiling < 7
+
+
+def test_a_claim_that_protects_nobody_is_refused() -> None:
+    claim = Claim.of(noise_multiplier="0.5", rate=1, steps=200, delta=1e-5)
+    with pytest.raises(InvalidRequest, match="protects nobody"):
+        audit(Subject(claim, Mechanism(0.5, 1.0, 64, 1).step))
+
+
+def test_a_claim_of_next_to_nothing_has_a_ceiling_above_it() -> None:
+    mechanism = Mechanism(50.0, 1.0, 400, 1)
+    claim = Claim.of(noise_multiplier=50, rate=1, steps=1, delta=1e-5)
+    report = audit(Subject(claim, mechanism.step), settings=Settings(canaries=400))
+    assert report.ok
+    assert report.ceiling > 1
 
 
 def test_a_claim_is_read_from_an_event_and_a_receipt() -> None:

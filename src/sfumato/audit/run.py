@@ -31,6 +31,8 @@ POINTS = 400
 FINE = 0.01
 #: How far from the claim the search begins, in logarithms of the noise multiplier.
 START = 0.25
+#: Canaries that shift their scores by so many deviations are plain to see: no bound is told more exactly.
+FARTHEST = 12.0
 #: Part of the canaries' shift by which the number of guesses is chosen: a fault doubles it, more or less.
 FAULT = 1.5
 
@@ -83,6 +85,11 @@ def audit(
     """
     settings, begun = settings or Settings(), time.perf_counter()
     claim = subject.claim
+    if claim.epsilon > one_run.MOST:
+        raise InvalidRequest(
+            f"a claim of epsilon {claim.epsilon:.3g} protects nobody, and no audit can tell it from none: audit "
+            f"claims of up to {one_run.MOST:g}"
+        )
     canaries = canaries_for(claim, settings.canaries)
     game = play(subject.step, canaries, claim.steps, entropy=entropy)
     bounds = canary_bounds(game, claim, settings.confidence)
@@ -117,7 +124,7 @@ def canary_bounds(game: Game, claim: Claim, confidence: float = 0.95) -> tuple[B
         confidence: that both bounds hold.
     """
     each = 1 - (1 - confidence) / 2
-    shift = _shift(claim)
+    shift = _shift(claim, claim.noise_multiplier)
     made = best_number(game.canaries, FAULT * shift, delta=claim.delta, confidence=each)
     seen = guess(game.scores(claim.noise_multiplier, claim.rate), game.included, made)
     all_right = Guesses(seen.made, seen.made, seen.canaries)
@@ -145,9 +152,9 @@ def _pure(seen: Guesses, claim: Claim, confidence: float) -> float:
     )
 
 
-def _shift(claim: Claim) -> float:
+def _shift(claim: Claim, noise_multiplier: float) -> float:
     """Return how far a canary shifts its score, in deviations: mu of the central limit (Bu et al. 2020)."""
-    variance = math.expm1(min(600.0, claim.noise_multiplier**-2))
+    variance = math.expm1(min(600.0, noise_multiplier**-2))
     return min(20.0, claim.rate * math.sqrt(claim.steps * variance))
 
 
@@ -181,7 +188,7 @@ class _Family:
             low, high = -START, 0.0
             while refuted(low):
                 low, high = 2 * low, low
-                if low < -3:  # less than a twentieth of the noise: nobody needs to know more exactly
+                if _shift(self.claim, self._sigma(low)) > FARTHEST:
                     return self._epsilon(high)
         else:
             low, high = 0.0, START
