@@ -139,7 +139,7 @@ def best_number(canaries: int, shift: float, *, delta: float, confidence: float 
         right = int(number * accuracy(number / canaries, shift))
         return epsilon_lower(right, number, canaries, delta=delta, confidence=confidence)
 
-    return max(numbers, key=bound)
+    return max(numbers, key=lambda number: (bound(number), number))  # if none shows a thing: all
 
 
 _PARTS = tuple(

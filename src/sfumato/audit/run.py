@@ -25,8 +25,9 @@ from sfumato.core.numbers import float_down, rational
 
 #: Sums that are kept: canaries times steps. 8 bytes each, and the tests need about three times as much again.
 KEPT = 12_000_000
-#: Epsilons at which a claimed curve is read.
+#: Epsilons at which a claimed curve is read, and the largest of them.
 POINTS = 400
+WIDEST = 200.0
 #: The noise multiplier that a run acts like is found to this part.
 FINE = 0.01
 #: How far from the claim the search begins, in logarithms of the noise multiplier.
@@ -87,8 +88,8 @@ def audit(
     claim = subject.claim
     if claim.epsilon > one_run.MOST:
         raise InvalidRequest(
-            f"a claim of epsilon {claim.epsilon:.3g} protects nobody, and no audit can tell it from none: audit "
-            f"claims of up to {one_run.MOST:g}"
+            f"a claim of epsilon {claim.epsilon:.3g} protects nobody, and no audit can tell it from none: "
+            f"audit claims of up to {one_run.MOST:g}"
         )
     canaries = canaries_for(claim, settings.canaries)
     game = play(subject.step, canaries, claim.steps, entropy=entropy)
@@ -211,7 +212,7 @@ class _Family:
 
     def _curve(self, log_scale: float) -> fdp.Curve:
         most = 4 * max(1.0, self.claim.epsilon) * math.exp(max(0.0, -2 * log_scale))
-        return _curve(self.claim.event(self._sigma(log_scale)), most, self._grid)
+        return _curve(self.claim.event(self._sigma(log_scale)), min(most, WIDEST), self._grid)
 
 
 @functools.lru_cache(maxsize=128)
