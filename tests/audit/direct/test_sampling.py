@@ -125,6 +125,13 @@ def test_a_lower_rate_is_no_fault_and_full_batches_may_be_promised() -> None:
     assert not any(one.broken for one in judged(empty))
 
 
+def test_a_handful_of_units_is_not_accused_by_chance() -> None:
+    rng = np.random.default_rng(4)
+    for _ in range(300):
+        found = sampling(lambda: np.flatnonzero(rng.random(3) < 0.1), 3, 0.1, draws=16)
+        assert not any(one.broken for one in judged(found))
+
+
 @pytest.mark.parametrize("wrong", [(1, 0.1, 200), (10, 0.0, 200), (10, 1.5, 200), (10, 0.1, 3)])
 def test_what_cannot_be_tested_is_refused(wrong: tuple[int, float, int]) -> None:
     units, rate, draws = wrong

@@ -22,6 +22,8 @@ Sample = Callable[[], NDArray[np.intp]]
 #: So many units are watched; what holds for all holds for them.
 WATCHED = 20_000
 DRAWS = 200
+#: Counts, of batches or of units, whose spread says something.
+FEWEST = 16
 
 
 def sampling(sample: Sample, units: int, rate: float, *, draws: int = DRAWS) -> tuple[Finding, ...]:
@@ -44,9 +46,9 @@ def sampling(sample: Sample, units: int, rate: float, *, draws: int = DRAWS) -> 
     Raises:
         InvalidRequest: fewer than 2 units or 16 draws, or a rate outside 0..1.
     """
-    if units < 2 or draws < 16 or not 0 < rate <= 1:
+    if units < 2 or draws < FEWEST or not 0 < rate <= 1:
         raise InvalidRequest(
-            f"a sampler is tested on 2 units, 16 draws and a rate in 0..1, got {units}, {draws}, {rate!r}"
+            f"a sampler is tested on 2 units, {FEWEST} draws and a rate in 0..1, got {units}, {draws}, {rate!r}"
         )
     taken, doubled = _batches(sample, units, draws)
     found = [_once(doubled, draws), _rate(taken, rate)]
@@ -91,28 +93,33 @@ def _rate(taken: NDArray[np.bool_], rate: float) -> Finding:
 def _sizes(taken: NDArray[np.bool_], rate: float) -> Finding:
     """Batches vary too little (a fixed size) or too much (units that come together)."""
     sizes = taken.sum(axis=1)
-    spread = float(np.sum((sizes - sizes.mean()) ** 2)) / (taken.shape[1] * rate * (1 - rate))
-    freedom = len(sizes) - 1
-    p = _both_sides(
-        float(special.gammainc(freedom / 2, spread / 2)), float(special.gammaincc(freedom / 2, spread / 2))
-    )
-    said = f"batch sizes vary {math.sqrt(spread / freedom):.3g} times as much as independent coins do"
+    p, ratio = _spread(sizes, taken.shape[1], rate)
+    said = f"batch sizes vary {ratio:.3g} times as much as independent coins do"
     return Finding("batch-sizes", said, p)
 
 
 def _shares(taken: NDArray[np.bool_], rate: float) -> Finding:
     """Units' counts vary too little (turns) or too much (favourites)."""
-    draws, units = taken.shape
-    counts = taken.sum(axis=0)
-    spread = float(np.sum((counts - counts.mean()) ** 2)) / (draws * rate * (1 - rate))
-    # a gamma law with the mean and the variance of this sum: binomial counts are not quite normal
-    variance = 2 + (1 - 6 * rate * (1 - rate)) / (draws * rate * (1 - rate))
-    shape, scale = (units - 1) / variance, variance
-    p = _both_sides(
-        float(special.gammainc(shape, spread / scale)), float(special.gammaincc(shape, spread / scale))
-    )
-    said = f"units' counts vary {math.sqrt(spread / (units - 1)):.3g} times as much as independent coins do"
+    if taken.shape[1] < FEWEST:  # a few counts may all be equal by chance
+        return Finding("units-counts", f"{taken.shape[1]} units are too few to tell", 1.0)
+    p, ratio = _spread(taken.sum(axis=0), len(taken), rate)
+    said = f"units' counts vary {ratio:.3g} times as much as independent coins do"
     return Finding("units-counts", said, p)
+
+
+def _spread(counts: NDArray[np.intp], trials: int, rate: float) -> tuple[float, float]:
+    """Return the chance of binomial counts that vary so little or so much, and how much they vary.
+
+    Their sum of squares is close to a gamma law with its mean and its variance, which is that of chi-square
+    and a term for binomial counts that are not quite normal.
+    """
+    one = trials * rate * (1 - rate)
+    freedom = len(counts) - 1
+    spread = float(np.sum((counts - counts.mean()) ** 2)) / one
+    scale = 2 + (1 - 6 * rate * (1 - rate)) / one
+    lower = float(special.gammainc(freedom / scale, spread / scale))
+    upper = float(special.gammaincc(freedom / scale, spread / scale))
+    return _both_sides(lower, upper), math.sqrt(spread / freedom)
 
 
 def _pairs(taken: NDArray[np.bool_], rate: float) -> Finding:
