@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -230,7 +230,3 @@ def _untested(subject: Subject) -> tuple[str, ...]:
     if not subject.fresh:
         missing.append("independence over steps: this run's noise is correlated on purpose")
     return tuple(missing)
-
-
-Audit = Callable[[Subject], Report]
-"""What a run may be handed: it is called before the release, and its report's `require` may raise."""

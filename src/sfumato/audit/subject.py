@@ -1,8 +1,7 @@
 """What a training run hands to its audit: what it claims, and its own code as callables.
 
-The room that trains and this one do not know each other. Whoever joins them builds a `Subject` and passes
-`audit` (audit/run.py) to the run as a callable: a run that is handed one calls it before it releases its
-model, and an `AuditFailed` that comes back keeps the model in.
+The room that trains and this one do not know each other. Whoever joins them builds a `Subject`, and hands the
+run's release a guard that audits it: an `AuditFailed` that comes back keeps the model in.
 """
 
 from __future__ import annotations

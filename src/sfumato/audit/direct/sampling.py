@@ -48,7 +48,8 @@ def sampling(sample: Sample, units: int, rate: float, *, draws: int = DRAWS) -> 
     """
     if units < 2 or draws < FEWEST or not 0 < rate <= 1:
         raise InvalidRequest(
-            f"a sampler is tested on 2 units, {FEWEST} draws and a rate in 0..1, got {units}, {draws}, {rate!r}"
+            f"a sampler is tested on 2 units, {FEWEST} draws and a rate in 0..1, "
+            f"got {units}, {draws}, {rate!r}"
         )
     taken, doubled = _batches(sample, units, draws)
     found = [_once(doubled, draws), _rate(taken, rate)]
