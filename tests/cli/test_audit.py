@@ -35,7 +35,9 @@ def test_the_training_code_passes_and_a_picture_is_written(tmp_path: Path, capsy
 
 def test_a_receipt_names_the_mechanism(tmp_path: Path, capsys) -> None:
     event = Repeated(PoissonSampled("0.25", Gaussian(2)), 12)
-    body = {"guarantee": {"type": "proven"}, "outputs": [], "plan": {"event": event.to_data()}}
+    how = {"clip": "0.5", "clipping": "automatic", "precision": "float32"}
+    plan = {"event": event.to_data(), "mechanism": "dp-sgd", "parameters": how}
+    body = {"guarantee": {"type": "proven"}, "outputs": [], "plan": plan}
     Receipt(body).write(tmp_path / "receipt.json")
     assert run(str(tmp_path / "receipt.json"), "--canaries", "200", "--json") == 0
     assert json.loads(capsys.readouterr().out)["claim"]["delta"] == 1e-5
@@ -44,6 +46,23 @@ def test_a_receipt_names_the_mechanism(tmp_path: Path, capsys) -> None:
     assert data["claim"]["steps"] == 12
     assert data["claim"]["delta"] == 1e-6
     assert data["epsilon_lower"] <= data["claim"]["epsilon"]
+
+
+def test_a_run_that_stopped_early_is_audited_for_what_it_took(tmp_path: Path, capsys) -> None:
+    step = PoissonSampled("0.25", Gaussian(2))
+    body = {
+        "guarantee": {"type": "proven"},
+        "outputs": [],
+        "plan": {"event": Repeated(step, 12).to_data(), "mechanism": "dp-sgd"},
+        "settled_event": Repeated(step, 7).to_data(),
+    }
+    Receipt(body).write(tmp_path / "receipt.json")
+    assert run(str(tmp_path / "receipt.json"), "--canaries", "100", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["claim"]["steps"] == 7
+    body["plan"] = {"event": Repeated(Gaussian(2), 12).to_data(), "mechanism": "dp-ftrl"}
+    Receipt(body).write(tmp_path / "receipt.json")
+    assert run(str(tmp_path / "receipt.json")) == 2
+    assert "dp-ftrl" in capsys.readouterr().err
 
 
 def test_broken_training_code_ends_with_1(monkeypatch: pytest.MonkeyPatch, capsys) -> None:

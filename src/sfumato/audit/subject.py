@@ -94,7 +94,13 @@ class Claim:
             InvalidRequest: it has no event of DP-SGD, or names no delta and none is given.
         """
         plan = body.get("plan")
-        data = plan.get("event") if isinstance(plan, Mapping) else None
+        plan = plan if isinstance(plan, Mapping) else {}
+        data = body.get("settled_event", plan.get("event"))  # a run that stopped early settled to less
+        if plan.get("mechanism") == "dp-ftrl":
+            raise InvalidRequest(
+                "this run has correlated noise (dp-ftrl), and the audit is of DP-SGD: it would test another "
+                "claim"
+            )
         if not isinstance(data, Mapping):
             raise InvalidRequest("this receipt has no event: it is not one of a private training run")
         given = delta if delta is not None else delta_of(body)

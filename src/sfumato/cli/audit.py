@@ -63,8 +63,9 @@ def command(
 
     if picture is not None and picture.suffix.lower() != ".svg":
         raise click.BadParameter(f"the picture is an SVG, not {picture.name!r}", param_hint="-o")
-    claim = _claim(receipt, delta, mechanism)
-    code = _training(claim, canaries)
+    body = _body(receipt, mechanism)
+    claim = _claim(body, delta, mechanism)
+    code = _training(claim, canaries, body)
     subject = Subject(
         claim, code.step, code.contribution, code.canaries, sample=code.sample, units=code.units
     )
@@ -80,26 +81,31 @@ def command(
     click.get_current_context().exit(0 if report.ok else 1)
 
 
-def _claim(receipt: Path | None, delta: str | None, mechanism: dict[str, Any]) -> Claim:
-    """Read the claim from the receipt or the options: one of them, whole."""
-    from sfumato.audit import Claim
-    from sfumato.audit.subject import delta_of
+def _body(receipt: Path | None, mechanism: dict[str, Any]) -> dict[str, Any]:
+    """Return the body of the receipt; empty where the options say it all."""
     from sfumato.core.receipt import Receipt
 
-    given = {name: value for name, value in mechanism.items() if value is not None}
-    if receipt is not None:
-        if given:
-            raise click.UsageError("give a RECEIPT or the mechanism's settings, and not both")
-        body = Receipt.read(receipt).body
-        return Claim.of_receipt(body, delta or delta_of(body) or DELTA)
-    if missing := [name for name in ("noise_multiplier", "rate", "steps") if name not in given]:
+    given = [name for name, value in mechanism.items() if value is not None]
+    if receipt is not None and given:
+        raise click.UsageError("give a RECEIPT or the mechanism's settings, and not both")
+    if missing := [name for name in mechanism if receipt is None and name not in given]:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
         raise click.UsageError(f"give a RECEIPT, or the mechanism: {options} missing")
-    return Claim.of(delta=delta or DELTA, **given)
+    return Receipt.read(receipt).body if receipt is not None else {}
 
 
-def _training(claim: Claim, canaries: int) -> Any:
-    """Return the training room's own code over canaries."""
+def _claim(body: dict[str, Any], delta: str | None, mechanism: dict[str, Any]) -> Claim:
+    """Read the claim from the receipt or the options."""
+    from sfumato.audit import Claim
+    from sfumato.audit.subject import delta_of
+
+    if body:
+        return Claim.of_receipt(body, delta or delta_of(body) or DELTA)
+    return Claim.of(delta=delta or DELTA, **mechanism)
+
+
+def _training(claim: Claim, canaries: int, body: dict[str, Any]) -> Any:
+    """Return the training loop over canaries, with the settings of the receipt's run where there is one."""
     import importlib.util
 
     from sfumato.audit.run import canaries_for
@@ -110,11 +116,15 @@ def _training(claim: Claim, canaries: int) -> Any:
     from sfumato.training.audited import Rehearsal
     from sfumato.training.settings import TrainingSettings
 
+    parameters = body.get("plan", {}).get("parameters", {})
+    kept = {name: parameters[name] for name in ("clipping", "views", "precision") if name in parameters}
     settings = TrainingSettings(
         noise_multiplier=claim.noise_multiplier,
         rate=claim.rate,
         public_size=UNITS,
         steps=claim.steps,
         delta=claim.delta,
+        clip=float(parameters.get("clip", 1)),
+        **kept,
     )
     return Rehearsal(settings, canaries=canaries_for(claim, canaries))
