@@ -7,6 +7,7 @@ the claim; "direct" that a direct test broke. A bound above the claim on correct
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import time
 from pathlib import Path
@@ -32,14 +33,36 @@ def one(epsilon: int, sigma: float, fault: str, seed: int) -> tuple[Report, floa
     return found, time.perf_counter() - begun
 
 
+def training_loop(sigma: float) -> tuple[Report, float]:
+    """Audit the training room's own loop, if PyTorch is here."""
+    from sfumato.training.audited import Rehearsal
+    from sfumato.training.settings import TrainingSettings
+
+    begun = time.perf_counter()
+    settings = TrainingSettings(noise_multiplier=sigma, rate=RATE, public_size=2000, steps=STEPS, delta=DELTA)
+    code = Rehearsal(settings, canaries=CANARIES)
+    claim = Claim.of(noise_multiplier=sigma, rate=RATE, steps=STEPS, delta=DELTA)
+    subject = Subject(claim, code.step, code.contribution, CANARIES, sample=code.sample, units=code.units)
+    return audit(subject), time.perf_counter() - begun
+
+
 def main() -> None:
     options = arguments(__doc__ or "")
     runs = 2 if options.quick else 20
     result: dict[str, object] = {}
     lines = [f"{'claim':>5} {'code':<22} {'lower bound':>18} {'ceiling':>8}  found by"]
-    slowest, alarms, found, planted = 0.0, 0, 0, 0
+    slowest, slowest_loop, alarms, found, planted = 0.0, 0.0, 0, 0, 0
     for epsilon in (1, 2, 4, 8):
         sigma = priced(epsilon, DELTA, RATE, STEPS)
+        if importlib.util.find_spec("torch") is not None:
+            real, seconds = training_loop(sigma)
+            alarms += not real.ok
+            slowest_loop = max(slowest_loop, seconds)
+            result[f"training_loop_bound_at_{epsilon}"] = real.epsilon
+            lines.append(
+                f"{epsilon:>5} {'the training loop':<22} {real.epsilon:>18.2f} {real.ceiling:>8.2f}  "
+                f"{'nothing' if real.ok else real.reasons}"
+            )
         for fault in FAULTS:
             reports = []
             for seed in range(runs if not fault else max(1, runs // 4)):
@@ -67,6 +90,8 @@ def main() -> None:
                 f"{', '.join(by) or ('-' if fault else 'nothing')}"
             )
     result |= {"faults": planted, "faults_found": found, "false_alarms": alarms, "slowest_seconds": slowest}
+    if slowest_loop:
+        result["training_loop_slowest_seconds"] = slowest_loop
     report(result, lines, options.json)
 
 

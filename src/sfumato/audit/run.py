@@ -28,10 +28,10 @@ KEPT = 12_000_000
 #: Epsilons at which a claimed curve is read, and the largest of them.
 POINTS = 400
 WIDEST = 200.0
-#: The noise multiplier that a run acts like is found to this part.
+#: The noise multiplier that a run acts like is found to this part, as steps of its logarithm.
 FINE = 0.01
-#: How far from the claim the search begins, in logarithms of the noise multiplier.
-START = 0.25
+#: The search begins so many of these steps beside what a Gaussian curve says, and gives up after so many.
+START, MOST_STEPS = 4, 2000
 #: Canaries that shift their scores by so many deviations are plain to see: no bound is told more exactly.
 FARTHEST = 12.0
 #: Part of the canaries' shift by which the number of guesses is chosen: a fault doubles it, more or less.
@@ -159,6 +159,11 @@ def _shift(claim: Claim, noise_multiplier: float) -> float:
     return min(20.0, claim.rate * math.sqrt(claim.steps * variance))
 
 
+def _noise_at(claim: Claim, shift: float) -> float:
+    """Return the noise multiplier at which a canary shifts its score so far: `_shift` the other way."""
+    return float(1 / math.sqrt(math.log1p((shift / claim.rate) ** 2 / claim.steps)))
+
+
 class _Family:
     """The claimed run with other noise multipliers: what it acts like is one of them.
 
@@ -184,23 +189,27 @@ class _Family:
             curve = self._curve(log_scale)
             return fdp.refuted(seen.right, seen.made, seen.canaries, curve, confidence)
 
-        # from the claim outwards, twice as far each time, until one is refuted and its neighbour is not
-        if refuted(0.0):
-            low, high = -START, 0.0
-            while refuted(low):
-                low, high = 2 * low, low
-                if _shift(self.claim, self._sigma(low)) > FARTHEST:
-                    return self._epsilon(high)
+        mu = fdp.mu_lower(seen.right, seen.made, seen.canaries, confidence=confidence)
+        if mu == 0.0:  # not even a run that tells nothing is refuted
+            return 0.0
+        guessed = math.log(_noise_at(self.claim, mu) / self.claim.noise_multiplier)
+        middle, width = round(guessed / FINE), START
+        if refuted(middle * FINE):
+            low, high = middle - width, middle
+            while refuted(low * FINE):
+                if _shift(self.claim, self._sigma(low * FINE)) > FARTHEST:
+                    return self._epsilon(low * FINE)
+                low, high, width = low - 2 * width, low, 2 * width
         else:
-            low, high = 0.0, START
-            while not refuted(high):
-                low, high = high, 2 * high
-                if high > 6:
+            low, high = middle, middle + width
+            while not refuted(high * FINE):
+                low, high, width = high, high + 2 * width, 2 * width
+                if width > MOST_STEPS:
                     return 0.0
-        while high - low > FINE:
-            middle = (low + high) / 2
-            low, high = (low, middle) if refuted(middle) else (middle, high)
-        return self._epsilon(high)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if refuted(middle * FINE) else (middle, high)
+        return self._epsilon(high * FINE)
 
     def _sigma(self, log_scale: float) -> float:
         return self.claim.noise_multiplier * math.exp(log_scale)
