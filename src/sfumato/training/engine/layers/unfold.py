@@ -26,6 +26,9 @@ def patches(x: Tensor, out: torch.Size, how: Geometry) -> Tensor:
     """Return (B * groups, numbers of a filter, positions)."""
     if any(how.padding):
         x = F.pad(x, [side for p in reversed(how.padding) for side in (p, p)])
+    stride, kernel = how.stride[-1], how.weight[-1]
+    if stride > 1 and kernel % stride == 0 and how.dilation[-1] == 1:
+        return apart(x, out, how)
     x = x.contiguous()
     images, channels = x.shape[:2]
     steps = x.stride()[2:]
@@ -37,6 +40,30 @@ def patches(x: Tensor, out: torch.Size, how: Geometry) -> Tensor:
             *(step * s for step, s in zip(steps, how.stride, strict=True)),
         ),
         x.storage_offset(),
+    )
+    return view.reshape(images * how.groups, math.prod(how.weight[1:]), out.numel())
+
+
+def apart(x: Tensor, out: torch.Size, how: Geometry) -> Tensor:
+    """Return the same, with the pixels of a row laid out by their residue modulo the stride.
+
+    What is copied then lies side by side, which is twice as fast.
+    """
+    stride = how.stride[-1]
+    x = F.pad(x, (0, -x.shape[-1] % stride)).unflatten(-1, (-1, stride)).mT.contiguous()
+    images, channels = x.shape[:2]
+    steps = x.stride()[2:-2]
+    wide = x.shape[-1]
+    view = x.as_strided(
+        (images, channels, *how.weight[2:-1], how.weight[-1] // stride, stride, *out),
+        (
+            *x.stride()[:2],
+            *(step * d for step, d in zip(steps, how.dilation, strict=False)),
+            1,
+            wide,
+            *(step * s for step, s in zip(steps, how.stride, strict=False)),
+            1,
+        ),
     )
     return view.reshape(images * how.groups, math.prod(how.weight[1:]), out.numel())
 
