@@ -56,7 +56,7 @@ class ConvTerm(Term):
             out.append(
                 Kernel("unfold", True, lambda: grouping.gather(unfold.per_image(self.x, self.g, self.how)))
             )
-        if grouping.block and unfold.fits(self.g, self.how):
+        if grouping.block and unfold.fits(self.g, self.how, grouping.block):
             squares = Kernel(
                 "unfold gram", False, lambda: unfold.squares(self.x, self.g, self.how, grouping.block)
             )
