@@ -1,0 +1,1 @@
+"""Private training: models learn from pictures, and no picture is memorised."""
