@@ -84,7 +84,7 @@ def test_a_timm_that_does_not_load_is_explained(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(_timm.importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(_timm.importlib, "import_module", broken)
-    with pytest.raises(InvalidRequest, match="nms does not exist.*does not fit this PyTorch.*resnet18-gn"):
+    with pytest.raises(InvalidRequest, match=r"nms does not exist.*does not fit this PyTorch.*resnet18-gn"):
         build("timm:resnet18")
 
 

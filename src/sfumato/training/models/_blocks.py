@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class WithHead(nn.Module):
@@ -51,9 +51,9 @@ class PreActivation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve twice, beside a way past."""
-        first = F.relu(self.norm1(x))
+        first = functional.relu(self.norm1(x))
         past = x if self.past is None else self.past(first)
-        y: Tensor = past + self.conv2(F.relu(self.norm2(self.conv1(first))))
+        y: Tensor = past + self.conv2(functional.relu(self.norm2(self.conv1(first))))
         return y
 
 
@@ -73,5 +73,5 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve twice, beside a way past."""
-        y = F.relu(self.norm1(self.conv1(x)))
-        return F.relu(self.norm2(self.conv2(y)) + self.past(x))
+        y = functional.relu(self.norm1(self.conv1(x)))
+        return functional.relu(self.norm2(self.conv2(y)) + self.past(x))

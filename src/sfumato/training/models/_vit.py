@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class Patches(nn.Module):
@@ -47,7 +47,7 @@ class Attention(nn.Module):
         images, patches, width = x.shape
         parts = self.qkv(x).reshape(images, patches, 3, self.heads, width // self.heads)
         query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = F.scaled_dot_product_attention(query, key, value)
+        mixed = functional.scaled_dot_product_attention(query, key, value)
         y: Tensor = self.projection(mixed.transpose(1, 2).reshape(images, patches, width))
         return y
 

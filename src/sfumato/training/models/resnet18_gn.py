@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,6 +30,6 @@ def build(*, classes: int = 10, channels: int = 3, size: int = 32) -> nn.Module:
     if not small:
         parts.append(nn.MaxPool2d(3, stride=2, padding=1))
     widths = (64, 64, 128, 256, 512)
-    for index, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
+    for index, (before, after) in enumerate(pairwise(widths)):
         parts += [Residual(before, after, stride=1 if index == 0 else 2), Residual(after, after)]
     return with_head(nn.Sequential(*parts, *pooled()), widths[-1], classes)
