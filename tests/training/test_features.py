@@ -126,9 +126,16 @@ def test_a_frozen_batchnorm_stays_frozen() -> None:
 
 
 def test_a_timm_model_loses_its_classifier() -> None:
-    class Timm(nn.Linear):
+    class Timm(nn.Module):
+        def __init__(self, width: int, classes: int) -> None:
+            super().__init__()
+            self.classifier: nn.Module = nn.Linear(width, classes)
+
         def reset_classifier(self, classes: int) -> None:
-            self.forward = nn.Identity()  # type: ignore[method-assign]
+            self.classifier = nn.Identity()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.classifier(x)
 
     assert Frozen(Timm(3, 7))(torch.rand(2, 3)).shape == (2, 3)
 

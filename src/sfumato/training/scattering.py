@@ -95,7 +95,8 @@ class Scattering(nn.Module):
         kernel = torch.fft.ifft(_fold(_kept(spectrum, j, 0), j, 0)).real
         step = 2 ** (self.scales - j)
         places = torch.arange(1, self.padded // 2**self.scales - 1) * step
-        return kernel[(places[:, None] - torch.arange(len(kernel))) % len(kernel)].float()
+        rows: Tensor = kernel[(places[:, None] - torch.arange(len(kernel))) % len(kernel)]
+        return rows.float()
 
 
 #: As Kymatio has it, so that the filters are the same to the last digit.
