@@ -135,7 +135,7 @@ def from_folder(
     form, source = form or Form(), build().open(folder)
     if unit == "folder":
         raise InvalidRequest('the folders are the classes: the unit is "file", or "name:REGEX"')
-    rule, found, keys, named, homeless, alone = UnitRule(unit), [], [], [], [], []
+    rule, found, keys, homeless, alone = UnitRule(unit), [], [], [], []
     for picture in source.pictures():
         label = picture.fields.get("folder")
         key = rule.of(picture.path, picture.fields)
@@ -148,8 +148,8 @@ def from_folder(
             keys.append(key)
     if homeless:
         raise InvalidRequest(
-            f"{len(homeless)} pictures of {folder} are in no class: {_some(homeless)}. Put each into a folder "
-            "with its class's name"
+            f"{len(homeless)} pictures of {folder} are in no class: {_some(homeless)}. Put each into a "
+            "folder with its class's name"
         )
     refuse_without(len(alone), len(alone) + len(found), alone, unit, "pictures")
     named = tuple(classes) or tuple(sorted({label for _, label, _ in found}))
@@ -201,7 +201,8 @@ def from_arrays(
     """Return pictures that are arrays already.
 
     Args:
-        pictures: (images, side, side), (images, side, side, channels) or (images, channels, side, side) uint8.
+        pictures: uint8, (images, side, side), (images, side, side, channels) or (images, channels, side,
+            side).
         labels: (images,) whole numbers from 0.
         classes: names; empty: as many as the largest label says.
         units: of each image, whose it is; empty: every image is its own.

@@ -5,11 +5,15 @@ from __future__ import annotations
 import io
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.core.errors import MediaError, MediaTooLarge, UnreadableMedia
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Opened
 
 #: More are a decompression bomb, or not meant for training.
 MAX_PIXELS = 100_000_000
@@ -58,7 +62,7 @@ def decode(
     return np.ascontiguousarray(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1))
 
 
-def _eight_bits(picture):  # type: ignore[no-untyped-def]
+def _eight_bits(picture: Opened) -> Opened:
     """Scale a picture of 16 bits to 8: Pillow's own conversion would clip it."""
     from PIL import Image
 
