@@ -1,7 +1,7 @@
 """A training run in one file, for `sfumato train`: strict, so that a typo cannot change what is promised.
 
 [data]
-folder = "pictures"          # one folder per class; or npz = "..."; or dataset = "clinic", label = "diagnosis"
+folder = "pictures"          # one folder per class; or npz = "..."; or dataset = "clinic", label = "kind"
 side = 32
 
 [model]

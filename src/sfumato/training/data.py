@@ -7,7 +7,7 @@ squares of bytes; models get them as floats in -1..1, by constants and never by 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,7 @@ class Pictures:
         labels: (images,) int64, places in `classes`.
         classes: names; how many there are is in the model, and so released.
         units: of each image, whose privacy is counted.
+        said: whether the data say whose each image is; else every image is its own.
         left_out: (name, why) of what is no part of it.
         used: the use of a catalogue's version, whose plan the run must take.
     """
@@ -72,6 +73,7 @@ class Pictures:
     labels: Tensor
     classes: tuple[str, ...]
     units: tuple[Hashable, ...]
+    said: bool = False
     left_out: tuple[tuple[str, str], ...] = ()
     used: Use | None = None
     _decoded: Tensor | None = field(default=None, repr=False)
@@ -153,7 +155,7 @@ def from_folder(
         )
     refuse_without(len(alone), len(alone) + len(found), alone, unit, "pictures")
     named = tuple(classes) or tuple(sorted({label for _, label, _ in found}))
-    return _made(form, found, keys, named, source.left_out, None)
+    return replace(_made(form, found, keys, named, source.left_out), said=unit != "file")
 
 
 def from_use(used: Use, label: str, form: Form | None = None, *, classes: Sequence[str] = ()) -> Pictures:
@@ -187,7 +189,7 @@ def from_use(used: Use, label: str, form: Form | None = None, *, classes: Sequen
         )
     named = tuple(classes) or tuple(sorted({value for _, value, _ in found}))
     left_out = [("(a person's pictures)", "the person was erased")] * missing
-    return _made(form, found, keys, named, left_out, used)
+    return replace(_made(form, found, keys, named, left_out), said=True, used=used)
 
 
 def from_arrays(
@@ -196,7 +198,6 @@ def from_arrays(
     *,
     classes: Sequence[str] = (),
     units: Iterable[Hashable] = (),
-    used: Use | None = None,
 ) -> Pictures:
     """Return pictures that are arrays already.
 
@@ -222,7 +223,8 @@ def from_arrays(
         raise InvalidRequest(
             f"labels lie in {int(wanted.min())}..{most}, and there are {len(named)} classes, from 0"
         )
-    keys = tuple(units) or tuple(range(len(pixels)))
+    given = tuple(units)
+    keys = given or tuple(range(len(pixels)))
     if len(keys) != len(pixels):
         raise InvalidRequest(f"there are {len(keys)} units for {len(pixels)} pictures: give one for each")
     form = Form(side=pixels.shape[2], channels=pixels.shape[1])
@@ -231,7 +233,7 @@ def from_arrays(
         torch.from_numpy(wanted.astype(np.int64)),
         named,
         keys,
-        used=used,
+        said=bool(given),
         _decoded=torch.from_numpy(pixels),
     )
 
@@ -277,7 +279,6 @@ def _made(
     keys: Sequence[Hashable],
     classes: tuple[str, ...],
     left_out: Sequence[tuple[str, str]],
-    used: Use | None,
 ) -> Pictures:
     """Decode everything once, so that what is wrong is said before anything is charged."""
     places = {name: place for place, name in enumerate(classes)}
@@ -308,10 +309,9 @@ def _made(
         torch.tensor([places[found[i][1]] for i in good]),
         classes,
         tuple(keys[i] for i in good),
-        (*left_out, *bad),
-        used,
-        torch.stack(decoded) if keep else None,
-        [found[i][2] for i in good],
+        left_out=(*left_out, *bad),
+        _decoded=torch.stack(decoded) if keep else None,
+        _fetch=[found[i][2] for i in good],
     )
 
 
