@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
 from fractions import Fraction
 from typing import Any, Final
@@ -176,8 +177,15 @@ def _renyi_of_sampled(rate: Fraction, inner: Event, orders: tuple[float, ...], r
 def _compose(accountant: Any, event: Any) -> list[float]:
     import numpy as np
 
-    with np.errstate(all="ignore"):  # what overflows comes out as infinite, and is charged as such
-        curve = accountant.compose(event)._rdp  # it has no public reader; a test pins this name
+    # It tells of every order that it could not compute, which is then charged as infinite: nothing to act on.
+    library = logging.getLogger("absl")
+    before = library.level
+    library.setLevel(logging.ERROR)
+    try:
+        with np.errstate(all="ignore"):  # what overflows comes out as infinite, and is charged as such
+            curve = accountant.compose(event)._rdp  # it has no public reader; a test pins this name
+    finally:
+        library.setLevel(before)
     return [float(value) for value in curve]
 
 

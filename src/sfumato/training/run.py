@@ -123,7 +123,8 @@ class TrainingRun:
             self._usable()
             if self.left <= 0:
                 raise InvalidRequest(
-                    f"all {self.planned.steps} steps that were charged have begun: release the model, or plan "
+                    f"all {self.planned.steps} steps that were charged have begun: release the model, or "
+                    "plan "
                     "a new run for more"
                 )
             number = self.begun + 1

@@ -1,8 +1,8 @@
 """Several processes on one run (DDP): one of them has the permit, draws who is in, and all of the noise.
 
-Rank 0 samples for everybody and tells the others their part; each clips and sums its own units; the sums meet at
-rank 0, which adds the noise once and sends the result round. So the law is that of one process, whatever the
-number of ranks, and no key or noise ever leaves rank 0.
+Rank 0 samples for everybody and tells the others their part; each clips and sums its own units; the sums
+meet at rank 0, which adds the noise once and sends the result round. So the law is that of one process,
+whatever the number of ranks, and no key or noise ever leaves rank 0.
 """
 
 from __future__ import annotations
@@ -77,4 +77,6 @@ class Team:
         seen: list[Any] = [None] * self.size
         dist.all_gather_object(seen, value)
         if len(set(seen)) != 1:
-            raise InvalidRequest(f"the processes of this run do not agree on {what}: {sorted(map(str, set(seen)))}")
+            raise InvalidRequest(
+                f"the processes of this run do not agree on {what}: {sorted(map(str, set(seen)))}"
+            )
