@@ -217,7 +217,7 @@ def prepare(config: Config, project: Project, *, access: Access | None = None) -
     """
     torch.manual_seed(config.train.seed)  # of first weights and augmentation; noise has no seed
     data = _data(config, project, access)
-    test = _read(config, config.data.test, data.classes) if config.data.test is not None else None
+    test = _read(config, config.data.test, data.classes, "test") if config.data.test is not None else None
     settings = config.settings()
     if data.used is not None:
         settings = replace(settings, datasets=data.used.datasets)
@@ -255,7 +255,7 @@ def _data(config: Config, project: Project, access: Access | None) -> Pictures:
     if not asked.dataset:
         path = asked.folder or asked.npz
         assert path is not None
-        return _read(config, path, asked.classes)
+        return _read(config, path, asked.classes, "train")
     from sfumato.data.use import use
 
     purpose = config.privacy.purpose or UNDECLARED
@@ -263,14 +263,11 @@ def _data(config: Config, project: Project, access: Access | None) -> Pictures:
     return from_use(used, asked.label, _form(config), classes=asked.classes)
 
 
-def _read(config: Config, path: Path, classes: Sequence[str]) -> Pictures:
-    asked = config.data
+def _read(config: Config, path: Path, classes: Sequence[str], part: str) -> Pictures:
     if path.suffix == ".npz":
-        part = "train" if path == asked.npz and path != asked.test else "test"
         return from_npz(path, part, classes=classes)
-    return from_folder(
-        path, _form(config), classes=classes, unit=asked.unit if path == asked.folder else "file"
-    )
+    unit = config.data.unit if part == "train" else "file"
+    return from_folder(path, _form(config), classes=classes, unit=unit)
 
 
 def _form(config: Config) -> Form:
