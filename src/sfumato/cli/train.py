@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sfumato.training.run import OnStep, Progress
 
 
-@click.command()
+@click.command("train")
 @click.argument("config", type=click.Path(path_type=Path, dir_okay=False), required=False)
 @click.option("--epsilon", help="The run's privacy loss, in place of the file's; exact, as in 3 or 1/2.")
 @click.option(
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="With --detector: a setting, such as epochs=20, public_size=5000 or expected_batch=64.",
+    help="With --detector: a setting, such as epochs=20, public_size=5000, lr=0.01 or units=whose.csv.",
 )
 @passphrase_option
 @json_option
@@ -133,34 +133,27 @@ def _show(planned: PlannedRun, as_json: bool) -> None:
 
 def _detector(options: dict[str, Any]) -> None:
     """Hand over to the room of detectors, which is imported here alone."""
-    from sfumato.core.errors import InvalidRequest
-    from sfumato.training.detect.command import Asked, run
+    from sfumato.cli.train_detector import asked_for, told
+    from sfumato.training.detect.train import train_detector
+    from sfumato.training.plan import plan_run
 
     if options["data"] is None or options["epsilon"] is None:
         raise click.UsageError("--detector needs --data and --epsilon.")
-    chosen = {}
-    for setting in options["settings"]:
-        key, sign, value = setting.partition("=")
-        if not sign or not key:
-            raise InvalidRequest(f"a setting is KEY=VALUE, got {setting!r}")
-        chosen[key] = value
-    asked = Asked(
-        weights=options["detector"],
-        data=options["data"],
-        epsilon=options["epsilon"],
-        settings=chosen,
-        out=options["out"] or Path("detector.safetensors"),
-        resume=options["resume"],
-        explain=options["explain"],
-    )
+    asked = asked_for(options)
     project = project_here()
-    with watching(0) as (on_step, _):
-        told = run(asked, project, on_step=on_step)
-    if options["as_json"]:
-        emit(told)
+    planned = plan_run(asked.privacy, project.policy)
+    if options["explain"]:
+        _show(planned, options["as_json"])
         return
-    for key, value in told.items():
-        click.echo(f"{key}: {value}")
+    with watching(planned.steps) as (on_step, _):
+        result = train_detector(asked, project=project, resume=options["resume"], on_step=on_step)
+    if options["as_json"]:
+        emit(told(result, planned))
+        return
+    promise = result.receipt.body["guarantee"]
+    click.echo(f"Guarantee: {promise['type']}. {promise['statement']}")
+    files = [str(path) for path in (result.weights, result.onnx) if path is not None]
+    click.echo(f"Look at: {', '.join(files)}, {result.weights.name}.receipt.json.")
 
 
 def _summary(result: Result, planned: PlannedRun) -> dict[str, Any]:
