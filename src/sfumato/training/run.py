@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -27,13 +27,15 @@ import torch
 from sfumato.core.entropy import SYSTEM, Entropy
 from sfumato.core.errors import IntegrityError, InvalidRequest
 from sfumato.core.files import digest_of, whole
-from sfumato.core.gate import Permit
+from sfumato.core.gate import Gate, Permit
+from sfumato.core.numbers import Amount
 from sfumato.core.project import FOLDER, Project
 from sfumato.core.receipt import Output, Receipt
 from sfumato.training.checkpoint import Checkpoint, save_tensors
 from sfumato.training.journal import Journal, RunRecord, new_key, runs
 from sfumato.training.plan import PlannedRun, plan_run
 from sfumato.training.settings import TrainingSettings
+from sfumato.training.validation import Evaluation, evaluate
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -83,12 +85,14 @@ class TrainingRun:
         journal: Journal,
         record: RunRecord,
         *,
+        gate: Gate,
         checkpoint: Path | None = None,
         on_step: Iterable[OnStep] = (),
         loaded: Checkpoint | None = None,
     ) -> None:
         self.planned, self.permit, self.loaded = planned, permit, loaded
         self.checkpoint = checkpoint or journal.folder / CHECKPOINT
+        self._gate = gate
         self._journal, self._record, self._on_step = journal, record, tuple(on_step)
         self.begun = self._written = journal.read()
         self.resumed = self.begun if loaded is not None or self.begun else 0
@@ -150,6 +154,26 @@ class TrainingRun:
         )
         for call in self._on_step:
             call(progress)
+
+    def evaluate(
+        self,
+        scores: Any,
+        *,
+        epsilon: Amount,
+        public_size: int,
+        units: Sequence[Hashable] | None = None,
+        delta: Amount = 0,
+    ) -> Evaluation:
+        """Release the mean score of private validation images; a charge of its own (validation.py)."""
+        return evaluate(
+            self._gate,
+            self.planned,
+            scores,
+            epsilon=epsilon,
+            public_size=public_size,
+            units=units,
+            delta=delta,
+        )
 
     def save(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any] | None = None) -> None:
         """Write the checkpoint.
@@ -276,14 +300,15 @@ def open_run(
         raise InvalidRequest(
             f"{path} holds the checkpoint of a run: go on with it by resume=True, or name another file"
         )
-    key = new_key()
-    permit = project.gate(entropy=entropy).open(planned.plan, key=key)
+    key, gate = new_key(), project.gate(entropy=entropy)
+    permit = gate.open(planned.plan, key=key)
     try:
         assert permit.reservation is not None
         folder = project.root / FOLDER / "runs" / f"{permit.reservation:012d}"
         record = RunRecord(project.ledger.id, permit.reservation, digest_of(planned.plan.to_data()), key)
         record.write(folder)
-        return TrainingRun(planned, permit, Journal(folder), record, checkpoint=path, on_step=on_step)
+        journal = Journal(folder)
+        return TrainingRun(planned, permit, journal, record, gate=gate, checkpoint=path, on_step=on_step)
     except BaseException as error:
         permit.__exit__(type(error), error, error.__traceback__)  # nothing was drawn: it is taken back
         raise
@@ -333,7 +358,14 @@ def _taken_up(
         gate = project.gate(entropy=entropy)
         permit = gate.resume(record.reservation, planned.plan, key=record.key, steps=journal.read())
         run = TrainingRun(
-            planned, permit, journal, record, checkpoint=checkpoint, on_step=on_step, loaded=loaded
+            planned,
+            permit,
+            journal,
+            record,
+            gate=gate,
+            checkpoint=checkpoint,
+            on_step=on_step,
+            loaded=loaded,
         )
         run.resumed = max(run.resumed, 1)
         return run
