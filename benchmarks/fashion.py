@@ -1,7 +1,8 @@
 """Fashion-MNIST by one command, at epsilon 3 and 1: the accuracy of `examples/fashion.toml`, on the test set.
 
-Each run is a whole one: a project of its own, features, charge, steps, release. The settings are in the example's
-file; they were chosen once, on a held-out sixth of the training pictures, before the test pictures were looked at.
+Each run is a whole one: a project of its own, features, charge, steps, release. The settings are in the
+example's file; they were chosen once, on a held-out sixth of the training pictures, before the test pictures
+were looked at.
 Peer: Tramer and Boneh (2021), 89.7 % at epsilon 3 (their table; delta 1e-5).
 
 `--quick` takes one run per epsilon in place of five; `--curve FILE` draws accuracy against epsilon as SVG.
@@ -18,7 +19,6 @@ import time
 from pathlib import Path
 
 from _bench import report
-
 from sfumato.core.project import Project
 from sfumato.training.config import Config
 from sfumato.training.job import prepare
@@ -106,7 +106,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one run per epsilon")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--runs", type=int, default=5, help="runs per epsilon")
-    parser.add_argument("--curve", type=Path, help="draw accuracy against epsilon, one run each, into this SVG")
+    parser.add_argument(
+        "--curve", type=Path, help="draw accuracy against epsilon, one run each, into this SVG"
+    )
     asked = parser.parse_args()
     if asked.curve is not None:
         curve({epsilon: train(epsilon)[0] for epsilon in CURVE}, asked.curve)

@@ -250,3 +250,86 @@ def test_shifts_cover_every_place_alike() -> None:
     counts = [int((places == step).sum()) for step in range(-2, 3)]
     assert sum(counts) == 4000
     assert min(counts) > 650
+
+
+CLINIC = """
+[project]
+name = "clinic"
+[purposes.research]
+lawful_basis = "BASIS"
+actions = ["train"]
+[populations.patients]
+unit = "patient"
+epsilon = 100
+delta = 1e-4
+[datasets.scans]
+keep = ["folder"]
+unit = "name:(p[0-9]+)_"
+population = "patients"
+purposes = ["research"]
+"""
+SCANS = """
+[data]
+dataset = "scans"
+label = "folder"
+side = 16
+[model]
+name = "mnist-cnn"
+[privacy]
+noise_multiplier = 1
+delta = 1e-5
+public_size = 8
+expected_batch = 4
+purpose = "research"
+[train]
+steps = 2
+"""
+
+
+def clinic(root: Path, basis: str) -> tuple[Project, Config]:
+    from PIL import Image
+
+    from sfumato.data.add import add
+    from sfumato.data.door import Request
+    from sfumato.data.opening import open_data
+    from sfumato.redaction.images.strip import stripped
+
+    for number in range(16):
+        path = root / "pictures" / ("ill" if number % 4 < 2 else "well") / f"p{number // 2}_{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 20), (number * 10, 0, 0)).save(path)
+    Project.init(root / "clinic").close()
+    (root / "clinic" / "sfumato.toml").write_text(CLINIC.replace("BASIS", basis))
+    project = Project(root / "clinic")
+    catalogue, store = open_data(project)
+    add(catalogue, store, project.policy, Request(dataset="scans", path=root / "pictures"), strip=stripped)
+    (root / "clinic" / "run.toml").write_text(SCANS)
+    return project, Config.read(root / "clinic" / "run.toml")
+
+
+def test_a_version_of_the_catalogue_is_trained_on_and_named(tmp_path: Path) -> None:
+    project, config = clinic(tmp_path, "contract")
+    result = prepare(config, project).run(project)
+    plan = result.receipt.body["plan"]
+    assert plan["datasets"] == [{"name": "scans"}]
+    assert plan["population"] == "patients"
+    assert "one patient" in result.receipt.body["guarantee"]["statement"]
+
+
+def test_who_does_not_consent_is_not_trained_on(tmp_path: Path) -> None:
+    from sfumato.data.contents import people
+    from sfumato.data.opening import open_data
+
+    project, config = clinic(tmp_path, "consent")
+    catalogue, store = open_data(project)
+    everybody = people(store, catalogue.find("scans"))
+    for one in everybody[:5]:
+        project.consent.give(one, "research")
+    job = prepare(config, project)
+    assert set(job.data.units) == set(everybody[:5])
+    project.consent.withdraw(everybody[0], "research")
+    with pytest.raises(PolicyRefused):
+        job.run(project)
+    job = prepare(config, project)
+    assert set(job.data.units) == set(everybody[1:5])
+    assert job.run(project).steps == 2

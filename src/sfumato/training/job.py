@@ -129,7 +129,11 @@ class Job:
         with contextlib.ExitStack() as stack:
             calls = [*on_step, *_watchers(config, optimiser, stack)]
             opened = project.training(
-                self.settings, checkpoint=config.out.checkpoint, resume=resume, on_step=calls
+                self.settings,
+                checkpoint=config.out.checkpoint,
+                resume=resume,
+                on_step=calls,
+                used=self.data.used,
             )
             run = stack.enter_context(opened)
             trained = private(
@@ -156,6 +160,8 @@ class Job:
     def _facts(self) -> dict[str, Any]:
         """What the receipt says beside the plan."""
         facts = self.config.facts() | {"classes": len(self.data.classes)}
+        if self.data.used is not None:
+            facts |= self.data.used.facts(proven=True)
         if self.replaced:
             facts["replaced"] = [f"{one.before} -> {one.after}" for one in self.replaced]
         return facts
@@ -220,7 +226,8 @@ def prepare(config: Config, project: Project, *, access: Access | None = None) -
     test = _read(config, config.data.test, data.classes, "test") if config.data.test is not None else None
     settings = config.settings()
     if data.used is not None:
-        settings = replace(settings, datasets=data.used.datasets)
+        first = settings.population or (data.used.populations or ("",))[0]
+        settings = replace(settings, datasets=data.used.datasets, population=first, epochs=0)
     device = _device(config.train.device)
     model, extractor, replaced = _model(config, data)
     model = model.to(device).train()

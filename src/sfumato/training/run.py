@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -35,7 +35,11 @@ from sfumato.training.checkpoint import Checkpoint, save_tensors
 from sfumato.training.journal import Journal, RunRecord, new_key, runs
 from sfumato.training.plan import PlannedRun, plan_run
 from sfumato.training.settings import TrainingSettings
+
 from sfumato.training.validation import Evaluation, evaluate
+
+if TYPE_CHECKING:
+    from sfumato.data.use import Use
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -275,6 +279,7 @@ def open_run(
     resume: bool = False,
     on_step: Iterable[OnStep] = (),
     entropy: Entropy = SYSTEM,
+    used: Use | None = None,
     **asked: Any,
 ) -> TrainingRun:
     """Charge a run and return it, or take one up again; `Project.training` calls this.
@@ -285,6 +290,8 @@ def open_run(
         resume: take up the run of the checkpoint, or else the newest unfinished one with these settings;
             where there is none, begin a new one.
         on_step: called after each step.
+        used: of a version of the catalogue (`sfumato.data.use.use`): whose plan it is, with consent, and with
+            everybody who pays.
 
     Raises:
         PolicyRefused, BudgetSpent, IntegrityError: nothing was charged.
@@ -293,6 +300,8 @@ def open_run(
     if settings is not None and asked:
         raise InvalidRequest(f"give settings or their values, and not both: {', '.join(asked)}")
     planned = plan_run(settings or TrainingSettings(**asked), project.policy)
+    if used is not None:
+        planned = planned.of(used)
     path = Path(checkpoint) if checkpoint is not None else None
     if resume and (folder := _standing(project, planned, path)) is not None:
         return _taken_up(project, planned, folder, path, tuple(on_step), entropy)
