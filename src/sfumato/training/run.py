@@ -35,7 +35,6 @@ from sfumato.training.checkpoint import Checkpoint, save_tensors
 from sfumato.training.journal import Journal, RunRecord, new_key, runs
 from sfumato.training.plan import PlannedRun, plan_run
 from sfumato.training.settings import TrainingSettings
-
 from sfumato.training.validation import Evaluation, evaluate
 
 if TYPE_CHECKING:
