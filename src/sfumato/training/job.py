@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +71,7 @@ class Job:
         extractor: makes features, or None.
         model: that is trained: a whole model, or the head on the features.
         replaced: layers that were changed.
+        made: features, once they are made: copies of a job with another head share them.
     """
 
     config: Config
@@ -81,6 +82,7 @@ class Job:
     model: nn.Module
     replaced: tuple[Replaced, ...]
     device: torch.device
+    made: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """One value per image."""
@@ -174,8 +176,12 @@ class Job:
         self.model.eval()
         right = 0
         for start in range(0, len(self.test), 256):
-            images, labels = self.test.batch(range(start, min(start + 256, len(self.test))))
-            given = self.extractor(images) if self.extractor is not None else images
+            part = range(start, min(start + 256, len(self.test)))
+            if self.extractor is not None:
+                given = self._features("test", self.test, None)[start : part.stop]
+            else:
+                given = self.test.batch(part)[0]
+            labels = self.test.labels[start : part.stop]
             right += int((self.model(given.to(self.device)).argmax(1).cpu() == labels).sum())
         for module, mode in modes:
             module.training = mode
@@ -185,9 +191,15 @@ class Job:
         """Return what batches are drawn from: features, or pictures."""
         if self.extractor is None:
             return self.data
-        pixels = self.data.bytes_of(range(len(self.data)))
-        told = (lambda done, of: tell("features", done, of)) if tell is not None else None
-        return features(self.extractor, pixels, prepare=scaled, tell=told), self.data.labels
+        return self._features("train", self.data, tell), self.data.labels
+
+    def _features(self, part: str, pictures: Pictures, tell: Tell | None) -> Tensor:
+        assert self.extractor is not None
+        if part not in self.made:
+            told = (lambda done, of: tell("features", done, of)) if tell is not None else None
+            pixels = pictures.bytes_of(range(len(pictures)))
+            self.made[part] = features(self.extractor, pixels, prepare=scaled, tell=told)
+        return self.made[part]
 
     def units(self, unit: str) -> Sequence[Any] | None:
         """Return whose each image is; None where each is its own.
