@@ -23,7 +23,7 @@ from sfumato.training.coupling import probe
 from sfumato.training.data import Form, Pictures, from_folder, from_npz, from_use, scaled
 from sfumato.training.features import Frozen, ScatterNet, features, linear_head
 from sfumato.training.plan import PlannedRun, plan_run
-from sfumato.training.run import OnStep
+from sfumato.training.run import OnStep, standing
 from sfumato.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -117,16 +117,19 @@ class Job:
         """Charge the run, take its steps, and release the model.
 
         Args:
-            resume: take up the run of the checkpoint.
+            resume: take up the run that was left, at no further charge.
             on_step: called after each step; `Progress` holds nothing of the data.
             tell: (what, done, of) while features are made.
 
         Raises:
             PolicyRefused, BudgetSpent: nothing was charged.
+            InvalidRequest: there is no run to take up.
         """
         from sfumato.training.loop import private
 
         config = self.config
+        if resume:
+            self._stands(project)
         optimiser, source = _optimiser(config, self.model), self._source(tell)
         with contextlib.ExitStack() as stack:
             calls = [*on_step, *_watchers(config, optimiser, stack)]
@@ -158,6 +161,16 @@ class Job:
             accuracy = self.accuracy() if self.test is not None else None
             receipt = run.release(self.model, config.out.model, facts=self._facts())
         return Result(receipt, config.out.model, run.begun, seconds, accuracy, self.replaced)
+
+    def _stands(self, project: Project) -> None:
+        """Refuse to take up a run that is not there: it would be a new one, with a price of its own."""
+        planned = plan_run(self.settings, project.policy)
+        planned = planned if self.data.used is None else planned.of(self.data.used)
+        if standing(project, planned, self.config.out.checkpoint) is None:
+            raise InvalidRequest(
+                "there is no run with these settings that was left unfinished: without --resume it is a new "
+                "one, and is charged"
+            )
 
     def _facts(self) -> dict[str, Any]:
         """What the receipt says beside the plan."""
