@@ -19,7 +19,7 @@ from sfumato.core.receipt import Receipt
 from sfumato.training import models
 from sfumato.training.batchnorm import Replaced, replace_batchnorm
 from sfumato.training.config import Config
-from sfumato.training.coupling import probe
+from sfumato.training.coupling import check
 from sfumato.training.data import Form, Pictures, from_folder, from_npz, from_use, scaled
 from sfumato.training.features import Frozen, ScatterNet, features, linear_head
 from sfumato.training.plan import PlannedRun, plan_run
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from sfumato.data.wrapping import Access
 
 Tell = Callable[[str, int, int], None]
-#: Images that the coupling probe changes one by one; they are chance, since its outcome is not charged.
-PROBED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +92,7 @@ class Job:
         Raises:
             InvalidRequest: images are coupled.
         """
-        generator = torch.Generator().manual_seed(1)
-        shape = self._shape()
-        images = torch.empty(PROBED, *shape).uniform_(-1, 1, generator=generator).to(self.device)
-        labels = (torch.arange(PROBED) % len(self.data.classes)).to(self.device)
-        probe(self.model, lambda b: self.loss(self.model(b[0]), b[1]), (images, labels)).refuse()
+        check(self.model, self.loss, torch.zeros(1, *self._shape()), torch.zeros(1, dtype=torch.long))
 
     def _shape(self) -> tuple[int, ...]:
         if isinstance(self.model, nn.Linear):
@@ -148,6 +142,7 @@ class Job:
                 run=run,
                 augment=self._augment(),
                 ema=config.optimiser.ema,
+                check=False,  # `prepare` did
             )
             start = time.monotonic()
             for batch in trained.batches(source, units=self.units(run.planned.unit)):
