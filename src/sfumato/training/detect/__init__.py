@@ -1,0 +1,1 @@
+"""Detectors trained with a guarantee for every picture, person or patient."""

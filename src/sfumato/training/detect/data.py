@@ -1,0 +1,263 @@
+"""The pictures of a data.yaml, by privacy unit: what one step may look at, and nothing that two units share."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sfumato.core.errors import InvalidRequest, UnreadableMedia
+from sfumato.data.readers.yolo import Yolo
+from sfumato.training.detect.augment import NONE, Augment, Marked, shown
+from sfumato.training.detect.loss import Targets
+from sfumato.vision.opencv import opencv
+
+#: Pictures beside the one that is trained on, in a mosaic.
+_PARTNERS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One picture on disk, with its labels.
+
+    Args:
+        name: its path in the dataset.
+        file: where it lies.
+        classes: class numbers.
+        boxes: x1 y1 x2 y2, as shares of the picture's sides.
+    """
+
+    name: str
+    file: Path
+    classes: tuple[int, ...]
+    boxes: tuple[tuple[float, float, float, float], ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Pictures of some units, ready for the model.
+
+    Args:
+        pixels: (views * n, 3, side, side) uint8; the n pictures once per view, view by view.
+        targets: of the same pictures, in pixels of the canvas.
+        owners: (n,) int64, whose picture it is: 0, 1, ... in the order of the units asked for.
+    """
+
+    pixels: Tensor
+    targets: Targets
+    owners: Tensor
+
+
+class Dataset:
+    """The training pictures of a data.yaml, grouped by privacy unit.
+
+    Guarantee:
+        What a unit gives to a batch is a function of its own pictures, the public pictures, and a key; it
+        does not depend on which other units are in the batch, or in the dataset.
+
+    Args:
+        data: a data.yaml, or the folder that holds one; its `train` split is read, no other.
+        units: whose picture each is: path in the dataset -> key; None: each picture is a unit.
+        side: of the canvas, in pixels; a multiple of 32.
+        augment: what may happen to a picture; None: nothing.
+        public: a data.yaml of PUBLIC pictures with the same class names, for mosaics; None: no mosaics.
+        most: pictures that one unit gives to one step, at most.
+        key: of all that is random here; empty: a fresh one.
+
+    Raises:
+        InvalidRequest: it does not read, a picture has no unit, or a setting is out of range.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        *,
+        units: Mapping[str, str] | None = None,
+        side: int = 640,
+        augment: Augment | None = None,
+        public: Path | None = None,
+        most: int = 8,
+        key: bytes = b"",
+    ) -> None:
+        self.side, self.augment = _side(side), augment or NONE
+        self.names = _named(data)
+        self.pictures = _sources(data, self.names)
+        self.most, self.key = _counted(most), key or secrets.token_bytes(32)
+        if (self.augment.mosaic > 0) != (public is not None):
+            raise InvalidRequest(
+                "mosaics are made with public pictures only: give both augment.mosaic above 0 and public=, or "
+                "neither. A mosaic of private pictures would put several people into one gradient."
+            )
+        self.public = _sources(public, self.names) if public is not None else ()
+        groups: dict[str, list[int]] = {}
+        for index, picture in enumerate(self.pictures):
+            groups.setdefault(_unit(picture.name, units), []).append(index)
+        self.units = tuple(groups)
+        self._groups = tuple(tuple(group) for group in groups.values())
+
+    def __len__(self) -> int:
+        """Number of units: private, as what is counted may be."""
+        return len(self.units)
+
+    def count(self, unit: int) -> int:
+        """Return how many pictures a unit gives to one step."""
+        return min(len(self._groups[unit]), self.most)
+
+    def batch(self, units: Sequence[int], step: int, views: int = 1) -> Batch:
+        """Return the pictures of some units for one step.
+
+        Args:
+            units: their numbers.
+            step: its number; each step sees its own augmentations.
+            views: how many times each picture is shown, augmented anew.
+
+        Raises:
+            UnreadableMedia: a picture does not read.
+        """
+        chosen = [(place, index) for place, unit in enumerate(units) for index in self._chosen(unit, step)]
+        made = [self._seen(self.pictures[index], step, view) for view in range(views) for _, index in chosen]
+        pixels = torch.zeros(len(made), 3, self.side, self.side, dtype=torch.uint8)
+        for row, one in zip(pixels, made, strict=True):
+            row.copy_(torch.from_numpy(one.pixels).permute(2, 0, 1))
+        targets = Targets.of(
+            [(torch.from_numpy(one.classes), torch.from_numpy(one.boxes).float()) for one in made]
+        )
+        return Batch(pixels, targets, torch.tensor([place for place, _ in chosen], dtype=torch.int64))
+
+    def _chosen(self, unit: int, step: int) -> Sequence[int]:
+        """Return the pictures that a unit gives to a step: all, or `most` of them, by its own stream."""
+        group = self._groups[unit]
+        if len(group) <= self.most:
+            return group
+        rng = self._stream("unit", self.units[unit], step)
+        return [group[index] for index in sorted(rng.choice(len(group), self.most, replace=False))]
+
+    def _seen(self, source: Source, step: int, view: int) -> Marked:
+        rng = self._stream("picture", source.name, step, view)
+        partners: list[Marked] = []
+        if self.public and rng.random() < self.augment.mosaic:
+            partners = [read(self.public[index]) for index in rng.integers(len(self.public), size=_PARTNERS)]
+        return shown(read(source), self.side, self.augment, rng, partners)
+
+    def _stream(self, *what: str | int) -> np.random.Generator:
+        """Return a stream of its own for one thing: no other has a part in it."""
+        spelled = "\x00".join(str(one) for one in what).encode()
+        digest = hashlib.blake2b(spelled, key=self.key[:64], digest_size=16).digest()
+        return np.random.Generator(np.random.Philox(key=np.frombuffer(digest, np.uint64)))
+
+
+def read(source: Source) -> Marked:
+    """Read a picture with its boxes in pixels.
+
+    Raises:
+        UnreadableMedia: it does not read.
+    """
+    cv2 = opencv()
+    try:
+        data = np.frombuffer(source.file.read_bytes(), np.uint8)
+    except OSError as error:
+        raise UnreadableMedia(f"{source.name}: {type(error).__name__}") from error
+    pixels = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if pixels is None:
+        raise UnreadableMedia(f"{source.name} does not read as a picture: take it out, or mend it")
+    height, width = pixels.shape[:2]
+    boxes = np.array(source.boxes, np.float64).reshape(-1, 4) * (width, height, width, height)
+    rgb: NDArray[np.uint8] = np.ascontiguousarray(pixels[:, :, ::-1])
+    return Marked(rgb, np.array(source.classes, np.int64), boxes)
+
+
+def unit_table(path: Path) -> dict[str, str]:
+    """Read whose picture each is, from a CSV file: the columns are the picture's path and the unit's key.
+
+    Raises:
+        InvalidRequest: it does not read, or names a picture twice.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InvalidRequest(f"{path} does not read as CSV ({type(error).__name__})") from error
+    found: dict[str, str] = {}
+    for number, row in enumerate(rows[1:], 2):
+        if len(row) < 2 or not row[1].strip():
+            raise InvalidRequest(f"{path}, row {number}: a picture's path and the key of its person are needed")
+        if row[0].strip() in found:
+            raise InvalidRequest(f"{path}, row {number}: {row[0].strip()!r} is there twice")
+        found[row[0].strip()] = row[1].strip()
+    return found
+
+
+def _named(data: Path) -> dict[int, str]:
+    if not data.exists():
+        raise InvalidRequest(f"{data} does not exist: give a data.yaml, or the folder that holds one")
+    names = Yolo().names(data)
+    if sorted(names) != list(range(len(names))) or not names:
+        raise InvalidRequest(f"{data}: names must be numbered 0, 1, 2, ... without gaps; got {sorted(names)}")
+    return names
+
+
+def _sources(data: Path, names: Mapping[int, str]) -> tuple[Source, ...]:
+    """Return the pictures of the `train` split."""
+    numbers = {name: number for number, name in names.items()}
+    if len(numbers) < len(names):
+        raise InvalidRequest(f"{data}: two classes have the same name")
+    if _named(data) != dict(names):
+        raise InvalidRequest(f"{data}: the public pictures must have the classes of the private ones")
+    found = []
+    for picture in Yolo().open(data).pictures():
+        if picture.fields["split"] != "train":
+            continue
+        kinds, boxes = [], []
+        for mark in picture.annotations:
+            box = _corners(mark.get("annotation.box"), mark.get("annotation.points"))
+            if box is not None:
+                kinds.append(numbers[mark["annotation.category"]])
+                boxes.append(box)
+        found.append(Source(picture.path, picture.file, tuple(kinds), tuple(boxes)))
+    if not found:
+        raise InvalidRequest(f"{data}: the split 'train' holds no picture")
+    return tuple(found)
+
+
+def _corners(
+    box: Sequence[float] | None, points: Sequence[float] | None
+) -> tuple[float, float, float, float] | None:
+    """Return a label's corners, inside the picture; None where nothing is left of it."""
+    if box is not None:
+        x, y, width, height = box
+        low, high = (x - width / 2, y - height / 2), (x + width / 2, y + height / 2)
+    else:
+        across, down = (points or [])[0::2], (points or [])[1::2]
+        low, high = (min(across), min(down)), (max(across), max(down))
+    x1, y1, x2, y2 = (min(max(value, 0.0), 1.0) for value in (*low, *high))
+    return (x1, y1, x2, y2) if x2 > x1 and y2 > y1 else None
+
+
+def _unit(name: str, units: Mapping[str, str] | None) -> str:
+    if units is None:
+        return name
+    if name not in units:
+        raise InvalidRequest(
+            f"the picture {name!r} has no unit: name whose it is, or take it out of the training split"
+        )
+    return units[name]
+
+
+def _side(side: int) -> int:
+    if isinstance(side, bool) or not isinstance(side, int) or side < 32 or side % 32:
+        raise InvalidRequest(f"the side of the input must be a multiple of 32 pixels, got {side!r}")
+    return side
+
+
+def _counted(most: int) -> int:
+    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+        raise InvalidRequest(f"a unit must give at least 1 picture to a step, got {most!r}")
+    return most
