@@ -31,3 +31,11 @@ def double():
     torch.set_default_dtype(torch.float64)
     yield torch.float64
     torch.set_default_dtype(before)
+
+
+@pytest.fixture
+def scenes():
+    """Draws a small detection set."""
+    from detection_scenes import draw
+
+    return draw

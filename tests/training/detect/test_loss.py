@@ -21,7 +21,10 @@ def targets(marked=MARKED):
 
     return Targets.of(
         [
-            (torch.tensor([row[0] for row in rows], dtype=torch.int64), torch.tensor([row[1:] for row in rows]).reshape(-1, 4) * 1.0)
+            (
+                torch.tensor([row[0] for row in rows], dtype=torch.int64),
+                torch.tensor([row[1:] for row in rows]).reshape(-1, 4) * 1.0,
+            )
             for rows in marked
         ]
     )
@@ -112,7 +115,9 @@ def test_the_schedule_is_the_packages(yolo, detector):
     ours = DetectionLoss(model, epochs=10)
     for epoch in range(12):
         alone = stock(one_picture(found, 3), package_batch(MARKED[3:]))[0].sum()
-        assert ours(one_picture(found, 3), targets(MARKED[3:]), epoch).tolist() == pytest.approx([alone.item()], rel=1e-12)
+        assert ours(one_picture(found, 3), targets(MARKED[3:]), epoch).tolist() == pytest.approx(
+            [alone.item()], rel=1e-12
+        )
         if hasattr(stock, "update"):
             stock.update()
             assert schedule(epoch + 1, 10) == pytest.approx((stock.o2m, stock.o2o), abs=1e-15)
@@ -124,7 +129,9 @@ def moved(loss, detector, change):
     other = [*MARKED[:3], change]
     first = torch.autograd.grad(loss(MARKED), leaves, retain_graph=True)
     second = torch.autograd.grad(loss(other), leaves, retain_graph=True)
-    return max(float((a[0] - b[0]).abs().max() / a[0].abs().max()) for a, b in zip(first, second, strict=True))
+    return max(
+        float((a[0] - b[0]).abs().max() / a[0].abs().max()) for a, b in zip(first, second, strict=True)
+    )
 
 
 @pytest.mark.parametrize("change", [[], [(0, 1, 1, 90, 90)] * 9])
@@ -146,9 +153,13 @@ def test_a_batch_without_any_box_and_an_empty_batch(yolo, detector):
     ours = DetectionLoss(model, epochs=10)
     losses = ours(found, targets([[], [], [], []]))
     stock = yolo.stock_criterion(model, epochs=10)
-    alone = [float(stock(one_picture(found, i), package_batch([[]]))[0].sum()) for i in range(4)]
+    alone = [stock(one_picture(found, i), package_batch([[]]))[0].sum().item() for i in range(4)]
     assert losses.tolist() == pytest.approx(alone, rel=1e-12)
-    assert all(torch.isfinite(g).all() for g in torch.autograd.grad(losses.sum(), leaves, allow_unused=True) if g is not None)
+    assert all(
+        torch.isfinite(g).all()
+        for g in torch.autograd.grad(losses.sum(), leaves, allow_unused=True)
+        if g is not None
+    )
 
 
 def test_labels_of_other_pictures_are_refused(yolo, detector):

@@ -147,7 +147,9 @@ def _paint(
     cv2 = opencv()
     side = canvas.shape[0]
     # Half a pixel: the middle of pixel 0 lies at 0.5 of the scale that boxes are measured on.
-    matrix = np.array([[gain[0], 0, shift[0] + (gain[0] - 1) / 2], [0, gain[1], shift[1] + (gain[1] - 1) / 2]])
+    matrix = np.array(
+        [[gain[0], 0, shift[0] + (gain[0] - 1) / 2], [0, gain[1], shift[1] + (gain[1] - 1) / 2]]
+    )
     small = float(np.abs(gain).min())
     if small < 0.5:  # bilinear looks at four pixels only; shrink by areas first
         new = [max(1, round(length * small * 1.5)) for length in (pixels.shape[1], pixels.shape[0])]

@@ -188,7 +188,9 @@ def unit_table(path: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for number, row in enumerate(rows[1:], 2):
         if len(row) < 2 or not row[1].strip():
-            raise InvalidRequest(f"{path}, row {number}: a picture's path and the key of its person are needed")
+            raise InvalidRequest(
+                f"{path}, row {number}: a picture's path and the key of its person are needed"
+            )
         if row[0].strip() in found:
             raise InvalidRequest(f"{path}, row {number}: {row[0].strip()!r} is there twice")
         found[row[0].strip()] = row[1].strip()
