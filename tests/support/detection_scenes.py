@@ -31,7 +31,18 @@ def draw(
             else:
                 cv2.circle(pixels, (int(x) + size // 2, int(y) + size // 2), size // 2, (40, 220, 40), -1)
             lines.append(
-                f"{kind} {(x + size / 2) / width:.6f} {(y + size / 2) / height:.6f} {size / width:.6f} {size / height:.6f}"
+                " ".join(
+                    [str(kind)]
+                    + [
+                        f"{v:.6f}"
+                        for v in (
+                            (x + size / 2) / width,
+                            (y + size / 2) / height,
+                            size / width,
+                            size / height,
+                        )
+                    ]
+                )
             )
         cv2.imwrite(str(pictures / f"{index:04d}.png"), pixels)
         if lines:

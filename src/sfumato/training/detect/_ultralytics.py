@@ -1,9 +1,9 @@
-"""The only file of this room that touches Ultralytics (AGPL-3.0, the extra `yolo`): models and parts of its loss.
+"""The only file of this room that touches Ultralytics (AGPL-3.0, the extra `yolo`).
 
-Training needs the model in this process, so the package is imported here, unlike in `vision/export.py`. What
-it changes when it is imported (OpenCV's threads, print formats, `torch.save`, environment variables) is put
-back; it is told to stay offline and gets a settings folder that is thrown away. Its trainer, its data loader
-and its callbacks are never imported.
+It gives models, and parts of the loss. Training needs the model in this process, so the package is imported
+here, unlike in `vision/export.py`. What it changes when it is imported (OpenCV's threads, print formats,
+`torch.save`, environment variables) is put back; it is told to stay offline and gets a settings folder that
+is thrown away. Its trainer, its data loader and its callbacks are never imported.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def load(path: Path) -> nn.Module:
     return _detector(model.float(), path.name)
 
 
-def _detector(model: nn.Module, name: str) -> nn.Module:
+def _detector(model: Any, name: str) -> nn.Module:
     """Return the model, if it is a plain detector whose layers are all there.
 
     Raises:
@@ -149,8 +149,13 @@ def _detector(model: nn.Module, name: str) -> nn.Module:
         raise InvalidRequest(f"{name!r} was fused for inference: train from the file that it was made from")
     if getattr(model, "class_weights", None) is not None:
         raise InvalidRequest(f"{name!r} holds class weights, which are counts of somebody's labels")
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
+    return trainable(model)
+
+
+def trainable(model: nn.Module) -> nn.Module:
+    """Return the model with all parameters free, but for a layer of constants that some heads hold as one."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(".dfl." not in name)
     return model
 
 
@@ -161,16 +166,15 @@ def adapted(model: nn.Module, names: Mapping[int, str]) -> nn.Module:
         model: as loaded.
         names: the classes of the data, by number, without gaps.
     """
-    if dict(model.names) == dict(names):
+    old: Any = model
+    if dict(old.names) == dict(names):
         return model
     from ultralytics.nn.tasks import DetectionModel
 
-    fresh = DetectionModel(deepcopy(model.yaml), ch=3, nc=len(names), verbose=False)
+    fresh: Any = DetectionModel(deepcopy(old.yaml), ch=3, nc=len(names), verbose=False)
     fresh.names = dict(names)
-    fresh.load(deepcopy(model), verbose=False)
-    for parameter in fresh.parameters():
-        parameter.requires_grad_(True)
-    return fresh
+    fresh.load(deepcopy(old), verbose=False)
+    return trainable(fresh)
 
 
 def head(model: nn.Module) -> Any:
@@ -194,8 +198,9 @@ def stock_criterion(model: nn.Module, epochs: int) -> Any:
     """
     from ultralytics.cfg import get_cfg
 
-    model.args = get_cfg(overrides={"epochs": epochs})
-    return model.init_criterion()
+    detector: Any = model
+    detector.args = get_cfg(overrides={"epochs": epochs})
+    return detector.init_criterion()
 
 
 def assigner(model: nn.Module, most: int, kept: int | None) -> nn.Module:
@@ -240,12 +245,12 @@ def save(model: nn.Module, path: Path, names: Mapping[int, str]) -> None:
     """
     from ultralytics import __version__
 
-    plain = deepcopy(model).cpu().float().eval()
+    plain: Any = deepcopy(model).cpu().float().eval()
     plain.names, plain.args, plain.task = dict(names), {}, "detect"
     for name in ("criterion", "pt_path"):
         if hasattr(plain, name):
             delattr(plain, name)
     for parameter in plain.parameters():
         parameter.requires_grad_(False)
-    content = {"model": plain, "ema": None, "train_args": {}, "version": __version__}
+    content: dict[str, Any] = {"model": plain, "ema": None, "train_args": {}, "version": __version__}
     torch.save(content, path)

@@ -22,7 +22,7 @@ _SEEN, _SMALLEST = 0.1, 2.0
 
 @dataclass(frozen=True, slots=True)
 class Augment:
-    """What may happen to a picture. The defaults are Ultralytics' own, except that no private pictures are mixed.
+    """What may happen to a picture; the defaults are Ultralytics' own, but no private pictures are mixed.
 
     >>> Augment(scale=0.25).flip
     0.5

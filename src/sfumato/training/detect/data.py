@@ -1,4 +1,4 @@
-"""The pictures of a data.yaml, by privacy unit: what one step may look at, and nothing that two units share."""
+"""The pictures of a data.yaml, by privacy unit: what one step may look at."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ class Dataset:
         self.most, self.key = _counted(most), key or secrets.token_bytes(32)
         if (self.augment.mosaic > 0) != (public is not None):
             raise InvalidRequest(
-                "mosaics are made with public pictures only: give both augment.mosaic above 0 and public=, or "
-                "neither. A mosaic of private pictures would put several people into one gradient."
+                "mosaics are made with public pictures only: give both augment.mosaic above 0 and public=, "
+                "or neither. A mosaic of private pictures would put several people into one gradient."
             )
         self.public = _sources(public, self.names) if public is not None else ()
         groups: dict[str, list[int]] = {}

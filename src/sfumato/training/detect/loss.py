@@ -1,7 +1,7 @@
 """YOLO's loss, one number per picture: no picture's loss depends on another picture.
 
-The package's criterion divides by the sum of the target scores of the whole batch, so that one picture's labels
-change every picture's gradient. Here each picture is divided by its own sum, which is what the package
+The package's criterion divides by the sum of the target scores of the whole batch, so that one picture's
+labels change every picture's gradient. Here each picture is divided by its own sum, which is what the package
 computes for a batch of one. Written from the formulas; the assigner and the IoU are the package's.
 """
 
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from sfumato.core.errors import InvalidRequest
 from sfumato.training.detect import _ultralytics as yolo
@@ -142,7 +142,9 @@ class DetectionLoss:
         )
         total = scores.sum((1, 2)).clamp(min=1)  # of each picture: its own normaliser
         scores = scores.to(logits.dtype)
-        kinds = F.binary_cross_entropy_with_logits(logits, scores, reduction="none").sum((1, 2)) / total
+        kinds = (
+            functional.binary_cross_entropy_with_logits(logits, scores, reduction="none").sum((1, 2)) / total
+        )
         picture, anchor = chosen.nonzero(as_tuple=True)
         weight = scores[picture, anchor].sum(-1) / total[picture]
         point, step, place = points[anchor], steps[anchor], places[picture, anchor] / steps[anchor]
@@ -153,21 +155,23 @@ class DetectionLoss:
         else:
             coarse = ((raw[picture, anchor] - wanted) * step / sides).abs().mean(-1)
         part = (self.gains.box * overlap + self.gains.dfl * coarse) * weight
-        return (self.gains.cls * kinds).index_add(0, picture, part.to(kinds.dtype))
+        total_loss: Tensor = self.gains.cls * kinds
+        return total_loss.index_add(0, picture, part.to(kinds.dtype))
 
     def _distances(self, raw: Tensor) -> Tensor:
         """Return left, top, right, bottom in cells: (B, A, 4)."""
         if self.bins == 1:
             return raw
-        shaped = raw.unflatten(-1, (4, self.bins)).softmax(-1)
-        return shaped @ torch.arange(self.bins, dtype=raw.dtype, device=raw.device)
+        shaped = raw.reshape(*raw.shape[:-1], 4, self.bins).softmax(-1)
+        return torch.matmul(shaped, torch.arange(self.bins, dtype=raw.dtype, device=raw.device))
 
     def _bins(self, raw: Tensor, wanted: Tensor) -> Tensor:
         """Return the cross-entropy with the two bins nearest to the wanted distances: (N,)."""
         wanted = wanted.clamp(0, self.bins - 1 - 0.01)
         lower = wanted.long()
         share = lower + 1 - wanted
-        logs = raw.unflatten(-1, (4, self.bins)).log_softmax(-1)
+        logs = raw.reshape(*raw.shape[:-1], 4, self.bins).log_softmax(-1)
         low = logs.gather(-1, lower.unsqueeze(-1)).squeeze(-1)
         high = logs.gather(-1, lower.unsqueeze(-1) + 1).squeeze(-1)
-        return -(low * share + high * (1 - share)).mean(-1)
+        found: Tensor = -(low * share + high * (1 - share)).mean(-1)
+        return found
