@@ -11,6 +11,7 @@ pytest.importorskip("yaml", reason="needs PyYAML: pip install sfumato[data]")
 from sfumato.core.errors import InvalidRequest, UnreadableMedia  # noqa: E402
 from sfumato.training.detect.augment import NONE, Augment, Marked, shown  # noqa: E402
 from sfumato.training.detect.data import Dataset, unit_table  # noqa: E402
+from sfumato.training.detect.stream import Stream  # noqa: E402
 
 MOVES = Augment(0, 0, 0, translate=0.2, scale=0.5, flip=0.5)
 
@@ -35,7 +36,7 @@ def test_a_box_stays_on_its_pixels(seed):
     pixels = np.full((60, 90, 3), 90, np.uint8)
     pixels[20:44, 30:54] = 255
     one = Marked(pixels, np.array([0]), np.array([[30.0, 20, 54, 44]]))
-    made = shown(one, 96, MOVES, np.random.default_rng(seed))
+    made = shown(one, 96, MOVES, Stream(b"k", seed))
     bright = np.argwhere(made.pixels[:, :, 0] > 172)
     if not len(made.boxes):
         assert len(bright) < 120
@@ -52,7 +53,7 @@ def test_a_box_stays_on_its_pixels_in_a_mosaic(seed):
         return Marked(pixels, np.array([level // 60]), np.array([[30.0, 20, 54, 40]]))
 
     parts = [plain(level) for level in (60, 120, 180, 240)]
-    made = shown(parts[0], 96, MOVES, np.random.default_rng(seed), parts[1:])
+    made = shown(parts[0], 96, MOVES, Stream(b"k", seed), parts[1:])
     assert len(made.boxes) == len(made.classes)
     for kind, box in zip(made.classes, made.boxes, strict=True):
         x1, y1, x2, y2 = box.round().astype(int)
@@ -66,7 +67,7 @@ def test_nothing_changes_without_augmentation():
         Marked(pixels, np.zeros(1, np.int64), np.array([[1.0, 2, 30, 40]])),
         64,
         NONE,
-        np.random.default_rng(1),
+        Stream(b"k"),
     )
     assert np.array_equal(made.pixels, pixels)
     assert made.boxes.tolist() == [[1, 2, 30, 40]]
@@ -164,3 +165,13 @@ def test_a_table_of_units(tmp_path):
     table.write_text("picture,person\nimages/a.png\n")
     with pytest.raises(InvalidRequest, match="row 2"):
         unit_table(table)
+
+
+def test_a_stream_is_uniform_and_each_thing_has_its_own():
+    numbers = Stream(b"k", "a", 1).uniform(-1, 3, 40_000)
+    assert abs(numbers.mean() - 1) < 4 * 4 / (12 * 40_000) ** 0.5
+    assert -1 <= numbers.min() < -0.99
+    assert 2.99 < numbers.max() < 3
+    assert not np.array_equal(numbers[:8], Stream(b"k", "a1").uniform(-1, 3, 8))
+    assert sorted(Stream(b"k", "b").order(9)) == list(range(9))
+    assert len(Stream(b"k", "c").uniform(0, 1, 0)) == 0

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.core.errors import InvalidRequest
+from sfumato.training.detect.stream import Stream
 from sfumato.vision.letterbox import GREY
 from sfumato.vision.opencv import opencv
 
@@ -71,7 +72,7 @@ class Marked:
 
 
 def shown(
-    picture: Marked, side: int, how: Augment, rng: np.random.Generator, partners: Sequence[Marked] = ()
+    picture: Marked, side: int, how: Augment, stream: Stream, partners: Sequence[Marked] = ()
 ) -> Marked:
     """Return the picture on a square canvas, changed at random.
 
@@ -79,19 +80,19 @@ def shown(
         picture: as it was read.
         side: of the canvas, in pixels.
         how: what may happen.
-        rng: the picture's own stream.
+        stream: the picture's own stream.
         partners: three public pictures; none: the picture stands alone.
     """
     parts = [picture, *partners]
     if len(parts) > 1:
-        seats = [parts[index] for index in rng.permutation(len(parts))]
-        centre = rng.uniform(0.5, 1.5, 2) * side
+        seats = [parts[index] for index in stream.order(len(parts))]
+        centre = stream.uniform(0.5, 1.5, 2) * side
         base, offset = 2 * side, np.array([-side, -side], float)
     else:
         seats, centre, base, offset = parts, np.zeros(2), side, np.array([-side / 2, -side / 2])
-    zoom = rng.uniform(1 - how.scale, 1 + how.scale)
-    mirror = -1.0 if rng.random() < how.flip else 1.0
-    move = (0.5 + rng.uniform(-how.translate, how.translate, 2)) * side
+    zoom, tossed = 1 + how.scale * stream.uniform(-1, 1, 1)[0], stream.uniform(0, 1, 1)[0]
+    mirror = -1.0 if tossed < how.flip else 1.0
+    move = (0.5 + stream.uniform(-how.translate, how.translate, 2)) * side
     # canvas = zoom * (place - middle) + move, per axis
     gain = np.array([zoom * mirror, zoom])
     shift = gain * offset + move
@@ -104,7 +105,7 @@ def shown(
         boxes, kept = _moved(one.boxes, scale, corner, window, gain, shift, side)
         kinds.append(one.classes[kept])
         places.append(boxes)
-    pixels = _coloured(pixels, how, rng)
+    pixels = _coloured(pixels, how, stream)
     return Marked(pixels, np.concatenate(kinds), np.concatenate(places))
 
 
@@ -191,9 +192,9 @@ def _moved(
     return np.concatenate((low, high), axis=1)[kept], kept
 
 
-def _coloured(pixels: NDArray[np.uint8], how: Augment, rng: np.random.Generator) -> NDArray[np.uint8]:
+def _coloured(pixels: NDArray[np.uint8], how: Augment, stream: Stream) -> NDArray[np.uint8]:
     """Return the picture with hue, saturation and value changed by one factor each."""
-    hue, saturation, value = 1 + rng.uniform(-1, 1, 3) * (how.hue, how.saturation, how.value)
+    hue, saturation, value = 1 + stream.uniform(-1, 1, 3) * (how.hue, how.saturation, how.value)
     if not (how.hue or how.saturation or how.value):
         return pixels
     cv2 = opencv()

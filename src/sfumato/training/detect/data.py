@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from sfumato.core.errors import InvalidRequest, UnreadableMedia
 from sfumato.data.readers.yolo import Yolo
 from sfumato.training.detect.augment import NONE, Augment, Marked, shown
 from sfumato.training.detect.loss import Targets
+from sfumato.training.detect.stream import Stream
 from sfumato.vision.opencv import opencv
 
 #: Pictures beside the one that is trained on, in a mosaic.
@@ -70,7 +69,7 @@ class Dataset:
         augment: what may happen to a picture; None: nothing.
         public: a data.yaml of PUBLIC pictures with the same class names, for mosaics; None: no mosaics.
         most: pictures that one unit gives to one step, at most.
-        key: of all that is random here; empty: a fresh one.
+        key: of all that is random here, out of the permit; the same key shows the same augmentations.
 
     Raises:
         InvalidRequest: it does not read, a picture has no unit, or a setting is out of range.
@@ -90,7 +89,7 @@ class Dataset:
         self.side, self.augment = _side(side), augment or NONE
         self.names = _named(data)
         self.pictures = _sources(data, self.names)
-        self.most, self.key = _counted(most), key or secrets.token_bytes(32)
+        self.most, self.key = _counted(most), key
         if (self.augment.mosaic > 0) != (public is not None):
             raise InvalidRequest(
                 "mosaics are made with public pictures only: give both augment.mosaic above 0 and public=, "
@@ -137,21 +136,16 @@ class Dataset:
         group = self._groups[unit]
         if len(group) <= self.most:
             return group
-        rng = self._stream("unit", self.units[unit], step)
-        return [group[index] for index in sorted(rng.choice(len(group), self.most, replace=False))]
+        order = Stream(self.key, "unit", self.units[unit], step).order(len(group))
+        return [group[index] for index in sorted(order[: self.most])]
 
     def _seen(self, source: Source, step: int, view: int) -> Marked:
-        rng = self._stream("picture", source.name, step, view)
+        stream = Stream(self.key, "picture", source.name, step, view)
         partners: list[Marked] = []
-        if self.public and rng.random() < self.augment.mosaic:
-            partners = [read(self.public[index]) for index in rng.integers(len(self.public), size=_PARTNERS)]
-        return shown(read(source), self.side, self.augment, rng, partners)
-
-    def _stream(self, *what: str | int) -> np.random.Generator:
-        """Return a stream of its own for one thing: no other has a part in it."""
-        spelled = "\x00".join(str(one) for one in what).encode()
-        digest = hashlib.blake2b(spelled, key=self.key[:64], digest_size=16).digest()
-        return np.random.Generator(np.random.Philox(key=np.frombuffer(digest, np.uint64)))
+        if self.public and stream.uniform(0, 1, 1)[0] < self.augment.mosaic:
+            picked = stream.uniform(0, len(self.public), _PARTNERS).astype(int) % len(self.public)
+            partners = [read(self.public[index]) for index in picked]
+        return shown(read(source), self.side, self.augment, stream, partners)
 
 
 def read(source: Source) -> Marked:
