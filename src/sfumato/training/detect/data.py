@@ -45,9 +45,9 @@ class Batch:
     """Pictures of some units, ready for the model.
 
     Args:
-        pixels: (views * n, 3, side, side) uint8; the n pictures once per view, view by view.
+        pixels: (n * views, 3, side, side) uint8; the views of each picture follow each other.
         targets: of the same pictures, in pixels of the canvas.
-        owners: (n,) int64, whose picture it is: 0, 1, ... in the order of the units asked for.
+        owners: (n * views,) int64, whose picture it is: 0, 1, ... in the order of the units asked for.
     """
 
     pixels: Tensor
@@ -122,14 +122,15 @@ class Dataset:
             UnreadableMedia: a picture does not read.
         """
         chosen = [(place, index) for place, unit in enumerate(units) for index in self._chosen(unit, step)]
-        made = [self._seen(self.pictures[index], step, view) for view in range(views) for _, index in chosen]
+        made = [self._seen(self.pictures[index], step, view) for _, index in chosen for view in range(views)]
         pixels = torch.zeros(len(made), 3, self.side, self.side, dtype=torch.uint8)
         for row, one in zip(pixels, made, strict=True):
             row.copy_(torch.from_numpy(one.pixels).permute(2, 0, 1))
         targets = Targets.of(
             [(torch.from_numpy(one.classes), torch.from_numpy(one.boxes).float()) for one in made]
         )
-        return Batch(pixels, targets, torch.tensor([place for place, _ in chosen], dtype=torch.int64))
+        owners = torch.tensor([place for place, _ in chosen], dtype=torch.int64)
+        return Batch(pixels, targets, owners.repeat_interleave(views))
 
     def _chosen(self, unit: int, step: int) -> Sequence[int]:
         """Return the pictures that a unit gives to a step: all, or `most` of them, by its own stream."""

@@ -62,7 +62,7 @@ def prepare(model: nn.Module, freeze: str | int = "nothing") -> nn.Module:
     Raises:
         InvalidRequest: no such choice, or nothing is left to train.
     """
-    layers: Any = model.model  # type: ignore[union-attr]
+    layers: Any = model.model
     for layer in layers[: _frozen(model, freeze)]:
         for parameter in layer.parameters():
             parameter.requires_grad_(False)
