@@ -1,1 +1,1 @@
-"""Private training."""
+"""Training with differential privacy: per-image gradients, clipped, noised, charged before they are taken."""
