@@ -50,3 +50,14 @@ def draw(
     listed = "\n".join(f"  {number}: {name}" for number, name in enumerate(names))
     (folder / "data.yaml").write_text(f"train: images/train\nnames:\n{listed}\n")
     return folder
+
+
+def package_batch(marked, side: int):
+    """Labels of pictures, (class, x1, y1, x2, y2) in pixels, as Ultralytics' loss wants them."""
+    import torch
+
+    rows = [(index, *row) for index, part in enumerate(marked) for row in part]
+    table = torch.tensor(rows, dtype=torch.get_default_dtype()).reshape(-1, 6)
+    low, high = table[:, 2:4], table[:, 4:6]
+    boxes = torch.cat(((low + high) / 2, high - low), 1) / side
+    return {"batch_idx": table[:, 0], "cls": table[:, 1:2], "bboxes": boxes}

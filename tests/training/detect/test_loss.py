@@ -31,15 +31,9 @@ def targets(marked=MARKED):
 
 
 def package_batch(marked):
-    """The same labels as the package wants them: shares of the picture, centre and size."""
-    rows = [(i, *row) for i, part in enumerate(marked) for row in part]
-    table = torch.tensor(rows, dtype=torch.get_default_dtype()).reshape(-1, 6)
-    low, high = table[:, 2:4], table[:, 4:6]
-    return {
-        "batch_idx": table[:, 0],
-        "cls": table[:, 1:2],
-        "bboxes": torch.cat(((low + high) / 2, high - low), 1) / SIDE,
-    }
+    from detection_scenes import package_batch
+
+    return package_batch(marked, SIDE)
 
 
 def outputs_of(model, pictures):
