@@ -39,6 +39,7 @@ def case(yolo, double):
     # Boxes of the coarsest level fit the largest one marked, so that all parts of the head have work.
     with torch.no_grad():
         yolo.head(model).one2one_cv2[2][-1].bias.fill_(1.0)
+        yolo.head(model).cv2[2][-1].bias.fill_(1.0)
     return model, DetectionLoss(model, epochs=10), torch.rand(len(MARKED), 3, SIDE, SIDE, dtype=double)
 
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from sfumato.training.engine.layers import frozen_batchnorm
 from sfumato.training.engine.record import Op
 from sfumato.training.engine.table import handles
 from sfumato.training.engine.tape import Source, Tape
@@ -188,11 +189,4 @@ def frozen(
     eps: float,
 ) -> Tensor:
     """Record a norm with statistics that no image moves."""
-    return NormOp(
-        tape,
-        lambda x: F.batch_norm(x, mean, variance, None, None, False, 0.0, eps),
-        weight,
-        bias,
-        1,
-        len(input),
-    )(input)
+    return frozen_batchnorm.record(tape, input, mean, variance, weight, bias, eps)
