@@ -26,7 +26,6 @@ def test_pictures_become_a_square_with_their_boxes(folder):
     assert (len(data), data.names) == (8, {0: "square", 1: "disc"})
     batch = data.batch([1, 5], step=0)
     assert batch.pixels.shape == (2, 3, 64, 64)
-    assert batch.owners.tolist() == [0, 1]
     assert len(batch.targets) == 2
     assert 0 <= float(batch.targets.boxes.min()) <= float(batch.targets.boxes.max()) <= 64
 
@@ -73,62 +72,55 @@ def test_nothing_changes_without_augmentation():
     assert made.boxes.tolist() == [[1, 2, 30, 40]]
 
 
-def rows_of(batch, unit):
-    pick = (batch.owners == unit).nonzero().ravel().tolist()
-    return [(batch.pixels[i], batch.targets.boxes[i][batch.targets.real[i]]) for i in pick]
+def rows_of(batch, index):
+    return batch.pixels[index], batch.targets.boxes[index][batch.targets.real[index]]
 
 
 def same(first, second):
-    return len(first) == len(second) and all(
-        torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(first, second, strict=True)
-    )
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_what_a_unit_gives_does_not_depend_on_others(folder, tmp_path, scenes):
+def test_what_a_picture_becomes_does_not_depend_on_others(folder, tmp_path, scenes):
     public = scenes(tmp_path / "public", 5, seed=9)
     how = Augment(mosaic=0.5)
     data = Dataset(folder, side=64, augment=how, public=public, key=b"k")
-    alone = data.batch([3], step=7)
-    assert same(rows_of(alone, 0), rows_of(data.batch([1, 2, 3], step=7), 2))
-    assert not same(rows_of(alone, 0), rows_of(data.batch([3], step=8), 0))
-    name = data.units[3]
-    for path in (folder / "images" / "train").iterdir():
-        if path.name in ("0000.png", "0001.png"):
-            path.unlink()
+    alone = rows_of(data.batch([3], step=7), 0)
+    assert same(alone, rows_of(data.batch([1, 2, 3], step=7), 2))
+    assert not torch.equal(alone[0], data.batch([3], step=8).pixels[0])
+    name = data.pictures[3].name
+    for number in (0, 1):
+        (folder / "images" / "train" / f"{number:04d}.png").unlink()
     fewer = Dataset(folder, side=64, augment=how, public=public, key=b"k")
-    assert same(rows_of(alone, 0), rows_of(fewer.batch([fewer.units.index(name)], step=7), 0))
+    place = [picture.name for picture in fewer.pictures].index(name)
+    assert same(alone, rows_of(fewer.batch([place], step=7), 0))
 
 
-def test_views_are_shown_one_after_the_other(folder):
+def test_views_of_a_picture_follow_each_other(folder):
     data = Dataset(folder, side=64, augment=MOVES, key=b"k")
     batch = data.batch([0, 4], step=1, views=3)
-    assert (len(batch.pixels), len(batch.targets), batch.owners.tolist()) == (6, 6, [0, 0, 0, 1, 1, 1])
+    assert (len(batch.pixels), len(batch.targets)) == (6, 6)
     assert not torch.equal(batch.pixels[0], batch.pixels[1])
+    assert torch.equal(batch.pixels[3], data.batch([4], step=1).pixels[0])
 
 
-def test_a_person_with_many_pictures_gives_some_of_them(folder):
+def test_each_picture_is_a_unit_or_has_one(folder):
+    assert len(set(Dataset(folder, side=64).units)) == 8
     names = [f"images/train/{index:04d}.png" for index in range(8)]
     whose = {name: "ann" if index < 5 else f"p{index}" for index, name in enumerate(names)}
-    data = Dataset(folder, units=whose, side=64, most=3)
-    assert data.units == ("ann", "p5", "p6", "p7")
-    assert data.batch([0, 2], step=0).owners.tolist() == [0, 0, 0, 1]
-    assert data.count(0) == 3
-    picked = {tuple(data._chosen(0, step)) for step in range(30)}
-    assert len(picked) > 3
+    assert Dataset(folder, units=whose, side=64).units == ("ann",) * 5 + ("p5", "p6", "p7")
     with pytest.raises(InvalidRequest, match="has no unit"):
         Dataset(folder, units={names[0]: "ann"}, side=64)
 
 
 def test_an_empty_draw_is_an_empty_batch(folder):
     batch = Dataset(folder, side=64).batch([], step=0)
-    assert (len(batch.pixels), len(batch.targets), len(batch.owners)) == (0, 0, 0)
+    assert (len(batch.pixels), len(batch.targets)) == (0, 0)
 
 
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
         ({"side": 100}, "multiple of 32"),
-        ({"most": 0}, "at least 1"),
         ({"augment": Augment(mosaic=1.0)}, "public pictures only"),
     ],
 )

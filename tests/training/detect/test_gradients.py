@@ -1,4 +1,4 @@
-"""Clipped sums over a whole YOLO26n: every parameter, against a loop over single pictures with plain autograd."""
+"""Clipped sums over a whole YOLO26n, every parameter, against a loop over single pictures by plain autograd."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SIDE, CLASSES = 64, 3
 MARKED = [
     [(0, 5, 6, 30, 40), (1, 20, 20, 60, 55)],
     [],
-    [(2, 0, 0, 64, 64)],
+    [(2, 0, 0, 64, 64), (0, 8, 8, 40, 40)],
     [(1, 10, 10, 30, 30), (2, 12, 11, 32, 34), (0, 40, 40, 44, 44)],
 ]
 
@@ -36,10 +36,11 @@ def case(yolo, double):
         torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
         torch.nn.init.uniform_(module.weight, 0.7, 1.5)
         torch.nn.init.uniform_(module.bias, -0.2, 0.2)
-    # Boxes of the coarsest level fit the largest one marked, so that all parts of the head have work.
+    # Boxes of the two coarser levels fit two that are marked, so that all parts of the head have work.
     with torch.no_grad():
-        yolo.head(model).one2one_cv2[2][-1].bias.fill_(1.0)
-        yolo.head(model).cv2[2][-1].bias.fill_(1.0)
+        for branch in (yolo.head(model).cv2, yolo.head(model).one2one_cv2):
+            branch[1][-1].bias.fill_(1.0)
+            branch[2][-1].bias.copy_(torch.tensor([0.5, 0.5, 1.5, 1.5]))
     return model, DetectionLoss(model, epochs=10), torch.rand(len(MARKED), 3, SIDE, SIDE, dtype=double)
 
 

@@ -42,25 +42,23 @@ class Source:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Pictures of some units, ready for the model.
+    """Pictures ready for the model.
 
     Args:
         pixels: (n * views, 3, side, side) uint8; the views of each picture follow each other.
         targets: of the same pictures, in pixels of the canvas.
-        owners: (n * views,) int64, whose picture it is: 0, 1, ... in the order of the units asked for.
     """
 
     pixels: Tensor
     targets: Targets
-    owners: Tensor
 
 
 class Dataset:
-    """The training pictures of a data.yaml, grouped by privacy unit.
+    """The training pictures of a data.yaml, and whose each is.
 
     Guarantee:
-        What a unit gives to a batch is a function of its own pictures, the public pictures, and a key; it
-        does not depend on which other units are in the batch, or in the dataset.
+        What a picture becomes in a step is a function of itself, the public pictures, and a key; it does not
+        depend on which other pictures are in the batch, or in the dataset.
 
     Args:
         data: a data.yaml, or the folder that holds one; its `train` split is read, no other.
@@ -68,8 +66,7 @@ class Dataset:
         side: of the canvas, in pixels; a multiple of 32.
         augment: what may happen to a picture; None: nothing.
         public: a data.yaml of PUBLIC pictures with the same class names, for mosaics; None: no mosaics.
-        most: pictures that one unit gives to one step, at most.
-        key: of all that is random here, out of the permit; the same key shows the same augmentations.
+        key: of all that is random here; the same key shows the same augmentations.
 
     Raises:
         InvalidRequest: it does not read, a picture has no unit, or a setting is out of range.
@@ -83,62 +80,41 @@ class Dataset:
         side: int = 640,
         augment: Augment | None = None,
         public: Path | None = None,
-        most: int = 8,
         key: bytes = b"",
     ) -> None:
-        self.side, self.augment = _side(side), augment or NONE
+        self.side, self.augment, self.key = _side(side), augment or NONE, key
         self.names = _named(data)
         self.pictures = _sources(data, self.names)
-        self.most, self.key = _counted(most), key
         if (self.augment.mosaic > 0) != (public is not None):
             raise InvalidRequest(
                 "mosaics are made with public pictures only: give both augment.mosaic above 0 and public=, "
                 "or neither. A mosaic of private pictures would put several people into one gradient."
             )
         self.public = _sources(public, self.names) if public is not None else ()
-        groups: dict[str, list[int]] = {}
-        for index, picture in enumerate(self.pictures):
-            groups.setdefault(_unit(picture.name, units), []).append(index)
-        self.units = tuple(groups)
-        self._groups = tuple(tuple(group) for group in groups.values())
+        #: Whose picture each is.
+        self.units = tuple(_unit(picture.name, units) for picture in self.pictures)
 
     def __len__(self) -> int:
-        """Number of units: private, as what is counted may be."""
-        return len(self.units)
+        """Number of pictures: private, as what is counted may be."""
+        return len(self.pictures)
 
-    def count(self, unit: int) -> int:
-        """Return how many pictures a unit gives to one step."""
-        return min(len(self._groups[unit]), self.most)
-
-    def batch(self, units: Sequence[int], step: int, views: int = 1) -> Batch:
-        """Return the pictures of some units for one step.
+    def batch(self, images: Sequence[int], step: int, views: int = 1) -> Batch:
+        """Return some pictures for one step.
 
         Args:
-            units: their numbers.
+            images: their numbers.
             step: its number; each step sees its own augmentations.
             views: how many times each picture is shown, augmented anew.
 
         Raises:
             UnreadableMedia: a picture does not read.
         """
-        chosen = [(place, index) for place, unit in enumerate(units) for index in self._chosen(unit, step)]
-        made = [self._seen(self.pictures[index], step, view) for _, index in chosen for view in range(views)]
+        made = [self._seen(self.pictures[index], step, view) for index in images for view in range(views)]
         pixels = torch.zeros(len(made), 3, self.side, self.side, dtype=torch.uint8)
         for row, one in zip(pixels, made, strict=True):
             row.copy_(torch.from_numpy(one.pixels).permute(2, 0, 1))
-        targets = Targets.of(
-            [(torch.from_numpy(one.classes), torch.from_numpy(one.boxes).float()) for one in made]
-        )
-        owners = torch.tensor([place for place, _ in chosen], dtype=torch.int64)
-        return Batch(pixels, targets, owners.repeat_interleave(views))
-
-    def _chosen(self, unit: int, step: int) -> Sequence[int]:
-        """Return the pictures that a unit gives to a step: all, or `most` of them, by its own stream."""
-        group = self._groups[unit]
-        if len(group) <= self.most:
-            return group
-        order = Stream(self.key, "unit", self.units[unit], step).order(len(group))
-        return [group[index] for index in sorted(order[: self.most])]
+        marked = [(torch.from_numpy(one.classes), torch.from_numpy(one.boxes).float()) for one in made]
+        return Batch(pixels, Targets.of(marked))
 
     def _seen(self, source: Source, step: int, view: int) -> Marked:
         stream = Stream(self.key, "picture", source.name, step, view)
@@ -252,9 +228,3 @@ def _side(side: int) -> int:
     if isinstance(side, bool) or not isinstance(side, int) or side < 32 or side % 32:
         raise InvalidRequest(f"the side of the input must be a multiple of 32 pixels, got {side!r}")
     return side
-
-
-def _counted(most: int) -> int:
-    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
-        raise InvalidRequest(f"a unit must give at least 1 picture to a step, got {most!r}")
-    return most
