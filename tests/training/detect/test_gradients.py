@@ -1,4 +1,4 @@
-"""Clipped sums over a whole YOLO26n, every parameter, against a loop over single pictures by plain autograd."""
+"""Clipped sums over a whole YOLO26n, every parameter, against a loop over pictures by plain autograd."""
 
 from __future__ import annotations
 
