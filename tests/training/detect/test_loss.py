@@ -163,3 +163,19 @@ def test_labels_of_other_pictures_are_refused(yolo, detector):
     model, found, _ = detector
     with pytest.raises(InvalidRequest, match="4 pictures came with the labels of 3"):
         DetectionLoss(model)(found, targets(MARKED[:3]))
+
+
+def test_the_loss_of_a_half_precision_model_is_taken_in_single_precision(yolo):
+    from sfumato.training.detect.loss import DetectionLoss
+    from sfumato.training.detect.model import prepare
+
+    torch.manual_seed(3)
+    model = prepare(yolo.build("yolo26n.yaml", CLASSES))
+    pictures = torch.rand(len(MARKED), 3, SIDE, SIDE)
+    ours = DetectionLoss(model)
+    with torch.no_grad():
+        exact = ours(model(pictures), targets())
+        with torch.autocast("cpu", torch.bfloat16):
+            made = ours(model(pictures), targets())
+    assert made.dtype == torch.float32
+    assert torch.allclose(made, exact, rtol=0.05)

@@ -113,20 +113,24 @@ class DetectionLoss:
         """
         if isinstance(outputs, tuple):
             outputs = outputs[1]
-        if not self.double:
-            return self._branch(outputs, targets, self._many)
-        many, one = schedule(epoch, self.epochs)
-        first = self._branch(outputs["one2many"], targets, self._many)
-        second = self._branch(outputs["one2one"], targets, self._one)
-        return first * many + second * one
+        kind = (outputs["one2many"] if self.double else outputs)["boxes"].device.type
+        with torch.autocast(kind, enabled=False):  # the model may run in half precision, its loss never
+            if not self.double:
+                return self._branch(outputs, targets, self._many)
+            many, one = schedule(epoch, self.epochs)
+            first = self._branch(outputs["one2many"], targets, self._many)
+            second = self._branch(outputs["one2one"], targets, self._one)
+            return first * many + second * one
 
     def _branch(self, found: Mapping[str, Any], targets: Targets, assigner: nn.Module) -> Tensor:
         """Return the losses of one head."""
-        raw = found["boxes"].permute(0, 2, 1)  # (B, A, 4 * bins)
-        logits = found["scores"].permute(0, 2, 1)  # (B, A, classes)
+        raw = _full(found["boxes"]).permute(0, 2, 1)  # (B, A, 4 * bins)
+        logits = _full(found["scores"]).permute(0, 2, 1)  # (B, A, classes)
         if len(logits) != len(targets):
             raise InvalidRequest(f"{len(logits)} pictures came with the labels of {len(targets)}")
-        points, steps = yolo.anchors(found["feats"], self.strides)
+        points, steps = yolo.anchors(
+            [raw.new_empty(1, 1, *f.shape[2:]) for f in found["feats"]], self.strides
+        )
         sides = torch.tensor(found["feats"][0].shape[2:], dtype=raw.dtype, device=raw.device)
         sides = (sides * self.strides[0]).flip(0).repeat(2)  # width, height, width, height
         distances = self._distances(raw)
@@ -175,3 +179,8 @@ class DetectionLoss:
         high = logs.gather(-1, lower.unsqueeze(-1) + 1).squeeze(-1)
         found: Tensor = -(low * share + high * (1 - share)).mean(-1)
         return found
+
+
+def _full(values: Tensor) -> Tensor:
+    """Return values in single precision at least."""
+    return values if values.dtype == torch.float64 else values.float()
