@@ -76,10 +76,10 @@ class Engine:
         check_ops(tape, len(found))
         total = self._weighted(found, weights, views)
         if total.requires_grad:
-            with tape:
-                torch.autograd.grad(total.sum(), [tape.anchor], allow_unused=True)
-        self._finish(tape, parts, grouping[0])
-        return self._clipped(tape, parts, grouping[0])
+            torch.autograd.grad(total.sum(), [tape.anchor], allow_unused=True)
+        with torch.no_grad():
+            self._finish(tape, parts, grouping[0])
+            return self._clipped(parts, grouping[0])
 
     def _tape(self, ready: Callable[[Source], None]) -> Tape:
         sources, constants = [], {id(b) for b in self.model.buffers()}
@@ -119,7 +119,7 @@ class Engine:
             if source.terms:
                 parts[source] = part_of(source, grouping)
 
-    def _clipped(self, tape: Tape, parts: dict[Source, Part], grouping: Grouping) -> Clipped:
+    def _clipped(self, parts: dict[Source, Part], grouping: Grouping) -> Clipped:
         clipping = self.clipping
         by_layer: dict[str, list[Source]] = {}
         for source in self._sources:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sfumato.training.engine.choose import KEEP, choose
 from sfumato.training.engine.grouping import Grouping
 from sfumato.training.engine.tape import Source
-from sfumato.training.engine.terms import Kept, Term, square_norms
+from sfumato.training.engine.terms import SCRATCH, Kept, Term, square_norms
 
 
 @dataclass(slots=True)
@@ -43,10 +44,46 @@ class Part:
 
 def part_of(source: Source, grouping: Grouping) -> Part:
     """Return the part of a parameter whose uses have all been handed over."""
-    rows = None
-    for term in source.terms:
-        new = grouping.gather(term.per_image())
-        rows = new if rows is None else rows + new
-    source.terms = []
-    assert rows is not None
-    return Part(square_norms(rows), [Kept(rows)])
+    terms, source.terms = joined(source.terms), []
+    numbers = source.tensor.numel()
+    if len(terms) > 1:
+        return part_of_many(terms, numbers, grouping)
+    (term,) = terms
+    kernel = choose(term, numbers, grouping)
+    rows = kernel.run()
+    if kernel.keeps:
+        return Part(square_norms(rows), [Kept(rows)])
+    return Part(rows, [term], grouping)
+
+
+def joined(terms: list[Term]) -> list[Term]:
+    """Return fewer terms of the same sum, where some can be taken as one."""
+    out: list[Term] = []
+    for term in terms:
+        for place, other in enumerate(out):
+            one = other.join(term)
+            if one is not None:
+                out[place] = one
+                break
+        else:
+            out.append(term)
+    return out
+
+
+def part_of_many(terms: list[Term], numbers: int, grouping: Grouping) -> Part:
+    """Return the part of a parameter with several uses of different kinds: their sum's length, not their lengths'."""
+    size = grouping.units * numbers * terms[0].itemsize
+    keep = size <= KEEP * sum(term.bytes for term in terms)
+    found, squares = [], []
+    for images, part in grouping.chunks(max(1, SCRATCH // max(1, numbers * terms[0].itemsize))):
+        rows: Tensor | None = None
+        for term in terms:
+            new = part.gather(term.select(images).per_image())
+            rows = new if rows is None else rows + new
+        assert rows is not None
+        squares.append(square_norms(rows))
+        if keep:
+            found.append(rows)
+    if keep:
+        return Part(torch.cat(squares), [Kept(torch.cat(found))])
+    return Part(torch.cat(squares), terms, grouping)

@@ -38,6 +38,19 @@ class Term(ABC):
     images: int
     #: Bytes that this term keeps alive.
     bytes: int
+    #: Of the gradients.
+    dtype: torch.dtype
+    device: torch.device
+
+    def __init__(self, *alive: Tensor) -> None:
+        rows = alive[-1]
+        self.images, self.dtype, self.device = len(rows), rows.dtype, rows.device
+        self.bytes = sum(tensor.numel() * tensor.element_size() for tensor in alive)
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a number."""
+        return self.dtype.itemsize
 
     @abstractmethod
     def per_image(self) -> Tensor:
@@ -72,9 +85,8 @@ class Kept(Term):
     """Gradients that are already there, (B, numbers)."""
 
     def __init__(self, rows: Tensor) -> None:
+        super().__init__(rows)
         self.rows = rows
-        self.images = len(rows)
-        self.bytes = rows.numel() * rows.element_size()
 
     def per_image(self) -> Tensor:
         return self.rows
@@ -103,8 +115,3 @@ def square_norms(rows: Tensor) -> Tensor:
     """Return (U,) squared norms of rows (U, numbers)."""
     norms: Tensor = torch.linalg.vector_norm(rows, dim=1)
     return norms * norms
-
-
-def bytes_of(*tensors: Tensor) -> int:
-    """Return the bytes of tensors."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,42 +10,12 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from sfumato.training.engine.grouping import Grouping
+from sfumato.training.engine.layers import shifts
+from sfumato.training.engine.layers.geometry import Geometry
 from sfumato.training.engine.record import Op
 from sfumato.training.engine.table import handles
 from sfumato.training.engine.tape import Source, Tape
-from sfumato.training.engine.terms import Kept, Kernel, Term, bytes_of, cleared, scaled
-
-
-@dataclass(frozen=True, slots=True)
-class Geometry:
-    """How a convolution walks over its input; every tuple has a number per spatial dimension."""
-
-    weight: tuple[int, ...]
-    stride: tuple[int, ...]
-    padding: tuple[int, ...]
-    dilation: tuple[int, ...]
-    groups: int
-    transposed: bool = False
-    extra: tuple[int, ...] = ()
-
-    def backward(
-        self, g: Tensor, x: Tensor, weight: Tensor, mask: tuple[bool, bool], groups: int = 0
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the gradients of input and weight, each where asked for."""
-        out = torch.ops.aten.convolution_backward(
-            g,
-            x,
-            weight,
-            None,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.transposed,
-            self.extra or (0,) * len(self.stride),
-            groups or self.groups,
-            (*mask, False),
-        )
-        return out[0], out[1]
+from sfumato.training.engine.terms import Kept, Kernel, Term, cleared, scaled
 
 
 class ConvTerm(Term):
@@ -57,20 +26,11 @@ class ConvTerm(Term):
     """
 
     def __init__(self, x: Tensor, g: Tensor, how: Geometry) -> None:
+        super().__init__(x, g)
         self.x, self.g, self.how = x, g, how
-        self.images = len(x)
-        self.bytes = bytes_of(x, g)
 
     def per_image(self) -> Tensor:
-        """Return gradients with the batch folded into the groups: one call, no unfolding."""
-        images, how = self.images, self.how
-        x = self.x.reshape(1, -1, *self.x.shape[2:])
-        g = self.g.reshape(1, -1, *self.g.shape[2:])
-        shape = (images * how.weight[0], *how.weight[1:])
-        weight = x.new_empty(1).expand(shape)
-        _, out = how.backward(g, x, weight, (False, True), images * how.groups)
-        assert out is not None
-        return out.reshape(images, -1)
+        return folded(self.x, self.g, self.how)
 
     def total(self, weights: Tensor) -> Tensor:
         weight = self.x.new_empty(1).expand(self.how.weight)
@@ -88,7 +48,53 @@ class ConvTerm(Term):
         return ("conv", self.how, *self.x.shape[1:])
 
     def kernels(self, grouping: Grouping) -> list[Kernel]:
-        return [Kernel("groups", True, lambda: grouping.gather(self.per_image()))]
+        out = [
+            Kernel("groups", True, lambda: grouping.gather(folded(self.x, self.g, self.how))),
+            Kernel("loop", True, lambda: looped(self.x, self.g, self.how, grouping)),
+        ]
+        if self.how.patched:
+            out.append(Kernel("patches", True, lambda: grouping.gather(patched(self.x, self.g, self.how))))
+        if grouping.block and shifts.fits(self.x, self.g, self.how, grouping.block):
+            shifted = Kernel("shifts", False, lambda: shifts.squares(self.x, self.g, self.how, grouping.block))
+            out.append(shifted)
+        return out
+
+
+def folded(x: Tensor, g: Tensor, how: Geometry) -> Tensor:
+    """Return (B, numbers) gradients with the batch folded into the groups: one call, no unfolding."""
+    images = len(x)
+    weight = x.new_empty(1).expand(images * how.weight[0], *how.weight[1:])
+    x, g = x.reshape(1, -1, *x.shape[2:]), g.reshape(1, -1, *g.shape[2:])
+    _, out = how.backward(g, x, weight, (False, True), images * how.groups)
+    assert out is not None
+    return out.reshape(images, -1)
+
+
+def looped(x: Tensor, g: Tensor, how: Geometry, grouping: Grouping) -> Tensor:
+    """Return (U, numbers) gradients by a plain weight gradient for each unit."""
+    weight = x.new_empty(1).expand(how.weight)
+    out = x.new_empty(grouping.units, weight.numel())
+    of_image = grouping.index
+    for unit, row in enumerate(out):
+        if of_image is None:
+            images: Tensor | slice = slice(unit * grouping.block, (unit + 1) * grouping.block)
+        else:
+            images = (of_image == unit).nonzero().flatten()
+        _, one = how.backward(g[images], x[images], weight, (False, True))
+        assert one is not None
+        row.copy_(one.reshape(-1))
+    return out
+
+
+def patched(x: Tensor, g: Tensor, how: Geometry) -> Tensor:
+    """Return (B, numbers) gradients where patches do not overlap: a linear layer over them."""
+    dims, kernel = len(how.stride), how.weight[2:]
+    for dim, (size, step, out) in enumerate(zip(kernel, how.stride, g.shape[2:], strict=True)):
+        x = x.unfold(dim + 2, size, step).narrow(dim + 2, 0, out)
+    # (B, C, out..., kernel...) -> (B, out..., C, kernel...)
+    x = x.permute(0, *range(2, 2 + dims), 1, *range(2 + dims, 2 + 2 * dims))
+    rows = x.reshape(len(x), g.shape[2:].numel(), -1)
+    return torch.bmm(g.flatten(2), rows).flatten(1)
 
 
 class ConvOp(Op):

@@ -13,7 +13,7 @@ from sfumato.training.engine.layers import gram
 from sfumato.training.engine.record import Op
 from sfumato.training.engine.table import handles
 from sfumato.training.engine.tape import Source, Tape
-from sfumato.training.engine.terms import Kept, Kernel, Term, bytes_of, cleared, scaled
+from sfumato.training.engine.terms import Kept, Kernel, Term, cleared, scaled
 
 
 class LinearTerm(Term):
@@ -24,9 +24,8 @@ class LinearTerm(Term):
     """
 
     def __init__(self, x: Tensor, g: Tensor) -> None:
+        super().__init__(x, g)
         self.x, self.g = x, g
-        self.images = len(x)
-        self.bytes = bytes_of(x, g)
 
     def per_image(self) -> Tensor:
         return torch.bmm(self.g.mT, self.x).flatten(1)

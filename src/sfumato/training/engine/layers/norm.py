@@ -2,75 +2,200 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from sfumato.training.engine.layers import frozen_batchnorm
 from sfumato.training.engine.record import Op
 from sfumato.training.engine.table import handles
-from sfumato.training.engine.tape import Source, Tape
+from sfumato.training.engine.tape import Tape
 from sfumato.training.engine.terms import Kept
+
+#: Bytes that stay in a core's cache.
+CACHE = 2**20
 
 
 class NormOp(Op):
-    """y = normalised(x) * w + b, with the normalised input's gradient by autograd's own formulas.
+    """A norm with a weight and a bias that may be trained."""
 
-    Args:
-        plain: x -> normalised x, without parameters.
-        channels: the parameter's first dimension in the input: 1 (B, C, ...), or -n for the last n.
-    """
+    def __init__(self, tape: Tape, input: Tensor, weight: Tensor | None, bias: Tensor | None) -> None:
+        self.tape, self.batch = tape, input.shape[0]
+        self.weight = None if weight is None else weight.detach()
+        self.bias = None if bias is None else bias.detach()
+        self.sources = tape.use(tape.source(weight), tape.source(bias))
+
+    def wide(self, x: Tensor) -> Tensor:
+        """Return the input in the parameters' type: norms are never taken in half precision."""
+        for value in (self.weight, self.bias):
+            if value is not None and x.dtype != value.dtype:
+                return x.to(value.dtype)
+        return x
+
+    def hand(self, of_weight: Tensor, of_bias: Tensor) -> None:
+        """Hand over per-image gradients (B, numbers)."""
+        for source, rows in zip(self.sources, (of_weight, of_bias), strict=True):
+            if source:
+                self.tape.take(source, Kept(rows))
+
+
+class GroupOp(NormOp):
+    """Group norm. Backward with the images as further groups gives each image's sums in the same pass."""
+
+    def __init__(
+        self, tape: Tape, input: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> None:
+        super().__init__(tape, input, weight, bias)
+        self.groups, self.eps = groups, eps
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        x = self.wide(inputs[0]).contiguous()
+        images, channels, pixels = x.shape[0], x.shape[1], x.shape[2:].numel()
+        y, mean, scale = torch.native_group_norm(
+            x, self.weight, self.bias, images, channels, pixels, self.groups, self.eps
+        )
+        return y, (x, mean, scale)
+
+    def backward(self, saved: Sequence[Tensor], g: Tensor, needed: bool) -> Tensor | None:
+        x, mean, scale = saved
+        images, channels, pixels = x.shape[0], x.shape[1], x.shape[2:].numel()
+        dx, of_weight, of_bias = torch.ops.aten.native_group_norm_backward(
+            g.to(x.dtype).contiguous().view(1, -1, pixels),
+            x.view(1, -1, pixels),
+            mean.view(1, -1),
+            scale.view(1, -1),
+            None if self.weight is None else self.weight.repeat(images),
+            1,
+            images * channels,
+            pixels,
+            images * self.groups,
+            (needed, True, True),
+        )
+        self.hand(of_weight.view(images, channels), of_bias.view(images, channels))
+        return dx.view(x.shape) if needed else None
+
+
+class FrozenOp(NormOp):
+    """Batch norm by statistics that no image moves: a scale and a shift per channel."""
 
     def __init__(
         self,
         tape: Tape,
-        plain: Callable[[Tensor], Tensor],
+        input: Tensor,
+        statistics: tuple[Tensor, Tensor],
         weight: Tensor | None,
         bias: Tensor | None,
-        channels: int,
-        batch: int,
+        eps: float,
     ) -> None:
-        self.tape, self.plain, self.batch = tape, plain, batch
-        self.weight = None if weight is None else weight.detach()
-        self.bias = None if bias is None else bias.detach()
-        self.channels = channels
-        self.sources = tape.use(tape.source(weight), tape.source(bias))
-
-    def wide(self, value: Tensor, dims: int) -> Tensor:
-        """Return a parameter in the input's dimensions."""
-        return value.view(-1, *[1] * (dims - 2)) if self.channels == 1 else value
+        super().__init__(tape, input, weight, bias)
+        self.mean, self.variance = statistics
+        self.eps = eps
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        (x,) = inputs
-        y = self.plain(x)
-        if self.weight is not None:
-            y = y * self.wide(self.weight, y.dim())
-        if self.bias is not None:
-            y = y + self.wide(self.bias, y.dim())
-        return y, (x,)
+        x = self.wide(inputs[0]).contiguous()
+        return F.batch_norm(x, self.mean, self.variance, self.weight, self.bias, False, 0.0, self.eps), (x,)
 
     def backward(self, saved: Sequence[Tensor], g: Tensor, needed: bool) -> Tensor | None:
-        weight, bias = self.sources
-        with torch.enable_grad():
-            x = saved[0].detach().requires_grad_(needed)
-            y = self.plain(x)
-        if bias:
-            self.tape.take(bias, Kept(self.sums(bias, bias.like(g))))
-        if weight:
-            self.tape.take(weight, Kept(self.sums(weight, weight.like(g) * weight.like(y.detach()))))
+        (x,) = saved
+        g = g.to(x.dtype).contiguous()
+        images, channels, pixels = x.shape[0], x.shape[1], x.shape[2:].numel()
+        scale = (self.variance + self.eps).rsqrt()
+        # Sums of g * x and of g, by the kernel of group norm with a mean of 0 and a deviation of 1.
+        nothing, one = x.new_zeros(1, images * channels), x.new_ones(1, images * channels)
+        _, products, sums = torch.ops.aten.native_group_norm_backward(
+            g.view(1, -1, pixels),
+            x.view(1, -1, pixels),
+            nothing,
+            one,
+            one.flatten(),
+            1,
+            images * channels,
+            pixels,
+            images * channels,
+            (False, True, True),
+        )
+        sums = sums.view(images, channels)
+        self.hand((products.view(images, channels) - sums * self.mean) * scale, sums)
         if not needed:
             return None
-        up = g if self.weight is None else g * self.wide(self.weight, g.dim()).to(g.dtype)
-        (dx,) = torch.autograd.grad(y, x, up.to(y.dtype))
+        full = scale if self.weight is None else scale * self.weight
+        return g * full.view(-1, *[1] * (x.dim() - 2))
+
+
+class LayerOp(NormOp):
+    """Layer norm over the last dimensions."""
+
+    def __init__(
+        self,
+        tape: Tape,
+        input: Tensor,
+        shape: Sequence[int],
+        weight: Tensor | None,
+        bias: Tensor | None,
+        eps: float,
+    ) -> None:
+        super().__init__(tape, input, weight, bias)
+        self.shape, self.eps = list(shape), eps
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        x = self.wide(inputs[0]).contiguous()
+        y, mean, scale = torch.native_layer_norm(x, self.shape, self.weight, self.bias, self.eps)
+        return y, (x, mean, scale)
+
+    def backward(self, saved: Sequence[Tensor], g: Tensor, needed: bool) -> Tensor | None:
+        x, mean, scale = saved
+        g = g.to(x.dtype).contiguous()
+        rows = torch.Size(self.shape).numel()
+        of_bias = g.view(self.batch, -1, rows).sum(1)
+        of_weight = of_bias
+        if self.sources[0]:
+            of_weight = torch.empty_like(of_bias)
+            step = max(1, CACHE // max(1, x[:1].numel() * x.element_size()))
+            for first in range(0, self.batch, step):
+                part = slice(first, first + step)
+                product = (x[part] - mean[part]).mul_(scale[part]).mul_(g[part])
+                torch.sum(product.view(len(product), -1, rows), 1, out=of_weight[part])
+        self.hand(of_weight, of_bias)
+        if not needed:
+            return None
+        dx, _, _ = torch.ops.aten.native_layer_norm_backward(
+            g, x, self.shape, mean, scale, self.weight, self.bias, (True, False, False)
+        )
         return dx
 
-    def sums(self, source: Source, rows: Tensor) -> Tensor:
-        """Sum rows over everything but image and parameter."""
-        if self.channels == 1:
-            return rows.flatten(2).sum(2) if rows.dim() > 2 else rows
-        return rows.reshape(self.batch, -1, source.tensor.numel()).sum(1)
+
+class RootOp(NormOp):
+    """RMS norm over the last dimensions."""
+
+    def __init__(self, tape: Tape, input: Tensor, shape: Sequence[int], weight: Tensor, eps: float | None) -> None:
+        super().__init__(tape, input, weight, None)
+        self.shape = list(shape)
+        self.eps = torch.finfo(input.dtype).eps if eps is None else eps
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        assert self.weight is not None
+        x = self.wide(inputs[0])
+        scale = (x.square().mean(self.over, keepdim=True) + self.eps).rsqrt()
+        return (x * scale).mul_(self.weight), (x, scale)
+
+    @property
+    def over(self) -> tuple[int, ...]:
+        """The dimensions that are normalised."""
+        return tuple(range(-len(self.shape), 0))
+
+    def backward(self, saved: Sequence[Tensor], g: Tensor, needed: bool) -> Tensor | None:
+        assert self.weight is not None
+        x, scale = saved
+        y = x * scale
+        g = g.to(x.dtype)
+        product = y * g
+        rows = product.reshape(self.batch, -1, self.weight.numel()).sum(1)
+        self.hand(rows, rows)
+        if not needed:
+            return None
+        mean = product.mul_(self.weight).mean(self.over, keepdim=True)
+        return (g * self.weight).sub_(y.mul_(mean)).mul_(scale)
 
 
 @handles(F.group_norm, torch.group_norm)
@@ -86,9 +211,7 @@ def group_norm(
     """Record F.group_norm."""
     if input.dim() < 2 or not tape.fixed(weight, bias):
         return None
-    return NormOp(tape, lambda x: F.group_norm(x, num_groups, None, None, eps), weight, bias, 1, len(input))(
-        input
-    )
+    return GroupOp(tape, input, num_groups, weight, bias, eps)(input)
 
 
 @handles(F.layer_norm, torch.layer_norm)
@@ -105,9 +228,7 @@ def layer_norm(
     shape = list(normalized_shape)
     if input.dim() <= len(shape) or not tape.fixed(weight, bias):
         return None
-    return NormOp(
-        tape, lambda x: F.layer_norm(x, shape, None, None, eps), weight, bias, -len(shape), len(input)
-    )(input)
+    return LayerOp(tape, input, shape, weight, bias, eps)(input)
 
 
 @handles(F.rms_norm, torch.rms_norm)
@@ -120,9 +241,9 @@ def rms_norm(
 ) -> Tensor | None:
     """Record F.rms_norm."""
     shape = list(normalized_shape)
-    if input.dim() <= len(shape) or not tape.fixed(weight):
+    if input.dim() <= len(shape) or weight is None or not tape.fixed(weight):
         return None
-    return NormOp(tape, lambda x: F.rms_norm(x, shape, None, eps), weight, None, -len(shape), len(input))(input)
+    return RootOp(tape, input, shape, weight, eps)(input)
 
 
 @handles(F.instance_norm, torch.instance_norm)
@@ -143,14 +264,15 @@ def instance_norm(
         return None
     found = [source for source in (tape.source(weight), tape.source(bias)) if source]
     if not use_input_stats and running_mean is not None and running_var is not None:
-        return frozen(tape, input, running_mean, running_var, weight, bias, eps)
+        return FrozenOp(tape, input, (running_mean, running_var), weight, bias, eps)(input)
     if running_mean is not None:
         raise tape.refuse(
             found,
             "its instance norm keeps running statistics of the images, which would leave without noise: set "
             "track_running_stats=False",
         )
-    return NormOp(tape, lambda x: F.group_norm(x, x.shape[1], None, None, eps), weight, bias, 1, len(input))(input)
+    # A norm over one channel of one image: group norm with a group per channel.
+    return GroupOp(tape, input, input.shape[1], weight, bias, eps)(input)
 
 
 @handles(F.batch_norm, torch.batch_norm)
@@ -176,17 +298,4 @@ def batch_norm(
         )
     if not tape.fixed(weight, bias):
         return None
-    return frozen(tape, input, running_mean, running_var, weight, bias, eps)
-
-
-def frozen(
-    tape: Tape,
-    input: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
-) -> Tensor:
-    """Record a norm with statistics that no image moves."""
-    return frozen_batchnorm.record(tape, input, mean, variance, weight, bias, eps)
+    return FrozenOp(tape, input, (running_mean, running_var), weight, bias, eps)(input)

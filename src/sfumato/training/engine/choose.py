@@ -1,0 +1,114 @@
+"""Which kernel a parameter's gradients are taken by: timed once on the real shapes, under a memory rule.
+
+Arithmetic alone does not tell: a grouped convolution costs 1.0 or 6 times the plain weight gradient, as shapes go.
+The choice only moves time and rounding, never what is bounded.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from sfumato.training.engine.grouping import Grouping
+from sfumato.training.engine.terms import SCRATCH, Kept, Kernel, Term, square_norms
+
+#: Per-image gradients are kept where they are at most so many times the activations that they replace.
+KEEP = 3.0
+
+_chosen: dict[tuple[object, ...], str] = {}
+_forced: list[str] = []
+
+
+@contextmanager
+def forced(*names: str) -> Iterator[None]:
+    """Take the first of these kernels that a term has, as tests do; "NAME, not kept" keeps nothing."""
+    _forced[:] = names
+    try:
+        yield
+    finally:
+        _forced.clear()
+
+
+def candidates(term: Term, numbers: int, grouping: Grouping) -> list[Kernel]:
+    """Return the kernels that the memory rule leaves; those that would keep too much go by parts instead."""
+    size = grouping.units * numbers * term.itemsize
+    room = size <= KEEP * term.bytes
+    out = []
+    for kernel in term.kernels(grouping):
+        if kernel.keeps and (_forced or room):
+            out.append(kernel)
+        if kernel.keeps and (_forced or not room):
+            out.append(by_parts(kernel.name, term, numbers, grouping))
+        if not kernel.keeps:
+            out.append(kernel)
+    return out
+
+
+def by_parts(name: str, term: Term, numbers: int, grouping: Grouping) -> Kernel:
+    """Return a kernel that takes gradients of some units at a time, and keeps their lengths alone."""
+
+    def run() -> Tensor:
+        found = []
+        for images, part in grouping.chunks(max(1, SCRATCH // max(1, numbers * term.itemsize))):
+            few = term.select(images)
+            kernel = next(k for k in few.kernels(part) if k.name == name)
+            found.append(square_norms(kernel.run()))
+        return torch.cat(found)
+
+    return Kernel(f"{name}, not kept", False, run)
+
+
+def choose(term: Term, numbers: int, grouping: Grouping) -> Kernel:
+    """Return the kernel for a term whose parameter has so many numbers."""
+    found = candidates(term, numbers, grouping)
+    for name in _forced:
+        for kernel in found:
+            if kernel.name == name:
+                return kernel
+    if len(found) == 1:
+        return found[0]
+    rows = grouping.units.bit_length()
+    spread = grouping.block or -(-grouping.images // max(1, grouping.units)).bit_length()
+    key = (*term.key(), rows, spread, str(term.dtype), str(term.device), torch.get_num_threads())
+    name = _chosen.get(key)
+    if name is None:
+        name = _chosen[key] = fastest(term, found, grouping)
+    return next((kernel for kernel in found if kernel.name == name), found[0])
+
+
+def fastest(term: Term, found: Sequence[Kernel], grouping: Grouping) -> str:
+    """Return the name of the kernel that takes the least time, with the sum that follows."""
+    best, name = float("inf"), ""
+    weights = torch.ones(grouping.units, dtype=term.dtype, device=term.device)
+    for kernel in found:
+        took = float("inf")
+        for _ in range(3):
+            start = now(term.device)
+            rows = kernel.run()
+            if kernel.keeps:
+                square_norms(rows)
+                Kept(rows).total(weights)
+            else:
+                term.total(grouping.spread(weights))
+            took = min(took, now(term.device) - start)
+            if took > 2 * best:
+                break
+        if took < best:
+            best, name = took, kernel.name
+    return name
+
+
+def now(device: torch.device) -> float:
+    """Return a time in seconds, after all work handed to the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def choices() -> dict[tuple[object, ...], str]:
+    """Return what was chosen so far in this process, for benchmarks and curiosity."""
+    return dict(_chosen)
