@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from sfumato.core.errors import InvalidRequest
 from sfumato.training.detect import _ultralytics as yolo
@@ -72,6 +72,29 @@ def prepare(model: nn.Module, freeze: str | int = "nothing") -> nn.Module:
     for module in normalisers(model):
         module.eval()
     return model
+
+
+class Steady(nn.Module):
+    """A detector in training mode whose normalisation stays frozen, whoever calls `train()`.
+
+    Args:
+        detector: as `prepare` left it.
+    """
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def train(self, mode: bool = True) -> Steady:
+        """Set the mode of everything but the BatchNorm layers, which stay in eval mode."""
+        super().train(mode)
+        for module in normalisers(self):
+            module.eval()
+        return self
+
+    def forward(self, pixels: Tensor) -> Any:
+        """Return the raw outputs of the heads."""
+        return self.detector(pixels)
 
 
 def normalisers(model: nn.Module) -> Iterator[nn.modules.batchnorm._BatchNorm]:

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 from sfumato.core.errors import InvalidRequest, UnknownName
 from sfumato.training.detect.augment import Augment
 from sfumato.training.detect.loss import Gains
+from sfumato.training.settings import TrainingSettings
 
 Optimiser = Literal["sgd", "adamw"]
 
@@ -29,6 +30,7 @@ class DetectorTraining:
         detector: a `.pt` file that was trained on PUBLIC pictures alone, its name in the model cache, or a
             configuration of Ultralytics ("yolo26n.yaml", untrained: it learns little).
         data: a data.yaml; its `train` split is the private data.
+        privacy: what the run may cost, and how it samples and clips.
         out: the `.pt` file to write; receipt and ONNX file lie beside it.
         units: a CSV table (picture, key) of whose each picture is; None: each picture is a unit.
         public: a data.yaml of PUBLIC pictures for mosaics; with `augment.mosaic` above 0.
@@ -54,6 +56,7 @@ class DetectorTraining:
     detector: str | Path
     data: Path
     out: Path
+    privacy: TrainingSettings | None = None
     units: Path | None = None
     public: Path | None = None
     side: int = 640
