@@ -1,0 +1,254 @@
+"""A detector is trained privately end to end: through a project, its ledger, and a receipt."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs PyTorch: pip install sfumato[training]")
+pytest.importorskip("safetensors", reason="needs safetensors: pip install sfumato[training]")
+pytest.importorskip("yaml", reason="needs PyYAML: pip install sfumato[data]")
+
+from pathlib import Path  # noqa: E402
+
+from sfumato.core.errors import BudgetSpent, InvalidRequest, PolicyRefused  # noqa: E402
+from sfumato.core.project import Project  # noqa: E402
+from sfumato.core.receipt import Receipt  # noqa: E402
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project whose people can pay for a run or two."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    root = tmp_path / "project"
+    Project.init(root, name="streets")
+    policy = root / "sfumato.toml"
+    policy.write_text(
+        policy.read_text() + '\n[populations.passers]\nunit = "image"\nepsilon = 20\ndelta = 1e-5\n'
+        '\n[populations.people]\nunit = "person"\nepsilon = 20\ndelta = 1e-5\n'
+    )
+    return Project(root)
+
+
+@pytest.fixture
+def asked(yolo, tmp_path, scenes):
+    """Settings of a small run; keywords change them."""
+    from sfumato.training.detect import DetectorTraining
+    from sfumato.training.detect.augment import Augment
+    from sfumato.training.settings import TrainingSettings
+
+    data = scenes(tmp_path / "data", 16)
+
+    def make(privacy=None, **changes):
+        cost = {"epsilon": 8, "expected_batch": 4, "public_size": 16, "steps": 3, "population": "passers"}
+        cost |= privacy or {}
+        values = {
+            "detector": "yolo26n.yaml",
+            "data": data,
+            "out": tmp_path / "out.pt",
+            "side": 96,
+            "augment": Augment(),
+            "onnx": False,
+            "privacy": TrainingSettings(**cost),
+        }
+        return DetectorTraining(**(values | changes))
+
+    return make
+
+
+def test_a_detector_is_trained_and_released_with_a_receipt(yolo, project, asked, tmp_path):
+    from sfumato.training.detect import train_detector
+    from sfumato.training.detect.model import open_detector
+
+    seen = []
+    done = train_detector(asked(), project=project, on_step=[seen.append])
+    assert [one.step for one in seen] == [1, 2, 3]
+    assert all(one.loss is None for one in seen)
+    again = open_detector(done.weights, {0: "square", 1: "disc"})
+    assert again.names == {0: "square", 1: "disc"}
+    assert all(torch.isfinite(p).all() for p in again.parameters())
+    receipt = Receipt.read(tmp_path / "out.pt.receipt.json").verify()
+    receipt.verify_files([done.weights])
+    receipt.verify_ledger(project.ledger)
+    body = receipt.body
+    assert body["guarantee"]["type"] == "proven"
+    assert "one image, added or removed" in body["guarantee"]["statement"]
+    assert body["plan"]["event"]["times"] == 3
+    assert (body["facts"]["steps"], body["facts"]["detector"]["side"]) == (3, 96)
+    told = json.dumps(receipt.to_data())
+    assert "out.pt" not in told
+    assert str(tmp_path) not in told
+    assert not list(tmp_path.glob("*.csv")) + list(tmp_path.glob("*.jpg"))
+
+
+def test_every_weight_was_noised(yolo, project, asked):
+    """Also where no picture has anything to say: noise shows in every trainable tensor."""
+    from sfumato.training.detect import train_detector
+
+    torch.manual_seed(0)
+    before = yolo.build("yolo26n.yaml", 2)
+    yolo.save(before, Path(asked().out).with_name("start.pt"), {0: "square", 1: "disc"})
+    start = Path(asked().out).with_name("start.pt")
+    done = train_detector(asked(detector=start, ema=0.0, freeze="backbone"), project=project)
+    after = yolo.load(done.weights).state_dict()
+    for name, value in before.state_dict().items():
+        part = int(name.split(".")[1])
+        moved = not torch.equal(value, after[name])
+        statistics = name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+        assert moved == (part > 10 and not statistics), name
+
+
+def test_a_run_is_taken_up_again(yolo, project, asked):
+    from sfumato.training.detect import train_detector
+
+    def stop(progress):
+        if progress.step == 2:
+            raise KeyboardInterrupt
+
+    wish = asked(checkpoint_every=1)
+    with pytest.raises(KeyboardInterrupt):
+        train_detector(wish, project=project, on_step=[stop])
+    spent = project.ledger.spent("passers", "all") if hasattr(project.ledger, "spent") else None
+    seen = []
+    done = train_detector(wish, project=project, resume=True, on_step=[seen.append])
+    assert [one.step for one in seen] == [3]
+    assert done.receipt.body["facts"]["resumed"] is True
+    if spent is not None:
+        assert project.ledger.spent("passers", "all") == spent
+
+
+def test_people_are_units_and_a_table_says_who(yolo, project, asked, tmp_path):
+    from sfumato.training.detect import train_detector
+
+    cost = {"population": "people", "public_size": 4, "expected_batch": 2, "images_per_unit": 3}
+    with pytest.raises(InvalidRequest, match="unit is person"):
+        train_detector(asked(cost), project=project)
+    table = tmp_path / "people.csv"
+    rows = [f"images/train/{index:04d}.png,person{index % 4}" for index in range(16)]
+    table.write_text("\n".join(["picture,person", *rows]))
+    done = train_detector(asked(cost, units=table), project=project)
+    assert "one person, added or removed" in done.receipt.body["guarantee"]["statement"]
+
+
+def test_views_and_public_mosaics(yolo, project, asked, tmp_path, scenes):
+    from sfumato.training.detect import train_detector
+    from sfumato.training.detect.augment import Augment
+
+    public = scenes(tmp_path / "public", 4, seed=5)
+    wish = asked(
+        {"views": 2, "steps": 2, "physical_batch": 4},
+        augment=Augment(mosaic=0.5),
+        public=public,
+        optimiser="adamw",
+        lr=0.001,
+    )
+    done = train_detector(wish, project=project)
+    assert done.receipt.body["plan"]["parameters"]["views"] == 2
+
+
+def test_what_cannot_be_paid_or_done_is_refused_before_anything_is_charged(
+    yolo, project, asked, tmp_path, monkeypatch
+):
+    from sfumato.training.detect import train_detector
+
+    rows = len(list(project.ledger.book.rows())) if hasattr(project.ledger.book, "rows") else None
+    with pytest.raises(BudgetSpent):
+        train_detector(asked({"epsilon": 50}), project=project)
+    with pytest.raises(InvalidRequest, match="exists already"):
+        (tmp_path / "there.pt").write_bytes(b"mine")
+        train_detector(asked(out=tmp_path / "there.pt"), project=project)
+    with pytest.raises(InvalidRequest, match="privacy="):
+        train_detector(asked(privacy=None) if False else _without_cost(asked), project=project)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PolicyRefused, match="no project here"):
+        train_detector(asked())
+    with pytest.raises(InvalidRequest, match="no GPU"):
+        if torch.cuda.is_available():
+            raise InvalidRequest("no GPU could be missing here")
+        train_detector(asked(device="cuda"), project=project)
+    if rows is not None:
+        assert len(list(project.ledger.book.rows())) == rows
+
+
+def _without_cost(asked):
+    from dataclasses import replace
+
+    return replace(asked(), privacy=None)
+
+
+def test_a_coupled_loss_is_found_by_the_probe(yolo):
+    from sfumato.training.detect.loss import DetectionLoss
+    from sfumato.training.detect.model import Steady, prepare
+    from sfumato.training.detect.probing import probe_detector
+
+    torch.manual_seed(0)
+    model = Steady(prepare(yolo.build("yolo26n.yaml", 2)))
+    loss = DetectionLoss(model.detector)
+    probe_detector(model, loss)
+
+    class Shared(DetectionLoss):
+        def __call__(self, outputs, targets, epoch=0):
+            found = super().__call__(outputs, targets, epoch)
+            return found / targets.real.sum().clamp(min=1)
+
+    with pytest.raises(InvalidRequest, match="one image moves what others give"):
+        probe_detector(model, Shared(model.detector))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"lr": -1.0},
+        {"momentum": 1.0},
+        {"optimiser": "lion"},
+        {"out": Path("model.onnx")},
+        {"ema": float("nan")},
+        {"checkpoint_every": -1},
+    ],
+)
+def test_wrong_settings_are_refused(asked, wrong):
+    with pytest.raises(InvalidRequest):
+        asked(**wrong)
+
+
+def test_the_learning_rate_rises_and_falls(asked):
+    rates = [asked(lr=1.0, warmup=0.2, final_lr=0.1).rate_at(step, 100) for step in range(100)]
+    assert rates[0] == pytest.approx(0.05)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates.index(max(rates)) in (19, 20)
+    assert 0.1 <= rates[-1] < 0.12
+
+
+@pytest.mark.slow
+def test_it_learns_where_epsilon_is_large(yolo, asked, tmp_path, monkeypatch):
+    """Not private to speak of: shows that the steps point the right way. The files work as a detector."""
+    pytest.importorskip("onnx", reason="needs onnx: pip install sfumato[yolo]")
+    import cv2
+
+    from sfumato.training.detect import train_detector
+    from sfumato.vision.detectors import yolo26
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state2"))
+    root = tmp_path / "loose"
+    Project.init(root, name="loose")
+    policy = root / "sfumato.toml"
+    policy.write_text(
+        policy.read_text() + '\n[populations.passers]\nunit = "image"\nepsilon = 100000\ndelta = 1e-5\n'
+    )
+    losses = []
+    cost = {
+        "epsilon": 0,
+        "noise_multiplier": "0.02",
+        "expected_batch": 8,
+        "steps": 60,
+        "insecure_debug": True,
+    }
+    wish = asked(cost, lr=0.05, onnx=True, side=160, ema=0.9)
+    done = train_detector(wish, project=Project(root), on_step=[lambda one: losses.append(one.loss)])
+    found = [loss for loss in losses if loss is not None]
+    assert sum(found[-10:]) < 0.8 * sum(found[:10])
+    assert done.onnx is not None
+    done.receipt.verify_files([done.weights, done.onnx])
+    detector = yolo26.build(model=done.onnx, threads=1, confidence=0.01)
+    detector.detect(cv2.imread(str(tmp_path / "data" / "images" / "train" / "0000.png")))
