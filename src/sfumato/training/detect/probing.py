@@ -11,7 +11,7 @@ from sfumato.training.coupling import probe
 from sfumato.training.detect.loss import DetectionLoss, Targets
 
 #: Pictures, their side in pixels, boxes in each.
-_PICTURES, _SIDE, _BOXES = 4, 96, 3
+_PICTURES, _SIDE, _BOXES = 3, 64, 3
 
 
 def probe_detector(model: nn.Module, loss: DetectionLoss) -> None:
@@ -42,7 +42,7 @@ def made_up(classes: int, device: torch.device | str = "cpu") -> dict[str, Tenso
     pixels = (0.5 + 0.4 * waves).unsqueeze(1).expand(-1, 3, -1, -1).contiguous()
     place = torch.arange(_BOXES, device=device)
     low = (8 * place[None, :] + 4 * number[:, None]).unsqueeze(-1).expand(-1, -1, 2)
-    boxes = torch.cat((low, low + 16 + 8 * number[:, None, None]), -1)
+    boxes = torch.cat((low, low + 12 + 8 * number[:, None, None]), -1)
     kinds = (number[:, None] + place[None, :]) % classes
     real = place[None, :] < number[:, None] % (_BOXES + 1)
     return {"pixels": pixels, "classes": kinds, "boxes": boxes.long(), "real": real}
