@@ -2,8 +2,8 @@
 
     with project.training(settings, on_step=[TensorBoard("board")]) as run: ...
 
-A loss on private images, or a norm of their gradients, is a release without noise: neither is ever logged, even
-where `insecure_debug` lets the run compute it.
+A loss on private images, or a norm of their gradients, is a release without noise: neither is ever logged,
+even where `insecure_debug` lets the run compute it.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def public(progress: Progress, more: Quantities | None = None) -> dict[str, floa
     for name, value in (more() if more is not None else {}).items():
         if name not in PUBLIC:
             raise InvalidRequest(
-                f"{name!r} is not known to be public, and is not logged; public are {', '.join(PUBLIC)}. What "
-                "was computed from private images needs noise and a charge of its own"
+                f"{name!r} is not known to be public, and is not logged; public are {', '.join(PUBLIC)}. "
+                "What was computed from private images needs noise and a charge of its own"
             )
         told[name] = float(value)
     return told

@@ -105,7 +105,12 @@ class Job:
         return (form.channels, form.side, form.side)
 
     def run(
-        self, project: Project, *, resume: bool = False, on_step: Sequence[OnStep] = (), tell: Tell | None = None
+        self,
+        project: Project,
+        *,
+        resume: bool = False,
+        on_step: Sequence[OnStep] = (),
+        tell: Tell | None = None,
     ) -> Result:
         """Charge the run, take its steps, and release the model.
 
@@ -120,31 +125,46 @@ class Job:
         from sfumato.training.loop import private
 
         config = self.config
-        optimiser = _optimiser(config, self.model)
-        source = self._source(tell)
-        out = {"checkpoint": config.out.checkpoint, "resume": resume}
+        optimiser, source = _optimiser(config, self.model), self._source(tell)
         with contextlib.ExitStack() as stack:
             calls = [*on_step, *_watchers(config, optimiser, stack)]
-            run = stack.enter_context(project.training(self.settings, on_step=calls, **out))
-            trained = private(
-                self.model, self.loss, optimizer=optimiser, run=run, augment=self._augment(), ema=config.optimiser.ema
+            opened = project.training(
+                self.settings,
+                checkpoint=config.out.checkpoint,
+                resume=resume,
+                on_step=calls,
+                used=self.data.used,
             )
-            start, units = time.monotonic(), None if run.planned.unit == "image" else self._units(run.planned.unit)
-            for batch in trained.batches(source, units=units):
-                for group in optimiser.param_groups:
-                    group["lr"] = config.optimiser.lr * config.optimiser.factor(run.begun - 1, run.planned.steps)
+            run = stack.enter_context(opened)
+            trained = private(
+                self.model,
+                self.loss,
+                optimizer=optimiser,
+                run=run,
+                augment=self._augment(),
+                ema=config.optimiser.ema,
+            )
+            start = time.monotonic()
+            for batch in trained.batches(source, units=self.units(run.planned.unit)):
+                _set_rate(optimiser, config, run.begun - 1, run.planned.steps)
                 trained.step(batch)
                 if run.begun % config.out.every == 0 and run.left:
                     trained.save()
             seconds = time.monotonic() - start
-            averaged = trained.ema.applied(self.model) if trained.ema else contextlib.nullcontext()
-            with averaged:
-                accuracy = self.accuracy() if self.test is not None else None
-                facts = config.facts() | {"classes": len(self.data.classes)}
-                if self.replaced:
-                    facts["replaced"] = [f"{one.before} -> {one.after}" for one in self.replaced]
-                receipt = run.release(self.model, config.out.model, facts=facts)
+            if trained.ema is not None:
+                stack.enter_context(trained.ema.applied(self.model))
+            accuracy = self.accuracy() if self.test is not None else None
+            receipt = run.release(self.model, config.out.model, facts=self._facts())
         return Result(receipt, config.out.model, run.begun, seconds, accuracy, self.replaced)
+
+    def _facts(self) -> dict[str, Any]:
+        """What the receipt says beside the plan."""
+        facts = self.config.facts() | {"classes": len(self.data.classes)}
+        if self.data.used is not None:
+            facts |= self.data.used.facts(proven=True)
+        if self.replaced:
+            facts["replaced"] = [f"{one.before} -> {one.after}" for one in self.replaced]
+        return facts
 
     @torch.no_grad()
     def accuracy(self) -> float:
@@ -169,12 +189,19 @@ class Job:
         told = (lambda done, of: tell("features", done, of)) if tell is not None else None
         return features(self.extractor, pixels, prepare=scaled, tell=told), self.data.labels
 
-    def _units(self, unit: str) -> Sequence[Any]:
+    def units(self, unit: str) -> Sequence[Any] | None:
+        """Return whose each image is; None where each is its own.
+
+        Raises:
+            InvalidRequest: the budget is of people, and the data do not say whose each image is.
+        """
+        if unit == "image":
+            return None
         if not self.data.said:
             raise InvalidRequest(
                 f"the population's privacy unit is {unit}, and the data do not say whose each picture is: "
-                '[data] unit = "name:REGEX" for a folder, an array unit_train in an npz. Per picture would be '
-                "another promise"
+                '[data] unit = "name:REGEX" for a folder, an array unit_train in an npz. Per picture would '
+                "be another promise"
             )
         return self.data.units
 
@@ -196,14 +223,16 @@ def prepare(config: Config, project: Project, *, access: Access | None = None) -
     """
     torch.manual_seed(config.train.seed)  # of first weights and augmentation; noise has no seed
     data = _data(config, project, access)
-    test = _read(config, config.data.test, data.classes) if config.data.test is not None else None
+    test = _read(config, config.data.test, data.classes, "test") if config.data.test is not None else None
     settings = config.settings()
     if data.used is not None:
-        settings = replace(settings, datasets=data.used.datasets)
+        first = settings.population or (data.used.populations or ("",))[0]
+        settings = replace(settings, datasets=data.used.datasets, population=first, epochs=0)
     device = _device(config.train.device)
     model, extractor, replaced = _model(config, data)
     model = model.to(device).train()
     job = Job(config, settings, data, test, extractor, model, replaced, device)
+    job.units(plan_run(settings, project.policy).unit)
     job.check()
     return job
 
@@ -233,7 +262,7 @@ def _data(config: Config, project: Project, access: Access | None) -> Pictures:
     if not asked.dataset:
         path = asked.folder or asked.npz
         assert path is not None
-        return _read(config, path, asked.classes)
+        return _read(config, path, asked.classes, "train")
     from sfumato.data.use import use
 
     purpose = config.privacy.purpose or UNDECLARED
@@ -241,12 +270,11 @@ def _data(config: Config, project: Project, access: Access | None) -> Pictures:
     return from_use(used, asked.label, _form(config), classes=asked.classes)
 
 
-def _read(config: Config, path: Path, classes: Sequence[str]) -> Pictures:
-    asked = config.data
+def _read(config: Config, path: Path, classes: Sequence[str], part: str) -> Pictures:
     if path.suffix == ".npz":
-        part = "train" if path == asked.npz and path != asked.test else "test"
         return from_npz(path, part, classes=classes)
-    return from_folder(path, _form(config), classes=classes, unit=asked.unit if path == asked.folder else "file")
+    unit = config.data.unit if part == "train" else "file"
+    return from_folder(path, _form(config), classes=classes, unit=unit)
 
 
 def _form(config: Config) -> Form:
@@ -299,7 +327,7 @@ def _device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise InvalidRequest(f"there is no {name} here: take device = \"cpu\", or \"auto\"")
+        raise InvalidRequest(f'there is no {name} here: take device = "cpu", or "auto"')
     return torch.device(name)
 
 
@@ -311,6 +339,11 @@ def _optimiser(config: Config, model: nn.Module) -> torch.optim.Optimizer:
         )
     kind = torch.optim.Adam if asked.name == "adam" else torch.optim.AdamW
     return kind(parameters, lr=asked.lr, weight_decay=asked.weight_decay)
+
+
+def _set_rate(optimiser: torch.optim.Optimizer, config: Config, step: int, steps: int) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = config.optimiser.lr * config.optimiser.factor(step, steps)
 
 
 def _watchers(

@@ -16,25 +16,30 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from sfumato.core.entropy import SYSTEM, Entropy
 from sfumato.core.errors import IntegrityError, InvalidRequest
 from sfumato.core.files import digest_of, whole
-from sfumato.core.gate import Permit
+from sfumato.core.gate import Gate, Permit
+from sfumato.core.numbers import Amount
 from sfumato.core.project import FOLDER, Project
 from sfumato.core.receipt import Output, Receipt
 from sfumato.training.checkpoint import Checkpoint, save_tensors
 from sfumato.training.journal import Journal, RunRecord, new_key, runs
 from sfumato.training.plan import PlannedRun, plan_run
 from sfumato.training.settings import TrainingSettings
+from sfumato.training.validation import Evaluation, evaluate
+
+if TYPE_CHECKING:
+    from sfumato.data.use import Use
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -84,12 +89,14 @@ class TrainingRun:
         journal: Journal,
         record: RunRecord,
         *,
+        gate: Gate,
         checkpoint: Path | None = None,
         on_step: Iterable[OnStep] = (),
         loaded: Checkpoint | None = None,
     ) -> None:
         self.planned, self.permit, self.loaded = planned, permit, loaded
         self.checkpoint = checkpoint or journal.folder / CHECKPOINT
+        self._gate = gate
         self._journal, self._record, self._on_step = journal, record, tuple(on_step)
         self.begun = self._written = journal.read()
         self.resumed = self.begun if loaded is not None or self.begun else 0
@@ -151,6 +158,26 @@ class TrainingRun:
         )
         for call in self._on_step:
             call(progress)
+
+    def evaluate(
+        self,
+        scores: Any,
+        *,
+        epsilon: Amount,
+        public_size: int,
+        units: Sequence[Hashable] | None = None,
+        delta: Amount = 0,
+    ) -> Evaluation:
+        """Release the mean score of private validation images; a charge of its own (validation.py)."""
+        return evaluate(
+            self._gate,
+            self.planned,
+            scores,
+            epsilon=epsilon,
+            public_size=public_size,
+            units=units,
+            delta=delta,
+        )
 
     def save(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any] | None = None) -> None:
         """Write the checkpoint.
@@ -278,6 +305,7 @@ def open_run(
     resume: bool = False,
     on_step: Iterable[OnStep] = (),
     entropy: Entropy = SYSTEM,
+    used: Use | None = None,
     **asked: Any,
 ) -> TrainingRun:
     """Charge a run and return it, or take one up again; `Project.training` calls this.
@@ -288,6 +316,8 @@ def open_run(
         resume: take up the run of the checkpoint, or else the newest unfinished one with these settings;
             where there is none, begin a new one.
         on_step: called after each step.
+        used: of a version of the catalogue (`sfumato.data.use.use`): whose plan it is, with consent, and with
+            everybody who pays.
 
     Raises:
         PolicyRefused, BudgetSpent, IntegrityError: nothing was charged.
@@ -296,6 +326,8 @@ def open_run(
     if settings is not None and asked:
         raise InvalidRequest(f"give settings or their values, and not both: {', '.join(asked)}")
     planned = plan_run(settings or TrainingSettings(**asked), project.policy)
+    if used is not None:
+        planned = planned.of(used)
     path = Path(checkpoint) if checkpoint is not None else None
     if resume and (folder := _standing(project, planned, path)) is not None:
         return _taken_up(project, planned, folder, path, tuple(on_step), entropy)
@@ -303,14 +335,15 @@ def open_run(
         raise InvalidRequest(
             f"{path} holds the checkpoint of a run: go on with it by resume=True, or name another file"
         )
-    key = new_key()
-    permit = project.gate(entropy=entropy).open(planned.plan, key=key)
+    key, gate = new_key(), project.gate(entropy=entropy)
+    permit = gate.open(planned.plan, key=key)
     try:
         assert permit.reservation is not None
         folder = project.root / FOLDER / "runs" / f"{permit.reservation:012d}"
         record = RunRecord(project.ledger.id, permit.reservation, digest_of(planned.plan.to_data()), key)
         record.write(folder)
-        return TrainingRun(planned, permit, Journal(folder), record, checkpoint=path, on_step=on_step)
+        journal = Journal(folder)
+        return TrainingRun(planned, permit, journal, record, gate=gate, checkpoint=path, on_step=on_step)
     except BaseException as error:
         permit.__exit__(type(error), error, error.__traceback__)  # nothing was drawn: it is taken back
         raise
@@ -360,7 +393,14 @@ def _taken_up(
         gate = project.gate(entropy=entropy)
         permit = gate.resume(record.reservation, planned.plan, key=record.key, steps=journal.read())
         run = TrainingRun(
-            planned, permit, journal, record, checkpoint=checkpoint, on_step=on_step, loaded=loaded
+            planned,
+            permit,
+            journal,
+            record,
+            gate=gate,
+            checkpoint=checkpoint,
+            on_step=on_step,
+            loaded=loaded,
         )
         run.resumed = max(run.resumed, 1)
         return run
