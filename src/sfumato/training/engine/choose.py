@@ -14,10 +14,16 @@ import torch
 from torch import Tensor
 
 from sfumato.training.engine.grouping import Grouping
-from sfumato.training.engine.terms import SCRATCH, Kept, Kernel, Term, square_norms
+from sfumato.training.engine.terms import Kept, Kernel, Term, square_norms
 
 #: Per-image gradients are kept where they are at most so many times the activations that they replace.
 KEEP = 3.0
+
+#: Bytes of gradients that are taken at a time where they are not kept: they never leave the cache.
+CACHE = 2**20
+
+#: A kernel whose first run takes so many times the fastest one's is not tried again.
+FAR = 4.0
 
 _chosen: dict[tuple[object, ...], str] = {}
 _forced: list[str] = []
@@ -34,14 +40,15 @@ def forced(*names: str) -> Iterator[None]:
 
 
 def candidates(term: Term, numbers: int, grouping: Grouping) -> list[Kernel]:
-    """Return the kernels that the memory rule leaves; those that would keep too much go by parts instead."""
+    """Return the kernels that the memory rule leaves; those that would keep too much go by parts."""
     size = grouping.units * numbers * term.itemsize
     room = size <= KEEP * term.bytes
+    small = numbers * term.itemsize <= CACHE // 8
     out = []
     for kernel in term.kernels(grouping):
         if kernel.keeps and (_forced or room):
             out.append(kernel)
-        if kernel.keeps and (_forced or not room):
+        if kernel.keeps and (_forced or not room or (kernel.name == "unfold" and small)):
             out.append(by_parts(kernel.name, term, numbers, grouping))
         if not kernel.keeps:
             out.append(kernel)
@@ -53,7 +60,7 @@ def by_parts(name: str, term: Term, numbers: int, grouping: Grouping) -> Kernel:
 
     def run() -> Tensor:
         found = []
-        for images, part in grouping.chunks(max(1, SCRATCH // max(1, numbers * term.itemsize))):
+        for images, part in grouping.chunks(max(1, CACHE // max(1, numbers * term.itemsize))):
             few = term.select(images)
             kernel = next(k for k in few.kernels(part) if k.name == name)
             found.append(square_norms(kernel.run()))
@@ -81,25 +88,30 @@ def choose(term: Term, numbers: int, grouping: Grouping) -> Kernel:
 
 
 def fastest(term: Term, found: Sequence[Kernel], grouping: Grouping) -> str:
-    """Return the name of the kernel that takes the least time, with the sum that follows."""
-    best, name = float("inf"), ""
+    """Return the name of the kernel that takes the least time, with the sum that follows.
+
+    Each runs once to warm up; those that are then far behind are left out, and the others take turns.
+    """
     weights = torch.ones(grouping.units, dtype=term.dtype, device=term.device)
-    for kernel in found:
-        took = float("inf")
-        for _ in range(3):
-            start = now(term.device)
-            rows = kernel.run()
-            if kernel.keeps:
-                square_norms(rows)
-                Kept(rows).total(weights)
-            else:
-                term.total(grouping.spread(weights))
-            took = min(took, now(term.device) - start)
-            if took > 2 * best:
-                break
-        if took < best:
-            best, name = took, kernel.name
-    return name
+
+    def run(kernel: Kernel) -> float:
+        start = now(term.device)
+        rows = kernel.run()
+        if kernel.keeps:
+            square_norms(rows)
+            Kept(rows).total(weights)
+        else:
+            term.total(grouping.spread(weights))
+        del rows
+        return now(term.device) - start
+
+    first = [run(kernel) for kernel in found]
+    near = [kernel for kernel, took in zip(found, first, strict=True) if took <= FAR * min(first)]
+    times = {kernel.name: run(kernel) for kernel in near}
+    for _ in range(2):
+        for kernel in near:
+            times[kernel.name] = min(times[kernel.name], run(kernel))
+    return min(times, key=times.__getitem__)
 
 
 def now(device: torch.device) -> float:
