@@ -63,9 +63,8 @@ def ordinary(
 
 def private(model: nn.Module, pixels: torch.Tensor, marked: list[tuple[torch.Tensor, torch.Tensor]]):
     """The same with every picture's gradient clipped, and noise."""
-    from sfumato.training.engine import Clipping, Engine
-
     from sfumato.training.detect.loss import DetectionLoss, Targets
+    from sfumato.training.engine import Clipping, Engine
 
     targets, loss = Targets.of(marked), DetectionLoss(model)
     engine = Engine(model, clipping=Clipping("flat", 1.0))

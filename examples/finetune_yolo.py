@@ -2,8 +2,7 @@
 
     python examples/finetune_yolo.py yolo26n.pt data.yaml --public-size 20000 --epsilon 8 --device cuda
 
-Needs `pip install "sfumato[training,yolo,data]"` and a project (`sfumato init`) whose sfumato.toml declares who
-pays:
+Needs `pip install "sfumato[training,yolo,data]"` and a project (`sfumato init`) whose sfumato.toml says who pays:
 
     [populations.passers]
     unit = "image"        # or "person", with --units people.csv
@@ -24,6 +23,7 @@ from sfumato.training.settings import TrainingSettings
 
 
 def arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -56,6 +56,7 @@ def shown(progress: Progress) -> None:
 
 
 def main() -> None:
+    """Train, and say what was promised."""
     given = arguments()
     asked = DetectorTraining(
         detector=given.detector,

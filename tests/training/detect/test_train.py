@@ -139,13 +139,13 @@ def test_people_are_units_and_a_table_says_who(yolo, unprobed, project, asked, t
     assert "one person, added or removed" in done.receipt.body["guarantee"]["statement"]
 
 
-def test_views_and_public_mosaics(yolo, unprobed, project, asked, tmp_path, scenes):
+def test_views_public_mosaics_and_half_precision(yolo, unprobed, project, asked, tmp_path, scenes):
     from sfumato.training.detect import train_detector
     from sfumato.training.detect.augment import Augment
 
     public = scenes(tmp_path / "public", 4, seed=5)
     wish = asked(
-        {"views": 2, "steps": 2, "physical_batch": 4},
+        {"views": 2, "steps": 2, "physical_batch": 4, "precision": "bfloat16"},
         augment=Augment(mosaic=0.5),
         public=public,
         optimiser="adamw",
