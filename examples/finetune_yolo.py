@@ -2,7 +2,8 @@
 
     python examples/finetune_yolo.py yolo26n.pt data.yaml --public-size 20000 --epsilon 8 --device cuda
 
-Needs `pip install "sfumato[training,yolo,data]"` and a project (`sfumato init`) whose sfumato.toml says who pays:
+Needs `pip install "sfumato[training,yolo,data]"`, and a project (`sfumato init`) whose sfumato.toml says who
+pays:
 
     [populations.passers]
     unit = "image"        # or "person", with --units people.csv

@@ -20,7 +20,10 @@ Optimiser = Literal["sgd", "adamw"]
 class DetectorTraining:
     """A detector, its data, and how it is trained; what it costs is `TrainingSettings`' part.
 
-    >>> asked = DetectorTraining(detector="yolo26n.pt", data=Path("data.yaml"), out=Path("private.pt"))
+    >>> cost = TrainingSettings(epsilon=8, expected_batch=64, public_size=5000, epochs=20)
+    >>> asked = DetectorTraining(
+    ...     detector="yolo26n.pt", data=Path("data.yaml"), out=Path("private.pt"), privacy=cost
+    ... )
     >>> asked.side, asked.freeze, asked.optimiser
     (640, 'nothing', 'sgd')
 
@@ -56,7 +59,7 @@ class DetectorTraining:
     detector: str | Path
     data: Path
     out: Path
-    privacy: TrainingSettings | None = None
+    privacy: TrainingSettings
     units: Path | None = None
     public: Path | None = None
     side: int = 640

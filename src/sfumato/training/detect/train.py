@@ -108,10 +108,6 @@ def train_detector(
         InvalidRequest: data, detector or settings that do not do.
     """
     yolo.require()
-    if asked.privacy is None:
-        raise InvalidRequest(
-            "say what the run may cost: privacy=TrainingSettings(epsilon=..., delta=..., ...)"
-        )
     project = project or Project.find()
     if project is None:
         raise PolicyRefused(
