@@ -124,3 +124,19 @@ def test_the_packages_loss_would_not_pass(yolo, case):
     ours = torch.autograd.grad(loss(model(pixels), targets(MARKED)).sum(), free)
     largest = max(float(g.abs().max()) for g in ours)
     assert max(float((a - b).abs().max()) for a, b in zip(theirs, ours, strict=True)) > 0.05 * largest
+
+
+def test_the_loss_of_a_half_precision_model_is_taken_in_single_precision(yolo):
+    from sfumato.training.detect.loss import DetectionLoss
+    from sfumato.training.detect.model import prepare
+
+    torch.manual_seed(3)
+    model = prepare(yolo.build("yolo26n.yaml", CLASSES))
+    pictures = torch.rand(len(MARKED), 3, SIDE, SIDE)
+    ours = DetectionLoss(model)
+    with torch.no_grad():
+        exact = ours(model(pictures), targets(MARKED))
+        with torch.autocast("cpu", torch.bfloat16):
+            made = ours(model(pictures), targets(MARKED))
+    assert made.dtype == torch.float32
+    assert torch.allclose(made, exact, rtol=0.05)
