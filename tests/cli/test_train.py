@@ -113,6 +113,29 @@ def test_a_spent_budget_ends_with_its_own_code(place: Path, capsys: pytest.Captu
     assert reserved(place) == 0
 
 
+def test_a_stopped_run_says_how_to_go_on(place: Path, monkeypatch, capsys) -> None:
+    from sfumato.training import callbacks
+
+    def stop(progress: Any, more: Any = None) -> dict[str, float]:
+        if progress.step == 2:
+            raise KeyboardInterrupt
+        return {}
+
+    board = ModuleType("tensorboardX")
+    board.SummaryWriter = lambda folder: SimpleNamespace(add_scalar=None, close=lambda: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks, "_writer", board.SummaryWriter)
+        patch.setattr(callbacks, "public", stop)
+        (place / "run.toml").write_text(RUN + 'tensorboard = "board"\n')
+        assert run("train", "run.toml") == 130
+    assert "--resume goes on with it" in capsys.readouterr().err
+    (place / "run.toml").write_text(RUN)
+    assert run("train", "run.toml", "--resume") == 0
+    assert "Trained: 4 steps" in capsys.readouterr().out
+    assert run("train", "run.toml", "--resume") == 2
+    assert reserved(place) == 1
+
+
 def test_bad_pictures_are_told_and_nothing_is_charged(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,12 +9,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install sfumato[training]")
 
-from leaks import CLEAN, LEAKS, Apply, Leak, batch, entropy, net, planted  # noqa: E402
+from leaks import CLEAN, LEAKS, SIDE, Apply, Leak, batch, entropy, net, planted  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 from sfumato.core.errors import InvalidRequest  # noqa: E402
-from sfumato.training.coupling import layers, probe  # noqa: E402
+from sfumato.training.coupling import check, layers, made_up, probe  # noqa: E402
 from sfumato.training.models import CATALOGUE, build  # noqa: E402
 
 
@@ -143,7 +143,7 @@ def test_randomness_from_elsewhere_is_refused() -> None:
 @pytest.mark.parametrize(
     ("losses", "says"),
     [
-        (lambda m: lambda b: functional.cross_entropy(m(b[0]), b[1]), r"one number per image.*shape \(\)"),
+        (lambda m: lambda b: functional.cross_entropy(m(b[0]), b[1]), r"one value per image.*shape \(\)"),
         (lambda m: lambda b: m(b[0]), r"shape \(4, 3\)"),
         (lambda m: lambda b: 3.0, "got float"),
     ],
@@ -174,3 +174,28 @@ def test_an_error_of_the_model_is_not_hidden() -> None:
 def test_a_model_with_nothing_to_train_is_probed_forwards() -> None:
     model = net(Apply(lambda x: x - x.mean(0))).requires_grad_(False)
     assert not probe(model, entropy(model), batch()).clean
+
+
+def loss_of(outputs: Tensor, targets: Tensor) -> Tensor:
+    return functional.cross_entropy(outputs, targets, reduction="none")
+
+
+def test_a_check_makes_images_up_and_looks_at_none() -> None:
+    nothing = torch.full((1, 3, SIDE, SIDE), float("nan")), torch.tensor([77])
+    check(net(nn.GroupNorm(2, 8)), loss_of, *nothing)
+    with pytest.raises(InvalidRequest, match="one image moves"):
+        check(net(Apply(lambda x: x - x.mean(0))), loss_of, *nothing)
+    with pytest.raises(InvalidRequest, match=r"does not run on made-up images .*check=False"):
+        check(net(), loss_of, torch.zeros(1, 4, SIDE, SIDE), torch.tensor([0]))
+    check(net(nn.BatchNorm2d(8)), loss_of, ["a picture in another form"], [0])
+    with pytest.raises(InvalidRequest, match="BatchNorm2d"):
+        check(net(nn.BatchNorm2d(8)), loss_of, *nothing)
+    check(net(nn.BatchNorm2d(8)).eval(), loss_of, *nothing)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8, torch.int64, torch.bool])
+def test_what_is_made_up_differs_from_row_to_row(dtype: torch.dtype) -> None:
+    made = made_up(torch.zeros(1, 3, 5, dtype=dtype))
+    assert made.shape == (4, 3, 5)
+    assert made.dtype == dtype
+    assert not torch.equal(made[0], made[1])

@@ -197,6 +197,9 @@ def test_a_stopped_run_is_taken_up_at_no_charge(made: Make) -> None:
     assert steps == [4, 5]
     assert result.receipt.body["facts"]["resumed"] is True
     assert len([entry for entry in project.ledger.entries() if entry.kind == "reserve"]) == 1
+    with pytest.raises(InvalidRequest, match="no run with these settings"):
+        prepare(config, project).run(project, resume=True)
+    assert len([entry for entry in project.ledger.entries() if entry.kind == "reserve"]) == 1
 
 
 def test_a_budget_of_people_asks_whose_each_picture_is(made: Make) -> None:

@@ -85,8 +85,15 @@ def command(config: Path | None, **options: Any) -> None:
         note(f"left out: {name} ({why})")
     if (more := len(job.data.left_out) - NAMED) > 0:
         note(f"left out: {more} more")
-    with watching(planned.steps) as (on_step, tell):
-        result = job.run(project, resume=options["resume"], on_step=on_step, tell=tell)
+    begun: list[Progress] = []
+    try:
+        with watching(planned.steps) as (on_step, tell):
+            calls = [*on_step, begun.append]
+            result = job.run(project, resume=options["resume"], on_step=calls, tell=tell)
+    except KeyboardInterrupt:
+        if begun:
+            note("the run stands as it was charged: --resume goes on with it")
+        raise
     if options["as_json"]:
         emit(_summary(result, planned))
         return

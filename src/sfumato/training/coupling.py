@@ -7,12 +7,12 @@ image. BatchNorm, a loss divided by a sum over the batch, or a mosaic break that
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
@@ -25,6 +25,8 @@ OTHER_SIZE = 1e-3
 #: On an accelerator, sums may come in another order from call to call; on a processor nothing may move.
 OTHER_CALL = 2.0**-18
 NAMED = 6
+#: Images that are made up where none are given.
+MADE_UP = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,52 @@ def probe(
             if not findings:  # a layer that is refused anyway may not run here: SyncBatchNorm needs a GPU
                 raise
     return Coupling(tuple(findings + tried.findings), tuple(tried.notes))
+
+
+def check(model: nn.Module, loss: Callable[[Any, Any], Any], images: Any, targets: Any) -> None:
+    """Probe a model and a loss on made-up images, and refuse what couples them.
+
+    Guarantee:
+        Of `images` and `targets` nothing but shapes, types and device is looked at, so that the outcome says
+        nothing of them.
+
+    Args:
+        model: in the mode that it is trained in.
+        loss: (outputs, targets) -> (images,) losses.
+        images, targets: at least one, as tensors; of other things nothing can be made up, and they pass.
+
+    Raises:
+        InvalidRequest: images are coupled, or the made-up ones do not run.
+    """
+    if not all(isinstance(one, Tensor) and one.ndim for one in (images, targets)):
+        return
+    device = next(model.parameters()).device
+    batch = made_up(images).to(device), made_up(targets).to(device)
+    try:
+        found = probe(model, lambda b: loss(model(b[0]), b[1]), batch, train=False)
+    except (RuntimeError, IndexError, ValueError) as error:
+        if isinstance(error, InvalidRequest):
+            raise
+        raise InvalidRequest(
+            f"the model or its loss does not run on made-up images of the data's shape ({error}): call "
+            "training.coupling.probe with a public batch yourself, and give check=False"
+        ) from error
+    found.refuse()
+
+
+def made_up(like: Tensor, count: int = MADE_UP) -> Tensor:
+    """Return chance of the shape and type of one row: -1..1 for numbers, 0 and 1 for whole ones.
+
+    >>> made_up(torch.zeros(1, dtype=torch.long)).tolist()
+    [0, 1, 0, 1]
+    """
+    generator, shape = torch.Generator().manual_seed(1), (count, *like.shape[1:])
+    if like.is_floating_point():
+        return torch.empty(shape).uniform_(-1, 1, generator=generator).to(like.dtype)
+    if len(shape) == 1:
+        return (torch.arange(count) % 2).to(like.dtype)
+    most = 256 if like.dtype == torch.uint8 else 2
+    return torch.empty(shape).uniform_(0, most, generator=generator).floor().to(like.dtype)
 
 
 def layers(model: nn.Module, *, train: bool = True) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +19,11 @@ from sfumato.core.receipt import Receipt
 from sfumato.training import models
 from sfumato.training.batchnorm import Replaced, replace_batchnorm
 from sfumato.training.config import Config
-from sfumato.training.coupling import probe
+from sfumato.training.coupling import check
 from sfumato.training.data import Form, Pictures, from_folder, from_npz, from_use, scaled
 from sfumato.training.features import Frozen, ScatterNet, features, linear_head
 from sfumato.training.plan import PlannedRun, plan_run
-from sfumato.training.run import OnStep
+from sfumato.training.run import OnStep, standing
 from sfumato.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from sfumato.data.wrapping import Access
 
 Tell = Callable[[str, int, int], None]
-#: Images that the coupling probe changes one by one; they are chance, since its outcome is not charged.
-PROBED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +69,7 @@ class Job:
         extractor: makes features, or None.
         model: that is trained: a whole model, or the head on the features.
         replaced: layers that were changed.
+        made: features, once they are made: copies of a job with another head share them.
     """
 
     config: Config
@@ -81,6 +80,7 @@ class Job:
     model: nn.Module
     replaced: tuple[Replaced, ...]
     device: torch.device
+    made: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """One value per image."""
@@ -92,11 +92,7 @@ class Job:
         Raises:
             InvalidRequest: images are coupled.
         """
-        generator = torch.Generator().manual_seed(1)
-        shape = self._shape()
-        images = torch.empty(PROBED, *shape).uniform_(-1, 1, generator=generator).to(self.device)
-        labels = (torch.arange(PROBED) % len(self.data.classes)).to(self.device)
-        probe(self.model, lambda b: self.loss(self.model(b[0]), b[1]), (images, labels)).refuse()
+        check(self.model, self.loss, torch.zeros(1, *self._shape()), torch.zeros(1, dtype=torch.long))
 
     def _shape(self) -> tuple[int, ...]:
         if isinstance(self.model, nn.Linear):
@@ -115,16 +111,19 @@ class Job:
         """Charge the run, take its steps, and release the model.
 
         Args:
-            resume: take up the run of the checkpoint.
+            resume: take up the run that was left, at no further charge.
             on_step: called after each step; `Progress` holds nothing of the data.
             tell: (what, done, of) while features are made.
 
         Raises:
             PolicyRefused, BudgetSpent: nothing was charged.
+            InvalidRequest: there is no run to take up.
         """
         from sfumato.training.loop import private
 
         config = self.config
+        if resume:
+            self._stands(project)
         optimiser, source = _optimiser(config, self.model), self._source(tell)
         with contextlib.ExitStack() as stack:
             calls = [*on_step, *_watchers(config, optimiser, stack)]
@@ -143,6 +142,7 @@ class Job:
                 run=run,
                 augment=self._augment(),
                 ema=config.optimiser.ema,
+                check=False,  # `prepare` did
             )
             start = time.monotonic()
             for batch in trained.batches(source, units=self.units(run.planned.unit)):
@@ -156,6 +156,16 @@ class Job:
             accuracy = self.accuracy() if self.test is not None else None
             receipt = run.release(self.model, config.out.model, facts=self._facts())
         return Result(receipt, config.out.model, run.begun, seconds, accuracy, self.replaced)
+
+    def _stands(self, project: Project) -> None:
+        """Refuse to take up a run that is not there: it would be a new one, with a price of its own."""
+        planned = plan_run(self.settings, project.policy)
+        planned = planned if self.data.used is None else planned.of(self.data.used)
+        if standing(project, planned, self.config.out.checkpoint) is None:
+            raise InvalidRequest(
+                "there is no run with these settings that was left unfinished: without --resume it is a new "
+                "one, and is charged"
+            )
 
     def _facts(self) -> dict[str, Any]:
         """What the receipt says beside the plan."""
@@ -174,8 +184,12 @@ class Job:
         self.model.eval()
         right = 0
         for start in range(0, len(self.test), 256):
-            images, labels = self.test.batch(range(start, min(start + 256, len(self.test))))
-            given = self.extractor(images) if self.extractor is not None else images
+            part = range(start, min(start + 256, len(self.test)))
+            if self.extractor is not None:
+                given = self._features("test", self.test, None)[start : part.stop]
+            else:
+                given = self.test.batch(part)[0]
+            labels = self.test.labels[start : part.stop]
             right += int((self.model(given.to(self.device)).argmax(1).cpu() == labels).sum())
         for module, mode in modes:
             module.training = mode
@@ -185,9 +199,15 @@ class Job:
         """Return what batches are drawn from: features, or pictures."""
         if self.extractor is None:
             return self.data
-        pixels = self.data.bytes_of(range(len(self.data)))
-        told = (lambda done, of: tell("features", done, of)) if tell is not None else None
-        return features(self.extractor, pixels, prepare=scaled, tell=told), self.data.labels
+        return self._features("train", self.data, tell), self.data.labels
+
+    def _features(self, part: str, pictures: Pictures, tell: Tell | None) -> Tensor:
+        assert self.extractor is not None
+        if part not in self.made:
+            told = (lambda done, of: tell("features", done, of)) if tell is not None else None
+            pixels = pictures.bytes_of(range(len(pictures)))
+            self.made[part] = features(self.extractor, pixels, prepare=scaled, tell=told)
+        return self.made[part]
 
     def units(self, unit: str) -> Sequence[Any] | None:
         """Return whose each image is; None where each is its own.

@@ -173,7 +173,7 @@ def per_image(losses: Any, images: int) -> Tensor:
         return losses
     got = f"a tensor of shape {tuple(losses.shape)}" if isinstance(losses, Tensor) else type(losses).__name__
     raise InvalidRequest(
-        f"the loss must give one number per image, ({images},) for {images} images; got {got}. Use "
+        f"the loss must give one value per image, ({images},) for {images} images; got {got}. Use "
         "reduction='none', and sum what belongs to one image."
     )
 

@@ -329,7 +329,7 @@ def open_run(
     if used is not None:
         planned = planned.of(used)
     path = Path(checkpoint) if checkpoint is not None else None
-    if resume and (folder := _standing(project, planned, path)) is not None:
+    if resume and (folder := standing(project, planned, path)) is not None:
         return _taken_up(project, planned, folder, path, tuple(on_step), entropy)
     if path is not None and path.exists():
         raise InvalidRequest(
@@ -349,7 +349,7 @@ def open_run(
         raise
 
 
-def _standing(project: Project, planned: PlannedRun, checkpoint: Path | None) -> Path | None:
+def standing(project: Project, planned: PlannedRun, checkpoint: Path | None) -> Path | None:
     """Return the folder of the run to take up; None where there is none."""
     home = project.root / FOLDER
     if checkpoint is not None and checkpoint.exists():
