@@ -22,6 +22,9 @@ KEEP = 3.0
 #: Bytes of gradients that are taken at a time where they are not kept: they never leave the cache.
 CACHE = 2**20
 
+#: Bytes of activations that kernels are timed on.
+SAMPLE = 2**22
+
 #: A kernel whose first run takes so many times the fastest one's is not tried again.
 FAR = 4.0
 
@@ -44,11 +47,12 @@ def candidates(term: Term, numbers: int, grouping: Grouping) -> list[Kernel]:
     size = grouping.units * numbers * term.itemsize
     room = size <= KEEP * term.bytes
     small = numbers * term.itemsize <= CACHE // 8
-    out = []
-    for kernel in term.kernels(grouping):
+    kernels, out = term.kernels(grouping), []
+    ghost = any(not kernel.keeps for kernel in kernels)
+    for kernel in kernels:
         if kernel.keeps and (_forced or room):
             out.append(kernel)
-        if kernel.keeps and (_forced or not room or (kernel.name == "unfold" and small)):
+        if kernel.keeps and (_forced or not (room or ghost) or (kernel.name == "unfold" and small)):
             out.append(by_parts(kernel.name, term, numbers, grouping))
         if not kernel.keeps:
             out.append(kernel)
@@ -83,15 +87,21 @@ def choose(term: Term, numbers: int, grouping: Grouping) -> Kernel:
     key = (*term.key(), rows, spread, str(term.dtype), str(term.device), torch.get_num_threads())
     name = _chosen.get(key)
     if name is None:
-        name = _chosen[key] = fastest(term, found, grouping)
+        name = _chosen[key] = fastest(term, found, numbers, grouping)
     return next((kernel for kernel in found if kernel.name == name), found[0])
 
 
-def fastest(term: Term, found: Sequence[Kernel], grouping: Grouping) -> str:
+def fastest(term: Term, found: Sequence[Kernel], numbers: int, grouping: Grouping) -> str:
     """Return the name of the kernel that takes the least time, with the sum that follows.
 
-    Each runs once to warm up; those that are then far behind are left out, and the others take turns.
+    Each runs once to warm up, on some of the images where they are many; those that are then far behind are left out, and the others take turns.
     """
+    names = [kernel.name for kernel in found]
+    share = -(-term.bytes // SAMPLE)
+    if share > 1 and grouping.units > 1:
+        images, grouping = grouping.chunks(max(1, grouping.units // share))[0]
+        term = term.select(images)
+        found = [kernel for kernel in candidates(term, numbers, grouping) if kernel.name in names]
     weights = torch.ones(grouping.units, dtype=term.dtype, device=term.device)
 
     def run(kernel: Kernel) -> float:
@@ -115,9 +125,13 @@ def fastest(term: Term, found: Sequence[Kernel], grouping: Grouping) -> str:
 
 
 def now(device: torch.device) -> float:
-    """Return a time in seconds, after all work handed to the device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    """Return a time in seconds, after all work handed to the device.
+
+    On a processor it is this thread's own, so that other programs do not decide.
+    """
+    if device.type == "cpu":
+        return time.thread_time()
+    torch.accelerator.synchronize(device)
     return time.perf_counter()
 
 

@@ -56,13 +56,15 @@ class ConvTerm(Term):
             out.append(
                 Kernel("unfold", True, lambda: grouping.gather(unfold.per_image(self.x, self.g, self.how)))
             )
-        if grouping.block and unfold.fits(self.g, self.how):
+        if grouping.block and unfold.fits(self.g, self.how, grouping.block):
             squares = Kernel(
                 "unfold gram", False, lambda: unfold.squares(self.x, self.g, self.how, grouping.block)
             )
             out.append(squares)
         if grouping.block and shifts.fits(self.x, self.g, self.how, grouping.block):
-            shifted = Kernel("shifts", False, lambda: shifts.squares(self.x, self.g, self.how, grouping.block))
+            shifted = Kernel(
+                "shifts", False, lambda: shifts.squares(self.x, self.g, self.how, grouping.block)
+            )
             out.append(shifted)
         return out
 
@@ -156,7 +158,9 @@ def convolution(
         return None
     steps, holes = each(stride, dims), each(dilation, dims)
     if isinstance(padding, str):
-        reach = [d * (k - 1) if padding == "same" else 0 for d, k in zip(holes, weight.shape[2:], strict=True)]
+        reach = [
+            d * (k - 1) if padding == "same" else 0 for d, k in zip(holes, weight.shape[2:], strict=True)
+        ]
         if any(r % 2 for r in reach):
             # More on the right, as PyTorch does.
             input = F.pad(input, [side for r in reversed(reach) for side in (r // 2, r - r // 2)])

@@ -18,8 +18,8 @@ from sfumato.training.engine.layers.geometry import Geometry
 #: Bytes of patches at a time, so that they are still in the cache when they are used.
 CACHE = 2**20
 
-#: Positions up to which inner products of patches are offered.
-POSITIONS = 400
+#: Inner products of patches are not offered where they cost so many times the multiplications of the gradients.
+WORTH = 2.0
 
 
 def patches(x: Tensor, out: torch.Size, how: Geometry) -> Tensor:
@@ -86,9 +86,11 @@ def per_image(x: Tensor, g: Tensor, how: Geometry) -> Tensor:
     return out.view(images, -1)
 
 
-def fits(g: Tensor, how: Geometry) -> bool:
+def fits(g: Tensor, how: Geometry, block: int) -> bool:
     """Return whether inner products of patches may pay."""
-    return not how.transposed and g.shape[2:].numel() <= POSITIONS
+    positions, filters, numbers = block * g.shape[2:].numel(), how.weight[0], math.prod(how.weight[1:])
+    grouped = filters // how.groups
+    return not how.transposed and positions * (numbers + grouped) <= WORTH * numbers * grouped
 
 
 def squares(x: Tensor, g: Tensor, how: Geometry, block: int) -> Tensor:
