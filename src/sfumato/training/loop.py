@@ -101,6 +101,7 @@ class Private:
         self._clip = Clipping(self.settings.clipping, float(self.settings.clip))
         self._engine: Gradients = engine or Engine(model, clipping=self._clip)
         self._optimizer = optimizer
+        _check_model(model)
         _check_optimizer(optimizer, model)
         self.ema = EMA(model, ema) if ema else None
         self._noise = GaussianNoise(run.permit) if run is not None else None
@@ -210,7 +211,7 @@ class Private:
         named = {name: value for name, value in self.model.named_parameters() if value.requires_grad}
         size = sum(value.numel() for value in named.values())
         grid = grid_for(self._clip.sensitivity, size)
-        sums, loss = self._sums(batch, named, grid)
+        sums, loss = self._sums(batch, named)
         self.team.gather(sums)
         with torch.no_grad():
             if self.run is not None:
@@ -226,23 +227,25 @@ class Private:
         if self.run is not None:
             self.run.completed(loss)
 
-    def _sums(
-        self, batch: Batch, named: dict[str, torch.nn.Parameter], grid: float
-    ) -> tuple[Sums, float | None]:
+    def _sums(self, batch: Batch, named: dict[str, torch.nn.Parameter]) -> tuple[Sums, float | None]:
         """Return the clipped sum over micro-batches, and the mean loss (for debugging alone)."""
         parts = list(batch.sample.parts(max(1, self.settings.physical_batch // self.settings.views)))
-        exact = len(parts) != 1 or self.team.size > 1
-        kind = torch.float64 if exact else torch.float32
+        # Many parts are added up in float64, and what comes of them is rounded once: which part a unit is in
+        # depends on who else is there, and must not move the sum.
+        wide = len(parts) != 1 or self.team.size > 1
         sums = {
-            name: torch.zeros(value.shape, dtype=kind, device=value.device) for name, value in named.items()
+            name: torch.zeros(
+                value.shape,
+                dtype=torch.float64 if wide else torch.promote_types(value.dtype, torch.float32),
+                device=value.device,
+            )
+            for name, value in named.items()
         }
         losses: list[torch.Tensor] = []
         for part in parts:
             found = self._gradients(part, batch.fetch, losses)
             for name, total in sums.items():
-                # Whole numbers of cells add up exactly: a unit moves its own micro-batch's sum, and no
-                # other's.
-                total += (found[name].double() / grid).round_().mul_(grid) if exact else found[name]
+                total += found[name]
         mean = float(torch.cat(losses).mean()) if losses and self.settings.insecure_debug else None
         return sums, mean
 
@@ -380,6 +383,16 @@ def private(
         InvalidRequest: a model or optimiser that could not be made private, by name.
     """
     return Private(model, loss, optimizer=optimizer, run=run, augment=augment, ema=ema, check=check)
+
+
+def _check_model(model: torch.nn.Module) -> None:
+    """Refuse weights in half precision: their sums would be rounded by more than clipping leaves room for."""
+    for name, value in model.named_parameters():
+        if value.requires_grad and value.dtype not in (torch.float32, torch.float64):
+            raise InvalidRequest(
+                f"the parameter {name!r} is {value.dtype}: keep weights in float32, and ask for "
+                'precision="bfloat16", which is for the forward and backward pass'
+            )
 
 
 def _check_optimizer(optimizer: torch.optim.Optimizer, model: torch.nn.Module) -> None:

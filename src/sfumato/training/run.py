@@ -12,6 +12,7 @@ one process, with fresh noise, for the steps that had not begun.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -211,17 +212,43 @@ class TrainingRun:
             facts: for the reader of the receipt; plain data that was not computed from private data.
             guards: each may raise, such as an audit whose bound lies above the claim; nothing leaves then.
         """
+        path = Path(path)
+        tensors = model.state_dict() if isinstance(model, torch.nn.Module) else dict(model)
+        header = {"format": "pt", "made_by": "sfumato", "plan": self._record.digest}
+        return self.release_files(
+            {path: lambda aside: save_tensors(aside, tensors, header)},
+            path.with_name(path.name + ".receipt.json"),
+            facts=facts,
+            guards=guards,
+        )
+
+    def release_files(
+        self,
+        writes: Mapping[Path, Callable[[Path], None]],
+        receipt: Path,
+        *,
+        facts: Mapping[str, Any] | None = None,
+        guards: Iterable[Callable[[TrainingRun], None]] = (),
+    ) -> Receipt:
+        """Write the model in forms of your own, with one receipt for all of them, and end the run.
+
+        Args:
+            writes: file -> what writes it, at the path that it is given; all files appear, or none.
+            receipt: the file for the receipt.
+            facts, guards: as in `release`.
+        """
         self._usable()
         for guard in guards:
             guard(self)
-        path = Path(path)
-        tensors = model.state_dict() if isinstance(model, torch.nn.Module) else dict(model)
         self.permit.releasing()
-        with whole(path) as aside:
-            save_tensors(aside, tensors, {"format": "pt", "made_by": "sfumato", "plan": self._record.digest})
-            receipt = self._settle([Output.of(aside)], facts)
-        receipt.write(path.with_name(path.name + ".receipt.json"))
-        return receipt
+        with contextlib.ExitStack() as files:
+            made = []
+            for path, write in writes.items():
+                made.append(files.enter_context(whole(path)))
+                write(made[-1])
+            settled = self._settle([Output.of(aside) for aside in made], facts)
+        settled.write(receipt)
+        return settled
 
     def finish(self, facts: Mapping[str, Any] | None = None) -> Receipt:
         """End the run without a file, and settle it to the steps that began."""

@@ -49,6 +49,9 @@ def part_of(source: Source, grouping: Grouping) -> Part:
     if len(terms) > 1:
         return part_of_many(terms, numbers, grouping)
     (term,) = terms
+    if isinstance(term, Kept):
+        rows = grouping.gather(term.rows)
+        return Part(square_norms(rows), [Kept(rows)])
     kernel = choose(term, numbers, grouping)
     rows = kernel.run()
     if kernel.keeps:

@@ -52,5 +52,8 @@ class _Recorded(torch.autograd.Function):
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: FunctionCtx | Any, g: Tensor) -> tuple[Tensor | None, ...]:
         needed = bool(ctx.inputs) and ctx.needs_input_grad[2]
+        tape = ctx.op.tape
+        if g.dtype.itemsize < tape.coarsest.itemsize:
+            tape.coarsest = g.dtype
         dx = ctx.op.backward(ctx.saved_tensors, g, needed)
         return (None, None, dx)[: 2 + ctx.inputs]

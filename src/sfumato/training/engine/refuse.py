@@ -22,7 +22,11 @@ def check_model(model: nn.Module) -> None:
     """
     if not isinstance(model, nn.Module):
         raise InvalidRequest(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    wrong = [f"{name or 'model'} ({type(m).__name__}): {why}" for name, m in model.named_modules() if (why := reason(m))]
+    wrong = [
+        f"{name or 'model'} ({type(m).__name__}): {why}"
+        for name, m in model.named_modules()
+        if (why := reason(m))
+    ]
     if wrong:
         raise InvalidRequest("the model cannot be bounded per image:\n  " + "\n  ".join(wrong))
 

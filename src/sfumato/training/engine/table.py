@@ -12,6 +12,9 @@ Handler = Callable[..., Tensor | None]
 
 HANDLERS: dict[Callable[..., Any], Handler] = {}
 
+#: Operations that are refused with some arguments, whether they meet a parameter or not.
+WATCHED: dict[Callable[..., Any], Callable[..., None]] = {}
+
 
 def handles(*functions: Callable[..., Any]) -> Callable[[Handler], Handler]:
     """Enter a handler, called with the tape and the operation's own arguments, for some operations."""
@@ -24,4 +27,4 @@ def handles(*functions: Callable[..., Any]) -> Callable[[Handler], Handler]:
     return enter
 
 
-__all__ = ["HANDLERS", "Handler", "handles"]
+__all__ = ["HANDLERS", "WATCHED", "Handler", "handles"]

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 
 from sfumato.core.errors import InvalidRequest
 from sfumato.training.engine.record import Op
-from sfumato.training.engine.table import HANDLERS
+from sfumato.training.engine.table import HANDLERS, WATCHED
 from sfumato.training.engine.terms import Term
 
 
@@ -70,6 +70,7 @@ class Tape(TorchFunctionMode):
         self.constants = constants
         self.ready = ready
         self.ops: list[Op] = []
+        self.coarsest = torch.float64
         self.anchor = torch.zeros((), requires_grad=True)
 
     def source(self, tensor: object) -> Source | None:
@@ -94,12 +95,18 @@ class Tape(TorchFunctionMode):
     def take(self, source: Source, term: Term) -> None:
         """Take what one use hands over."""
         source.terms.append(term)
+        if source.tensor.dtype.itemsize < self.coarsest.itemsize:
+            self.coarsest = source.tensor.dtype
         source.awaited -= 1
         if source.awaited == 0:
             self.ready(source)
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run one operation; recorded where it meets a source."""
         kwargs = kwargs or {}
@@ -110,6 +117,8 @@ class Tape(TorchFunctionMode):
             ):
                 break
         else:
+            if func in WATCHED:
+                WATCHED[func](*args, **kwargs)
             return func(*args, **kwargs)
         return self.record(func, args, kwargs) if torch.is_grad_enabled() else func(*args, **kwargs)
 

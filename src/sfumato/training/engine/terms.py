@@ -68,13 +68,13 @@ class Term(ABC):
     def without(self, bad: Tensor) -> Term:
         """Return the term with everything of the images where `bad` is true set to zero."""
 
+    @abstractmethod
     def kernels(self, grouping: Grouping) -> list[Kernel]:
         """Return the ways, any of which may be taken; the first keeps gradients."""
-        return [Kernel("kept", True, lambda: grouping.gather(self.per_image()))]
 
+    @abstractmethod
     def key(self) -> tuple[object, ...]:
         """Return what decides about times, without the number of images."""
-        return ()
 
     def join(self, other: Term) -> Term | None:
         """Return one term for the sum of two, where there is one."""
@@ -93,6 +93,12 @@ class Kept(Term):
 
     def total(self, weights: Tensor) -> Tensor:
         return torch.mv(self.rows.t(), weights)
+
+    def kernels(self, grouping: Grouping) -> list[Kernel]:
+        return [Kernel("kept", True, lambda: grouping.gather(self.rows))]
+
+    def key(self) -> tuple[object, ...]:
+        return ("kept",)
 
     def select(self, images: Tensor | slice) -> Term:
         return Kept(self.rows[images])

@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from sfumato.training.engine.grouping import Grouping
-from sfumato.training.engine.layers import shifts
+from sfumato.training.engine.layers import shifts, unfold
 from sfumato.training.engine.layers.geometry import Geometry
 from sfumato.training.engine.record import Op
 from sfumato.training.engine.table import handles
@@ -52,10 +52,19 @@ class ConvTerm(Term):
             Kernel("groups", True, lambda: grouping.gather(folded(self.x, self.g, self.how))),
             Kernel("loop", True, lambda: looped(self.x, self.g, self.how, grouping)),
         ]
-        if self.how.patched:
-            out.append(Kernel("patches", True, lambda: grouping.gather(patched(self.x, self.g, self.how))))
+        if not self.how.transposed:
+            out.append(
+                Kernel("unfold", True, lambda: grouping.gather(unfold.per_image(self.x, self.g, self.how)))
+            )
+        if grouping.block and unfold.fits(self.g, self.how, grouping.block):
+            squares = Kernel(
+                "unfold gram", False, lambda: unfold.squares(self.x, self.g, self.how, grouping.block)
+            )
+            out.append(squares)
         if grouping.block and shifts.fits(self.x, self.g, self.how, grouping.block):
-            shifted = Kernel("shifts", False, lambda: shifts.squares(self.x, self.g, self.how, grouping.block))
+            shifted = Kernel(
+                "shifts", False, lambda: shifts.squares(self.x, self.g, self.how, grouping.block)
+            )
             out.append(shifted)
         return out
 
@@ -84,17 +93,6 @@ def looped(x: Tensor, g: Tensor, how: Geometry, grouping: Grouping) -> Tensor:
         assert one is not None
         row.copy_(one.reshape(-1))
     return out
-
-
-def patched(x: Tensor, g: Tensor, how: Geometry) -> Tensor:
-    """Return (B, numbers) gradients where patches do not overlap: a linear layer over them."""
-    dims, kernel = len(how.stride), how.weight[2:]
-    for dim, (size, step, out) in enumerate(zip(kernel, how.stride, g.shape[2:], strict=True)):
-        x = x.unfold(dim + 2, size, step).narrow(dim + 2, 0, out)
-    # (B, C, out..., kernel...) -> (B, out..., C, kernel...)
-    x = x.permute(0, *range(2, 2 + dims), 1, *range(2 + dims, 2 + 2 * dims))
-    rows = x.reshape(len(x), g.shape[2:].numel(), -1)
-    return torch.bmm(g.flatten(2), rows).flatten(1)
 
 
 class ConvOp(Op):
@@ -160,7 +158,9 @@ def convolution(
         return None
     steps, holes = each(stride, dims), each(dilation, dims)
     if isinstance(padding, str):
-        reach = [d * (k - 1) if padding == "same" else 0 for d, k in zip(holes, weight.shape[2:], strict=True)]
+        reach = [
+            d * (k - 1) if padding == "same" else 0 for d, k in zip(holes, weight.shape[2:], strict=True)
+        ]
         if any(r % 2 for r in reach):
             # More on the right, as PyTorch does.
             input = F.pad(input, [side for r in reversed(reach) for side in (r // 2, r - r // 2)])

@@ -62,9 +62,7 @@ class EmbeddingTerm(Term):
     def squares(self, grouping: Grouping) -> Tensor:
         """Return (U,) squared norms, from the entries that a unit meets and no others."""
         units = grouping.of_image(self.index.device)
-        met, place = torch.unique(
-            units[:, None] * (self.entries + 1) + self.index, return_inverse=True
-        )
+        met, place = torch.unique(units[:, None] * (self.entries + 1) + self.index, return_inverse=True)
         sums = self.g.new_zeros(len(met), self.g.shape[2])
         sums.index_add_(0, place.flatten(), self.g.flatten(0, 1))
         lengths = sums.square().sum(1).masked_fill_(met % (self.entries + 1) == self.entries, 0)
@@ -123,4 +121,6 @@ def embedding(
 def embedding_bag(tape: Tape, *args: object, **kwargs: object) -> Tensor | None:
     """Refuse: a bag's images cannot be told apart by a dimension."""
     found, _ = tape.tensors(args, kwargs)
-    raise tape.refuse(found, "EmbeddingBag cannot be bounded per image: use nn.Embedding and add up the result")
+    raise tape.refuse(
+        found, "EmbeddingBag cannot be bounded per image: use nn.Embedding and add up the result"
+    )

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from sfumato.core.errors import InvalidRequest
 from sfumato.training.engine.record import Op
-from sfumato.training.engine.table import handles
+from sfumato.training.engine.table import WATCHED, handles
 from sfumato.training.engine.tape import Tape
 from sfumato.training.engine.terms import Kept
 
@@ -168,7 +169,9 @@ class LayerOp(NormOp):
 class RootOp(NormOp):
     """RMS norm over the last dimensions."""
 
-    def __init__(self, tape: Tape, input: Tensor, shape: Sequence[int], weight: Tensor, eps: float | None) -> None:
+    def __init__(
+        self, tape: Tape, input: Tensor, shape: Sequence[int], weight: Tensor, eps: float | None
+    ) -> None:
         super().__init__(tape, input, weight, None)
         self.shape = list(shape)
         self.eps = torch.finfo(input.dtype).eps if eps is None else eps
@@ -299,3 +302,24 @@ def batch_norm(
     if not tape.fixed(weight, bias):
         return None
     return FrozenOp(tape, input, (running_mean, running_var), weight, bias, eps)(input)
+
+
+def watch_batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    *_: object,
+    **__: object,
+) -> None:
+    """Refuse batch statistics where no trained parameter is near: they mix images all the same."""
+    if training or running_mean is None or running_var is None:
+        raise InvalidRequest(
+            "a batch norm takes the statistics of the batch, so that each image changes every image's gradient: "
+            "freeze or replace it (sfumato.training.batchnorm)"
+        )
+
+
+WATCHED[F.batch_norm] = watch_batch_norm

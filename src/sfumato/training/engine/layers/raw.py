@@ -18,7 +18,18 @@ ELEMENTWISE: frozenset[Callable[..., Any]] = frozenset(
     for module in (torch, Tensor)
     for name in (
         *("add", "sub", "mul", "div", "true_divide", "rsub", "pow", "maximum", "minimum", "where"),
-        *("add_", "sub_", "mul_", "div_", "__add__", "__radd__", "__sub__", "__rsub__", "__mul__", "__rmul__"),
+        *(
+            "add_",
+            "sub_",
+            "mul_",
+            "div_",
+            "__add__",
+            "__radd__",
+            "__sub__",
+            "__rsub__",
+            "__mul__",
+            "__rmul__",
+        ),
         *("__truediv__", "__rtruediv__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__pow__"),
         *("__rpow__", "float_power", "lerp", "addcmul", "clamp_min", "clamp_max", "hypot", "atan2"),
     )
@@ -63,7 +74,9 @@ def per_image(tape: Tape, source: Source, batch: int, dims: int) -> Tensor:
     return ExpandOp(tape, source, value.expand(batch, *value.shape[1:]))()
 
 
-def expanded(tape: Tape, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor | None:
+def expanded(
+    tape: Tape, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
+) -> Tensor | None:
     """Record a parameter (1, ...) that is expanded to a batch, as a class token is; None: it is not."""
     if func not in EXPANDS or not isinstance(args[0], Tensor):
         return None

@@ -57,7 +57,13 @@ def some(x: Tensor, g: Tensor, how: Geometry, block: int) -> Tensor:
     of_g = table(g, how.groups, block)
     total = torch.zeros_like(of_g)
     for residues, offsets in places(how).items():
-        cut = x[(slice(None), slice(None), *(slice(r, None, s) for r, s in zip(residues, how.stride, strict=True)))]
+        cut = x[
+            (
+                slice(None),
+                slice(None),
+                *(slice(r, None, s) for r, s in zip(residues, how.stride, strict=True)),
+            )
+        ]
         if 0 in cut.shape:
             continue
         of_x = table(cut, how.groups, block)
