@@ -111,7 +111,8 @@ def test_listing_plugins_loads_nothing_heavy() -> None:
     loaded = _loaded(
         "from sfumato.vision.detectors import CATALOGUE as a; from sfumato.redaction.covers import "
         "CATALOGUE as b; from sfumato.data.readers import CATALOGUE as d; "
-        "[c.load(n).summary for c in (a, b, d) for n in c.names]"
+        "from sfumato.training.models import CATALOGUE as e; "
+        "[c.load(n).summary for c in (a, b, d, e) for n in c.names]"
     )
     assert not loaded & {"cv2", "av", "PIL", "torch", "onnxruntime", "ultralytics", "pyarrow", "yaml"}
 

@@ -23,6 +23,7 @@ from sfumato.mechanisms.gaussian import GaussianNoise, grid_for
 from sfumato.training import ftrl
 from sfumato.training.checkpoint import below as under
 from sfumato.training.checkpoint import flatten, unflatten
+from sfumato.training.coupling import check as check_coupling
 from sfumato.training.ema import EMA
 from sfumato.training.engine import Clipping, Engine
 from sfumato.training.run import TrainingRun
@@ -87,6 +88,7 @@ class Private:
         augment: Augment | None = None,
         ema: float = 0.0,
         engine: Gradients | None = None,
+        check: bool = False,
     ) -> None:
         self.team = Team.here()
         if (run is not None) != self.team.leads:
@@ -94,6 +96,7 @@ class Private:
                 "the process of rank 0 has the run, and it alone: give run=None on the others"
             )
         self.run, self.model, self._loss, self._augment = run, model, loss, augment
+        self._check = check
         self.settings: TrainingSettings = self.team.tell(run.settings if run is not None else None)
         self._clip = Clipping(self.settings.clipping, float(self.settings.clip))
         self._engine: Gradients = engine or Engine(model, clipping=self._clip)
@@ -126,6 +129,9 @@ class Private:
             InvalidRequest: units are missing, or a batch was left out.
         """
         fetch, count = source_of(data)
+        if self._check:
+            self._check = False
+            check_coupling(self.model, self._loss, *fetch(np.arange(1)))
         groups = self._units(count, units)
         while self._left():
             yield self._draw(groups, fetch)
@@ -352,6 +358,7 @@ def private(
     run: TrainingRun | None,
     augment: Augment | None = None,
     ema: float = 0.0,
+    check: bool = True,
 ) -> Private:
     """Make a model's training private, for a loop of your own.
 
@@ -369,11 +376,13 @@ def private(
         run: that was charged (`Project.training`); None on the further ranks of a DDP job.
         augment: batch of images -> another view of each, by public randomness; called once per step part.
         ema: decay of an average of the weights; 0: none.
+        check: whether the first `batches` probes model and loss for coupling between images, on made-up ones
+            of the shape of the data's (training/coupling.py); False where you did so yourself.
 
     Raises:
         InvalidRequest: a model or optimiser that could not be made private, by name.
     """
-    return Private(model, loss, optimizer=optimizer, run=run, augment=augment, ema=ema)
+    return Private(model, loss, optimizer=optimizer, run=run, augment=augment, ema=ema, check=check)
 
 
 def _check_model(model: torch.nn.Module) -> None:
