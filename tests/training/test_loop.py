@@ -93,6 +93,38 @@ def test_a_step_is_the_clipped_mean_over_units_whatever_the_micro_batches(
     assert not torch.allclose(before - weights(net), flat / len(set(whose.tolist())), atol=1e-6)
 
 
+@pytest.mark.parametrize("clipping", ["flat", "automatic", "per-layer"])
+@pytest.mark.parametrize("most", [300, 16])
+def test_one_unit_more_moves_what_is_noised_by_no_more_than_the_clip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clipping: str, most: int
+) -> None:
+    """In float32, after rounding on the grid, whoever it is and wherever it stands; every gradient is clipped."""
+    quiet(monkeypatch)
+    clip = 0.01
+    asked = {"rate": 1, "public_size": 0, "expected_batch": 1, "clip": clip, "clipping": clipping}
+    net = model()
+    images, labels = data(300)
+    images[7] *= 1e4  # somebody who stands out
+
+    def released(without: int | None) -> torch.Tensor:
+        keep = [index for index in range(300) if index != without]
+        run = run_at(tmp_path / "p", steps=1, physical_batch=most, share="filter", **asked)
+        with run:
+            private = training.private(net, LOSS, optimizer=sgd(net, 0.0), run=run)
+            noised: list[torch.Tensor] = []
+            private._optimizer.step = lambda: noised.append(  # type: ignore[method-assign,misc,assignment]
+                torch.cat([value.grad.double().reshape(-1) for value in net.parameters()])
+            )
+            private.step(next(private.batches((images[keep], labels[keep]))))
+        return noised[0]
+
+    whole = released(None)
+    for who in (0, 7, 150, 299):
+        moved = float((whole - released(who)).norm())
+        assert clip * 0.5 < moved <= clip
+    assert float((whole - released(None)).norm()) == 0
+
+
 def test_an_empty_sample_is_a_step_of_noise_alone(tmp_path: Path) -> None:
     net = model()
     with run_at(tmp_path / "p", rate="1e-9", expected_batch=10, public_size=0, steps=3) as run:
@@ -153,10 +185,21 @@ def test_what_a_batch_shows_does_not_tell_its_size(tmp_path: Path) -> None:
 def test_a_loss_that_is_not_per_image_is_refused(tmp_path: Path, loss: Any, says: str) -> None:
     net = model()
     with run_at(tmp_path / "p", rate=1, public_size=0) as run:
-        private = training.private(net, loss, optimizer=sgd(net), run=run)
+        with pytest.raises(InvalidRequest, match=says):
+            next(training.private(net, loss, optimizer=sgd(net), run=run).batches(data()))
+        private = training.private(net, loss, optimizer=sgd(net), run=run, check=False)
         batch = next(private.batches(data()))
         with pytest.raises(InvalidRequest, match=says):
             private.step(batch)
+
+
+def test_a_loss_that_couples_images_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    net = model()
+    with run_at(tmp_path / "p") as run:
+        private = training.private(net, lambda out, y: LOSS(out, y) / y.sum(), optimizer=sgd(net), run=run)
+        with pytest.raises(InvalidRequest, match="one image moves"):
+            next(private.batches(data()))
+        assert run.begun == 0
 
 
 def test_an_optimiser_of_other_parameters_is_refused(tmp_path: Path) -> None:
@@ -168,6 +211,15 @@ def test_an_optimiser_of_other_parameters_is_refused(tmp_path: Path) -> None:
         ):
             with pytest.raises(InvalidRequest, match=says):
                 training.private(net, LOSS, optimizer=wrong, run=run)
+
+
+def test_weights_in_half_precision_are_refused(tmp_path: Path) -> None:
+    net = model().bfloat16()
+    with (
+        run_at(tmp_path / "p") as run,
+        pytest.raises(InvalidRequest, match=r"'0\.weight' is torch\.bfloat16"),
+    ):
+        training.private(net, LOSS, optimizer=sgd(net), run=run)
 
 
 def test_frozen_parameters_stay_and_a_stale_gradient_is_not_stepped_on(tmp_path: Path) -> None:

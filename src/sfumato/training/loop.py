@@ -23,6 +23,7 @@ from sfumato.mechanisms.gaussian import GaussianNoise, grid_for
 from sfumato.training import ftrl
 from sfumato.training.checkpoint import below as under
 from sfumato.training.checkpoint import flatten, unflatten
+from sfumato.training.coupling import check as check_coupling
 from sfumato.training.ema import EMA
 from sfumato.training.engine import Clipping, Engine
 from sfumato.training.run import TrainingRun
@@ -87,6 +88,7 @@ class Private:
         augment: Augment | None = None,
         ema: float = 0.0,
         engine: Gradients | None = None,
+        check: bool = False,
     ) -> None:
         self.team = Team.here()
         if (run is not None) != self.team.leads:
@@ -94,10 +96,12 @@ class Private:
                 "the process of rank 0 has the run, and it alone: give run=None on the others"
             )
         self.run, self.model, self._loss, self._augment = run, model, loss, augment
+        self._check = check
         self.settings: TrainingSettings = self.team.tell(run.settings if run is not None else None)
         self._clip = Clipping(self.settings.clipping, float(self.settings.clip))
         self._engine: Gradients = engine or Engine(model, clipping=self._clip)
         self._optimizer = optimizer
+        _check_model(model)
         _check_optimizer(optimizer, model)
         self.ema = EMA(model, ema) if ema else None
         self._noise = GaussianNoise(run.permit) if run is not None else None
@@ -125,6 +129,9 @@ class Private:
             InvalidRequest: units are missing, or a batch was left out.
         """
         fetch, count = source_of(data)
+        if self._check:
+            self._check = False
+            check_coupling(self.model, self._loss, *fetch(np.arange(1)))
         groups = self._units(count, units)
         while self._left():
             yield self._draw(groups, fetch)
@@ -204,7 +211,7 @@ class Private:
         named = {name: value for name, value in self.model.named_parameters() if value.requires_grad}
         size = sum(value.numel() for value in named.values())
         grid = grid_for(self._clip.sensitivity, size)
-        sums, loss = self._sums(batch, named, grid)
+        sums, loss = self._sums(batch, named)
         self.team.gather(sums)
         with torch.no_grad():
             if self.run is not None:
@@ -220,23 +227,25 @@ class Private:
         if self.run is not None:
             self.run.completed(loss)
 
-    def _sums(
-        self, batch: Batch, named: dict[str, torch.nn.Parameter], grid: float
-    ) -> tuple[Sums, float | None]:
+    def _sums(self, batch: Batch, named: dict[str, torch.nn.Parameter]) -> tuple[Sums, float | None]:
         """Return the clipped sum over micro-batches, and the mean loss (for debugging alone)."""
         parts = list(batch.sample.parts(max(1, self.settings.physical_batch // self.settings.views)))
-        exact = len(parts) != 1 or self.team.size > 1
-        kind = torch.float64 if exact else torch.float32
+        # Many parts are added up in float64, and what comes of them is rounded once: which part a unit is in
+        # depends on who else is there, and must not move the sum.
+        wide = len(parts) != 1 or self.team.size > 1
         sums = {
-            name: torch.zeros(value.shape, dtype=kind, device=value.device) for name, value in named.items()
+            name: torch.zeros(
+                value.shape,
+                dtype=torch.float64 if wide else torch.promote_types(value.dtype, torch.float32),
+                device=value.device,
+            )
+            for name, value in named.items()
         }
         losses: list[torch.Tensor] = []
         for part in parts:
             found = self._gradients(part, batch.fetch, losses)
             for name, total in sums.items():
-                # Whole numbers of cells add up exactly: a unit moves its own micro-batch's sum, and no
-                # other's.
-                total += (found[name].double() / grid).round_().mul_(grid) if exact else found[name]
+                total += found[name]
         mean = float(torch.cat(losses).mean()) if losses and self.settings.insecure_debug else None
         return sums, mean
 
@@ -349,6 +358,7 @@ def private(
     run: TrainingRun | None,
     augment: Augment | None = None,
     ema: float = 0.0,
+    check: bool = True,
 ) -> Private:
     """Make a model's training private, for a loop of your own.
 
@@ -366,11 +376,23 @@ def private(
         run: that was charged (`Project.training`); None on the further ranks of a DDP job.
         augment: batch of images -> another view of each, by public randomness; called once per step part.
         ema: decay of an average of the weights; 0: none.
+        check: whether the first `batches` probes model and loss for coupling between images, on made-up ones
+            of the shape of the data's (training/coupling.py); False where you did so yourself.
 
     Raises:
         InvalidRequest: a model or optimiser that could not be made private, by name.
     """
-    return Private(model, loss, optimizer=optimizer, run=run, augment=augment, ema=ema)
+    return Private(model, loss, optimizer=optimizer, run=run, augment=augment, ema=ema, check=check)
+
+
+def _check_model(model: torch.nn.Module) -> None:
+    """Refuse weights in half precision: their sums would be rounded by more than clipping leaves room for."""
+    for name, value in model.named_parameters():
+        if value.requires_grad and value.dtype not in (torch.float32, torch.float64):
+            raise InvalidRequest(
+                f"the parameter {name!r} is {value.dtype}: keep weights in float32, and ask for "
+                'precision="bfloat16", which is for the forward and backward pass'
+            )
 
 
 def _check_optimizer(optimizer: torch.optim.Optimizer, model: torch.nn.Module) -> None:

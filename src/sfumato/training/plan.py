@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from sfumato.core.accounting import Kind, Share
 from sfumato.core.calibration import Spending, noise_multiplier_for, training_event
@@ -15,12 +16,28 @@ from sfumato.core.numbers import brief, float_up, rational, text
 from sfumato.core.policy import FILE_NAME, Policy, Population
 from sfumato.training.settings import TrainingSettings, fraction
 
+if TYPE_CHECKING:
+    from sfumato.data.use import Use
+
 LIMITS = (
     "It covers the model and everything that was computed from its noisy steps; not the choice of settings "
     "by looking at the data, and not other uses of the data.",
     "The settings (rate, batch, clip, number of steps) must not have been computed from the data.",
     "Gradients are summed, and noise is made, in floating point: see docs/guarantees/training.md for what is "
     "exact and what is not.",
+)
+
+#: What a run says of its plan itself; a use says the rest.
+_OWN = (
+    "mechanism",
+    "guarantee",
+    "statement",
+    "limits",
+    "parameters",
+    "event",
+    "population",
+    "share",
+    "delta",
 )
 
 
@@ -65,6 +82,12 @@ class PlannedRun:
             return None
         assert isinstance(self.plan.event, Repeated)
         return Repeated(self.plan.event.event, self.settings.rounds(steps))
+
+    def of(self, used: Use) -> PlannedRun:
+        """Return the run on a version of the catalogue: its datasets, consent, and everybody who pays."""
+        plan = self.plan
+        fields = {name: getattr(plan, name) for name in _OWN}
+        return replace(self, plan=used.plan(**fields))
 
     def spending(self) -> Spending:
         """Return what tells people how much is spent so far."""

@@ -12,6 +12,7 @@ one process, with fresh noise, for the steps that had not begun.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -36,6 +37,9 @@ from sfumato.training.journal import Journal, RunRecord, new_key, runs
 from sfumato.training.plan import PlannedRun, plan_run
 from sfumato.training.settings import TrainingSettings
 from sfumato.training.validation import Evaluation, evaluate
+
+if TYPE_CHECKING:
+    from sfumato.data.use import Use
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -208,17 +212,43 @@ class TrainingRun:
             facts: for the reader of the receipt; plain data that was not computed from private data.
             guards: each may raise, such as an audit whose bound lies above the claim; nothing leaves then.
         """
+        path = Path(path)
+        tensors = model.state_dict() if isinstance(model, torch.nn.Module) else dict(model)
+        header = {"format": "pt", "made_by": "sfumato", "plan": self._record.digest}
+        return self.release_files(
+            {path: lambda aside: save_tensors(aside, tensors, header)},
+            path.with_name(path.name + ".receipt.json"),
+            facts=facts,
+            guards=guards,
+        )
+
+    def release_files(
+        self,
+        writes: Mapping[Path, Callable[[Path], None]],
+        receipt: Path,
+        *,
+        facts: Mapping[str, Any] | None = None,
+        guards: Iterable[Callable[[TrainingRun], None]] = (),
+    ) -> Receipt:
+        """Write the model in forms of your own, with one receipt for all of them, and end the run.
+
+        Args:
+            writes: file -> what writes it, at the path that it is given; all files appear, or none.
+            receipt: the file for the receipt.
+            facts, guards: as in `release`.
+        """
         self._usable()
         for guard in guards:
             guard(self)
-        path = Path(path)
-        tensors = model.state_dict() if isinstance(model, torch.nn.Module) else dict(model)
         self.permit.releasing()
-        with whole(path) as aside:
-            save_tensors(aside, tensors, {"format": "pt", "made_by": "sfumato", "plan": self._record.digest})
-            receipt = self._settle([Output.of(aside)], facts)
-        receipt.write(path.with_name(path.name + ".receipt.json"))
-        return receipt
+        with contextlib.ExitStack() as files:
+            made = []
+            for path, write in writes.items():
+                made.append(files.enter_context(whole(path)))
+                write(made[-1])
+            settled = self._settle([Output.of(aside) for aside in made], facts)
+        settled.write(receipt)
+        return settled
 
     def finish(self, facts: Mapping[str, Any] | None = None) -> Receipt:
         """End the run without a file, and settle it to the steps that began."""
@@ -275,6 +305,7 @@ def open_run(
     resume: bool = False,
     on_step: Iterable[OnStep] = (),
     entropy: Entropy = SYSTEM,
+    used: Use | None = None,
     **asked: Any,
 ) -> TrainingRun:
     """Charge a run and return it, or take one up again; `Project.training` calls this.
@@ -285,6 +316,8 @@ def open_run(
         resume: take up the run of the checkpoint, or else the newest unfinished one with these settings;
             where there is none, begin a new one.
         on_step: called after each step.
+        used: of a version of the catalogue (`sfumato.data.use.use`): whose plan it is, with consent, and with
+            everybody who pays.
 
     Raises:
         PolicyRefused, BudgetSpent, IntegrityError: nothing was charged.
@@ -293,8 +326,10 @@ def open_run(
     if settings is not None and asked:
         raise InvalidRequest(f"give settings or their values, and not both: {', '.join(asked)}")
     planned = plan_run(settings or TrainingSettings(**asked), project.policy)
+    if used is not None:
+        planned = planned.of(used)
     path = Path(checkpoint) if checkpoint is not None else None
-    if resume and (folder := _standing(project, planned, path)) is not None:
+    if resume and (folder := standing(project, planned, path)) is not None:
         return _taken_up(project, planned, folder, path, tuple(on_step), entropy)
     if path is not None and path.exists():
         raise InvalidRequest(
@@ -314,7 +349,7 @@ def open_run(
         raise
 
 
-def _standing(project: Project, planned: PlannedRun, checkpoint: Path | None) -> Path | None:
+def standing(project: Project, planned: PlannedRun, checkpoint: Path | None) -> Path | None:
     """Return the folder of the run to take up; None where there is none."""
     home = project.root / FOLDER
     if checkpoint is not None and checkpoint.exists():

@@ -38,7 +38,8 @@ def backward(tape: Tape, source: Source, rows: Tensor) -> tuple[Tensor | None, .
         )
     except RuntimeError:
         each = [
-            torch.autograd.grad(source.tensor, inputs, row, retain_graph=True, allow_unused=True) for row in rows
+            torch.autograd.grad(source.tensor, inputs, row, retain_graph=True, allow_unused=True)
+            for row in rows
         ]
         return tuple(
             None if column[0] is None else torch.stack([part for part in column if part is not None])

@@ -81,7 +81,9 @@ def grouping_of(images: int, units: Tensor | None, views: int) -> Grouping:
     if isinstance(views, bool) or not isinstance(views, int) or views < 1:
         raise InvalidRequest(f"views must be a whole number from 1, got {views!r}")
     if images % views:
-        raise InvalidRequest(f"{images} images are not {views} views of each: pass views that divide the batch")
+        raise InvalidRequest(
+            f"{images} images are not {views} views of each: pass views that divide the batch"
+        )
     if units is None:
         return Grouping(images, images // views, views)
     if units.dim() != 1 or len(units) != images or units.is_floating_point() or units.is_complex():

@@ -22,7 +22,11 @@ def check_model(model: nn.Module) -> None:
     """
     if not isinstance(model, nn.Module):
         raise InvalidRequest(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    wrong = [f"{name or 'model'} ({type(m).__name__}): {why}" for name, m in model.named_modules() if (why := reason(m))]
+    wrong = [
+        f"{name or 'model'} ({type(m).__name__}): {why}"
+        for name, m in model.named_modules()
+        if (why := reason(m))
+    ]
     if wrong:
         raise InvalidRequest("the model cannot be bounded per image:\n  " + "\n  ".join(wrong))
 
@@ -59,7 +63,8 @@ def check_ops(tape: Tape, images: int) -> None:
         if op.batch != images:
             raise tape.refuse(
                 [source for source in op.sources if source],
-                f"it met an activation of {op.batch} rows, but there are {images} losses: dim 0 must be the batch",
+                f"it met an activation of {op.batch} rows, but there are {images} losses: dim 0 must be "
+                "the batch",
             )
 
 
@@ -93,11 +98,11 @@ def refuse_leaf(leaf: Tensor, names: Mapping[int, str]) -> None:
     """Refuse a leaf of the graph that is a parameter."""
     if id(leaf) in names:
         raise InvalidRequest(
-            f"{names[id(leaf)]!r}: it is used in a way that cannot be seen (a compiled module, a custom autograd "
-            "function, or a tensor made before the step), so its gradient cannot be bounded"
+            f"{names[id(leaf)]!r}: it is used in a way that cannot be seen (a compiled module, a custom "
+            "autograd function, or a tensor made before the step), so its gradient cannot be bounded"
         )
     if isinstance(leaf, nn.Parameter):
         raise InvalidRequest(
-            f"a parameter of shape {tuple(leaf.shape)} is not one of the model's, so its gradient would not be "
-            "bounded: make it a part of the model, or freeze it"
+            f"a parameter of shape {tuple(leaf.shape)} is not one of the model's, so its gradient would not "
+            "be bounded: make it a part of the model, or freeze it"
         )

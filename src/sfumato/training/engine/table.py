@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
-
 #: Runs and records one operation; None: not like this, try the general way.
-Handler = Callable[..., Tensor | None]
+Handler = Callable[..., Any]
 
 HANDLERS: dict[Callable[..., Any], Handler] = {}
+
+#: Operations that are refused with some arguments, whether they meet a parameter or not.
+WATCHED: dict[Callable[..., Any], Callable[..., None]] = {}
 
 
 def handles(*functions: Callable[..., Any]) -> Callable[[Handler], Handler]:
@@ -24,4 +25,4 @@ def handles(*functions: Callable[..., Any]) -> Callable[[Handler], Handler]:
     return enter
 
 
-__all__ = ["HANDLERS", "Handler", "handles"]
+__all__ = ["HANDLERS", "WATCHED", "Handler", "handles"]

@@ -1,8 +1,9 @@
 """What is recorded of one forward and backward pass, and how operations are seen.
 
-A `TorchFunctionMode` sees each operation that is called with a trainable parameter, wherever it is called from:
-layers that are used twice, shared weights, functional code and raw parameters alike. Each is replaced by a
-recorded one, which knows the parameter's numbers only, so that autograd never reaches the parameter itself.
+A `TorchFunctionMode` sees each operation that is called with a trainable parameter, wherever it is called
+from: layers that are used twice, shared weights, functional code and raw parameters alike. Each is replaced
+by a recorded one, which knows the parameter's numbers only, so that autograd never reaches the parameter
+itself.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 
 from sfumato.core.errors import InvalidRequest
 from sfumato.training.engine.record import Op
-from sfumato.training.engine.table import HANDLERS
+from sfumato.training.engine.table import HANDLERS, WATCHED
 from sfumato.training.engine.terms import Term
 
 
@@ -70,6 +71,7 @@ class Tape(TorchFunctionMode):
         self.constants = constants
         self.ready = ready
         self.ops: list[Op] = []
+        self.coarsest = torch.float64
         self.anchor = torch.zeros((), requires_grad=True)
 
     def source(self, tensor: object) -> Source | None:
@@ -94,12 +96,18 @@ class Tape(TorchFunctionMode):
     def take(self, source: Source, term: Term) -> None:
         """Take what one use hands over."""
         source.terms.append(term)
+        if source.tensor.dtype.itemsize < self.coarsest.itemsize:
+            self.coarsest = source.tensor.dtype
         source.awaited -= 1
         if source.awaited == 0:
             self.ready(source)
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run one operation; recorded where it meets a source."""
         kwargs = kwargs or {}
@@ -110,6 +118,8 @@ class Tape(TorchFunctionMode):
             ):
                 break
         else:
+            if func in WATCHED:
+                WATCHED[func](*args, **kwargs)
             return func(*args, **kwargs)
         return self.record(func, args, kwargs) if torch.is_grad_enabled() else func(*args, **kwargs)
 
@@ -167,4 +177,4 @@ class Tape(TorchFunctionMode):
 
 def name_of(func: Callable[..., Any]) -> str:
     """Return an operation's name for messages."""
-    return resolve_name(func) or getattr(func, "__name__", str(func))
+    return str(resolve_name(func) or getattr(func, "__name__", func))

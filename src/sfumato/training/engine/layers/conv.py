@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+from typing_extensions import override
 
 from sfumato.training.engine.grouping import Grouping
-from sfumato.training.engine.layers import shifts
+from sfumato.training.engine.layers import shifts, unfold
 from sfumato.training.engine.layers.geometry import Geometry
 from sfumato.training.engine.record import Op
 from sfumato.training.engine.table import handles
@@ -29,33 +29,48 @@ class ConvTerm(Term):
         super().__init__(x, g)
         self.x, self.g, self.how = x, g, how
 
+    @override
     def per_image(self) -> Tensor:
         return folded(self.x, self.g, self.how)
 
+    @override
     def total(self, weights: Tensor) -> Tensor:
         weight = self.x.new_empty(1).expand(self.how.weight)
         _, out = self.how.backward(scaled(self.g, weights), self.x, weight, (False, True))
         assert out is not None
         return out
 
+    @override
     def select(self, images: Tensor | slice) -> Term:
         return ConvTerm(self.x[images], self.g[images], self.how)
 
+    @override
     def without(self, bad: Tensor) -> Term:
         return ConvTerm(cleared(self.x, bad), cleared(self.g, bad), self.how)
 
+    @override
     def key(self) -> tuple[object, ...]:
         return ("conv", self.how, *self.x.shape[1:])
 
+    @override
     def kernels(self, grouping: Grouping) -> list[Kernel]:
         out = [
             Kernel("groups", True, lambda: grouping.gather(folded(self.x, self.g, self.how))),
             Kernel("loop", True, lambda: looped(self.x, self.g, self.how, grouping)),
         ]
-        if self.how.patched:
-            out.append(Kernel("patches", True, lambda: grouping.gather(patched(self.x, self.g, self.how))))
+        if not self.how.transposed:
+            out.append(
+                Kernel("unfold", True, lambda: grouping.gather(unfold.per_image(self.x, self.g, self.how)))
+            )
+        if grouping.block and unfold.fits(self.g, self.how, grouping.block):
+            squares = Kernel(
+                "unfold gram", False, lambda: unfold.squares(self.x, self.g, self.how, grouping.block)
+            )
+            out.append(squares)
         if grouping.block and shifts.fits(self.x, self.g, self.how, grouping.block):
-            shifted = Kernel("shifts", False, lambda: shifts.squares(self.x, self.g, self.how, grouping.block))
+            shifted = Kernel(
+                "shifts", False, lambda: shifts.squares(self.x, self.g, self.how, grouping.block)
+            )
             out.append(shifted)
         return out
 
@@ -86,17 +101,6 @@ def looped(x: Tensor, g: Tensor, how: Geometry, grouping: Grouping) -> Tensor:
     return out
 
 
-def patched(x: Tensor, g: Tensor, how: Geometry) -> Tensor:
-    """Return (B, numbers) gradients where patches do not overlap: a linear layer over them."""
-    dims, kernel = len(how.stride), how.weight[2:]
-    for dim, (size, step, out) in enumerate(zip(kernel, how.stride, g.shape[2:], strict=True)):
-        x = x.unfold(dim + 2, size, step).narrow(dim + 2, 0, out)
-    # (B, C, out..., kernel...) -> (B, out..., C, kernel...)
-    x = x.permute(0, *range(2, 2 + dims), 1, *range(2 + dims, 2 + 2 * dims))
-    rows = x.reshape(len(x), g.shape[2:].numel(), -1)
-    return torch.bmm(g.flatten(2), rows).flatten(1)
-
-
 class ConvOp(Op):
     """A convolution whose geometry is known."""
 
@@ -107,6 +111,7 @@ class ConvOp(Op):
         self.weight, self.bias = weight, bias
         self.sources = tape.use(*sources)
 
+    @override
     def forward(self, *inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         (x,) = inputs
         how, dims = self.how, len(self.how.stride)
@@ -123,6 +128,7 @@ class ConvOp(Op):
             more = (how.stride, how.padding, how.dilation, how.groups)
         return function(x, self.weight, self.bias, *more), (x,)
 
+    @override
     def backward(self, saved: Sequence[Tensor], g: Tensor, needed: bool) -> Tensor | None:
         weight, bias = self.sources
         (x,) = saved
@@ -160,7 +166,9 @@ def convolution(
         return None
     steps, holes = each(stride, dims), each(dilation, dims)
     if isinstance(padding, str):
-        reach = [d * (k - 1) if padding == "same" else 0 for d, k in zip(holes, weight.shape[2:], strict=True)]
+        reach = [
+            d * (k - 1) if padding == "same" else 0 for d, k in zip(holes, weight.shape[2:], strict=True)
+        ]
         if any(r % 2 for r in reach):
             # More on the right, as PyTorch does.
             input = F.pad(input, [side for r in reversed(reach) for side in (r // 2, r - r // 2)])
@@ -189,8 +197,8 @@ def transposed(
     if input.dim() != weight.dim() or not tape.fixed(weight, bias) or not tape.batched(input):
         return None
     shape = tuple(weight.shape)
-    sizes = [each(value, dims) for value in (stride, padding, dilation)]
-    how = Geometry(shape, *sizes, groups, True, each(output_padding, dims))
+    steps, edges, holes = (each(value, dims) for value in (stride, padding, dilation))
+    how = Geometry(shape, steps, edges, holes, groups, True, each(output_padding, dims))
     return record(tape, input, weight, bias, how)
 
 

@@ -20,16 +20,6 @@ class Geometry:
     transposed: bool = False
     extra: tuple[int, ...] = ()
 
-    @property
-    def patched(self) -> bool:
-        """Whether no input pixel belongs to two patches, and none lies outside."""
-        steps = zip(self.weight[2:], self.stride, self.padding, self.dilation, strict=True)
-        return (
-            not self.transposed
-            and self.groups == 1
-            and all(k <= s and p == 0 and (d == 1 or k == 1) for k, s, p, d in steps)
-        )
-
     def backward(
         self, g: Tensor, x: Tensor, weight: Tensor, mask: tuple[bool, bool], groups: int = 0
     ) -> tuple[Tensor | None, Tensor | None]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from sfumato.training.engine.record import Op
 from sfumato.training.engine.tape import Source, Tape, name_of
@@ -18,15 +19,30 @@ ELEMENTWISE: frozenset[Callable[..., Any]] = frozenset(
     for module in (torch, Tensor)
     for name in (
         *("add", "sub", "mul", "div", "true_divide", "rsub", "pow", "maximum", "minimum", "where"),
-        *("add_", "sub_", "mul_", "div_", "__add__", "__radd__", "__sub__", "__rsub__", "__mul__", "__rmul__"),
+        *(
+            "add_",
+            "sub_",
+            "mul_",
+            "div_",
+            "__add__",
+            "__radd__",
+            "__sub__",
+            "__rsub__",
+            "__mul__",
+            "__rmul__",
+        ),
         *("__truediv__", "__rtruediv__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__pow__"),
         *("__rpow__", "float_power", "lerp", "addcmul", "clamp_min", "clamp_max", "hypot", "atan2"),
     )
     if (found := getattr(module, name, None)) is not None
 )
 
-EXPANDS = (Tensor.expand, Tensor.repeat, Tensor.expand_as, Tensor.tile, torch.tile, Tensor.broadcast_to)
-EXPANDS = (*EXPANDS, torch.broadcast_to, Tensor.repeat_interleave, torch.repeat_interleave)
+EXPANDS: frozenset[Callable[..., Any]] = frozenset(
+    found
+    for module in (torch, Tensor)
+    for name in ("expand", "repeat", "expand_as", "tile", "broadcast_to", "repeat_interleave")
+    if (found := getattr(module, name, None)) is not None
+)
 JOINS = (torch.cat, torch.concat, torch.concatenate)
 
 
@@ -38,9 +54,11 @@ class ExpandOp(Op):
         self.of = source
         self.sources = tape.use(source)
 
+    @override
     def forward(self, *inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         return self.rows, ()
 
+    @override
     def backward(self, saved: Sequence[Tensor], g: Tensor, needed: bool) -> Tensor | None:
         self.tape.take(self.of, Kept(self.of.like(g).reshape(self.batch, -1)))
         return None
@@ -63,7 +81,9 @@ def per_image(tape: Tape, source: Source, batch: int, dims: int) -> Tensor:
     return ExpandOp(tape, source, value.expand(batch, *value.shape[1:]))()
 
 
-def expanded(tape: Tape, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor | None:
+def expanded(
+    tape: Tape, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
+) -> Tensor | None:
     """Record a parameter (1, ...) that is expanded to a batch, as a class token is; None: it is not."""
     if func not in EXPANDS or not isinstance(args[0], Tensor):
         return None
@@ -154,8 +174,8 @@ def mapped(
     except Exception as error:
         raise tape.refuse(
             found,
-            f"{name_of(func)} cannot be bounded per image ({str(error).splitlines()[0]}); freeze the parameter, "
-            "or write the operation by layers that are known (docs: private training)",
+            f"{name_of(func)} cannot be bounded per image ({str(error).splitlines()[0]}); freeze the "
+            "parameter, or write the operation by layers that are known (docs: private training)",
         ) from error
 
 
