@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from sfumato.core.entropy import SYSTEM, Entropy
 from sfumato.core.errors import InvalidRequest
 from sfumato.core.gate import Gate, Permit, Plan
-from sfumato.mechanisms.gaussian import grid_for
 from sfumato.training.loop import Batch, Private
 from sfumato.training.plan import PlannedRun
 from sfumato.training.run import TrainingRun
@@ -93,7 +92,7 @@ class Rehearsal:
         fetch, _ = source_of((given, torch.zeros(count)))
         batch = Batch(Sample(np.arange(count), np.zeros(count, np.int64)), fetch)
         named = dict(self._model.named_parameters())
-        sums, _ = self._private._sums(batch, named, grid_for(self._bound, self.canaries))
+        sums, _ = self._private._sums(batch, named)
         return sums["weight"].reshape(-1).double().numpy() / self._bound
 
     def sample(self) -> NDArray[np.intp]:
