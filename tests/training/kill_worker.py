@@ -2,8 +2,9 @@
 
 kill_worker.py ROOT KILLS SEED honest|careless
 
-The parent imports PyTorch once and forks, so that two hundred kills take no minutes. Every draw of noise leaves
-a byte in a file before it is made, which no kill takes back. The careless twin counts a step after its noise.
+The parent imports PyTorch once and forks, so that two hundred kills take no minutes. Every draw of noise
+leaves a byte in a file before it is made, which no kill takes back. The careless twin counts a step after
+its noise.
 """
 
 from __future__ import annotations
