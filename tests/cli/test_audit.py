@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sfumato.cli.main import main
 from sfumato.core.event import Gaussian, PoissonSampled, Repeated
+from sfumato.core.project import Project
 from sfumato.core.receipt import Receipt
 
 pytest.importorskip("torch", reason="needs PyTorch: pip install sfumato[training]")
@@ -95,3 +97,64 @@ def test_a_receipt_and_settings_together_are_refused(tmp_path: Path, capsys) -> 
     assert run(str(tmp_path / "receipt.json"), "--rate", "0.1") == 2
     assert "not both" in capsys.readouterr().err
     assert run(str(tmp_path / "receipt.json")) == 5
+
+
+TRAIN = """
+[data]
+npz = "data.npz"
+[model]
+features = "scattering"
+[privacy]
+epsilon = 1
+delta = 1e-5
+public_size = 40
+expected_batch = 10
+[optimiser]
+lr = 1
+[train]
+steps = 3
+[out]
+model = "model.safetensors"
+"""
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_training_that_fails_its_audit_keeps_the_model(
+    broken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    from sfumato.training.audited import Rehearsal
+
+    Project.init(tmp_path, name="demo").ledger.close()
+    with (tmp_path / "sfumato.toml").open("a") as file:
+        file.write('\n[populations.people]\nunit = "image"\nepsilon = 2\ndelta = 1e-4\n')
+    rng = np.random.default_rng(1)
+    np.savez(
+        tmp_path / "data.npz",
+        x_train=rng.integers(0, 255, (40, 16, 16), np.uint8),
+        y_train=np.arange(40) % 3,
+    )
+    (tmp_path / "run.toml").write_text(TRAIN)
+    monkeypatch.chdir(tmp_path)
+    if broken:
+        step = Rehearsal.step
+        monkeypatch.setattr(Rehearsal, "step", lambda self, members: step(self, members) / 3)
+    assert train("run.toml", "--audit", "--json") == (1 if broken else 0)
+    said = capsys.readouterr()
+    assert (tmp_path / "model.safetensors").exists() != broken
+    if broken:
+        assert "not released" in said.err
+    else:
+        assert json.loads(said.out)["audit"]["guarantee"]["type"] == "tested"
+
+
+def test_a_detector_is_not_audited_in_passing(capsys) -> None:
+    assert train("--detector", "yolo26n.pt", "--audit") == 2
+    assert "sfumato audit" in capsys.readouterr().err
+
+
+def train(*arguments: str) -> int:
+    try:
+        main(["train", *arguments])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0

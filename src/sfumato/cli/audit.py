@@ -10,7 +10,8 @@ import click
 from sfumato.cli.output import emit, json_option, note
 
 if TYPE_CHECKING:
-    from sfumato.audit import Claim
+    from sfumato.audit import Claim, Report
+    from sfumato.training.run import TrainingRun
 
 #: So many units are drawn from to test the sampler.
 UNITS = 2000
@@ -128,3 +129,23 @@ def _training(claim: Claim, canaries: int, body: dict[str, Any]) -> Any:
         **kept,
     )
     return Rehearsal(settings, canaries=canaries_for(claim, canaries))
+
+
+def audited(run: TrainingRun, canaries: int = 2000) -> Report:
+    """Audit the loop at a run's own settings: the guard of `sfumato train --audit`.
+
+    Raises:
+        AuditFailed: something contradicts the run's claim.
+        InvalidRequest: a run with correlated noise.
+    """
+    from sfumato.audit import Claim, Settings, Subject, audit
+    from sfumato.audit.run import canaries_for
+    from sfumato.training.audited import Rehearsal
+
+    planned = run.planned
+    event = planned.taken(run.begun) or planned.plan.event
+    claim = Claim.of_event(event, planned.delta, unit=planned.unit)
+    count = canaries_for(claim, canaries)
+    code = Rehearsal(planned.settings, canaries=count, noise_multiplier=planned.noise_multiplier)
+    subject = Subject(claim, code.step, code.contribution, count, sample=code.sample, units=code.units)
+    return audit(subject, settings=Settings(canaries=count)).require()

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sfumato.cli.access import access_from, passphrase_option
+from sfumato.cli.audit import audited
 from sfumato.cli.output import emit, json_option, note, project_here
 
 if TYPE_CHECKING:
+    from sfumato.audit import Report
     from sfumato.training.config import Config
     from sfumato.training.job import Result
     from sfumato.training.plan import PlannedRun
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 @click.option("--resume", is_flag=True, help="Take up the run where it was left, at no further charge.")
 @click.option(
     "--explain", is_flag=True, help="Say what the run would cost and promise; charge and read nothing."
+)
+@click.option(
+    "--audit", is_flag=True, help="Audit the code at the run's settings; if that fails, the model stays in."
 )
 @click.option(
     "--detector", metavar="WEIGHTS", help="Fine-tune this YOLO26 detector, without a file of settings."
@@ -58,6 +63,7 @@ def command(config: Path | None, **options: Any) -> None:
       sfumato train run.toml
       sfumato train run.toml --epsilon 1 -o one.safetensors
       sfumato train run.toml --resume
+      sfumato train run.toml --audit
       sfumato train --detector yolo26n.pt --data data.yaml --epsilon 8 \\
           --set public_size=5000 --set expected_batch=64 --set epochs=20
     """
@@ -66,6 +72,8 @@ def command(config: Path | None, **options: Any) -> None:
     if (config is None) == (options["detector"] is None):
         raise click.UsageError("Give a CONFIG file, or --detector WEIGHTS with --data: one of the two.")
     need("private training", ("torch", "safetensors"), "training")
+    if config is None and options["audit"]:
+        raise click.UsageError("--audit goes with a CONFIG file; for a detector run `sfumato audit`.")
     if config is None:
         _detector(options)
         return
@@ -86,19 +94,24 @@ def command(config: Path | None, **options: Any) -> None:
     if (more := len(job.data.left_out) - NAMED) > 0:
         note(f"left out: {more} more")
     begun: list[Progress] = []
+    reports: list[Report] = []
+    guards = [lambda run: reports.append(audited(run))] if options["audit"] else []
     try:
         with watching(planned.steps) as (on_step, tell):
             calls = [*on_step, begun.append]
-            result = job.run(project, resume=options["resume"], on_step=calls, tell=tell)
+            result = job.run(project, resume=options["resume"], on_step=calls, tell=tell, guards=guards)
     except KeyboardInterrupt:
         if begun:
             note("the run stands as it was charged: --resume goes on with it")
         raise
     if options["as_json"]:
-        emit(_summary(result, planned))
+        audit = {"audit": reports[0].to_data()} if reports else {}
+        emit(_summary(result, planned) | audit)
         return
     for line in _lines(result, planned):
         click.echo(line)
+    for report in reports:
+        click.echo(f"Audited: {report.guarantee()['statement']}. Tested, not proven.")
 
 
 #: Pictures that were left out, told by name.

@@ -23,7 +23,7 @@ from sfumato.training.coupling import check
 from sfumato.training.data import Form, Pictures, from_folder, from_npz, from_use, scaled
 from sfumato.training.features import Frozen, ScatterNet, features, linear_head
 from sfumato.training.plan import PlannedRun, plan_run
-from sfumato.training.run import OnStep, standing
+from sfumato.training.run import OnStep, TrainingRun, standing
 from sfumato.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ class Job:
         resume: bool = False,
         on_step: Sequence[OnStep] = (),
         tell: Tell | None = None,
+        guards: Sequence[Callable[[TrainingRun], None]] = (),
     ) -> Result:
         """Charge the run, take its steps, and release the model.
 
@@ -114,6 +115,7 @@ class Job:
             resume: take up the run that was left, at no further charge.
             on_step: called after each step; `Progress` holds nothing of the data.
             tell: (what, done, of) while features are made.
+            guards: as in `TrainingRun.release`.
 
         Raises:
             PolicyRefused, BudgetSpent: nothing was charged.
@@ -154,7 +156,7 @@ class Job:
             if trained.ema is not None:
                 stack.enter_context(trained.ema.applied(self.model))
             accuracy = self.accuracy() if self.test is not None else None
-            receipt = run.release(self.model, config.out.model, facts=self._facts())
+            receipt = run.release(self.model, config.out.model, facts=self._facts(), guards=guards)
         return Result(receipt, config.out.model, run.begun, seconds, accuracy, self.replaced)
 
     def _stands(self, project: Project) -> None:
