@@ -6,8 +6,8 @@ import pytest
 from dpsgd import FAULTS, Mechanism, priced
 
 from sfumato.audit import Claim, Report, Settings, Subject, audit
-from sfumato.audit.canaries import play
-from sfumato.audit.run import canary_bounds
+from sfumato.audit.canaries import Guesses, play
+from sfumato.audit.run import _Family, canary_bounds
 from sfumato.core.entropy import SeededEntropy
 from sfumato.core.errors import AuditFailed, InvalidRequest
 from sfumato.core.event import Gaussian, Laplace, PoissonSampled, PureDP, Repeated
@@ -79,6 +79,16 @@ def test_a_few_canaries_and_one_step_show_little_and_no_wrong(seed: int) -> None
     report = audit(Subject(claim, mechanism.step), settings=Settings(canaries=64))
     assert report.ok
     assert report.ceiling < 7
+
+
+@pytest.mark.parametrize("right", [500, 501, 510, 520, 530, 560, 1000])
+def test_a_bound_is_found_however_little_is_shown(right: int) -> None:
+    """Down to the edge of what is refuted at all, where the noise that would explain it has no end."""
+    claim = Claim.of(noise_multiplier=PRICED[8], rate=RATE, steps=STEPS, delta=DELTA)
+    for confidence in (0.5, 0.9, 0.975):
+        bound = _Family(claim).epsilon_lower(Guesses(right, 1000, 5000), confidence)
+        assert 0 <= bound < 12
+        assert (bound > 0) or right < 560
 
 
 def test_a_claim_that_protects_nobody_is_refused() -> None:

@@ -30,8 +30,8 @@ POINTS = 400
 WIDEST = 200.0
 #: The noise multiplier that a run acts like is found to this part, as steps of its logarithm.
 FINE = 0.01
-#: The search begins so many of these steps beside what a Gaussian curve says, and gives up after so many.
-START, MOST_STEPS = 4, 2000
+#: The search begins so many of these steps beside what a Gaussian curve says, and gives up at this noise.
+START, LOUDEST = 4, 1e5
 #: Canaries that shift their scores by so many deviations are plain to see: no bound is told more exactly.
 FARTHEST = 12.0
 #: Part of the canaries' shift by which the number of guesses is chosen: a fault doubles it, more or less.
@@ -190,9 +190,10 @@ class _Family:
             return fdp.refuted(seen.right, seen.made, seen.canaries, curve, confidence)
 
         mu = fdp.mu_lower(seen.right, seen.made, seen.canaries, confidence=confidence)
-        if mu == 0.0:  # not even a run that tells nothing is refuted
+        # Without a mu not even a run that tells nothing is refuted; and this much noise tells next to nothing.
+        if mu == 0.0 or (noise := _noise_at(self.claim, mu)) > LOUDEST:
             return 0.0
-        guessed = math.log(_noise_at(self.claim, mu) / self.claim.noise_multiplier)
+        guessed = math.log(noise / self.claim.noise_multiplier)
         middle, width = round(guessed / FINE), START
         if refuted(middle * FINE):
             low, high = middle - width, middle
@@ -204,7 +205,7 @@ class _Family:
             low, high = middle, middle + width
             while not refuted(high * FINE):
                 low, high, width = high, high + 2 * width, 2 * width
-                if width > MOST_STEPS:
+                if self._sigma(high * FINE) > LOUDEST:
                     return 0.0
         while high - low > 1:
             middle = (low + high) // 2
