@@ -190,7 +190,7 @@ class _Family:
             return fdp.refuted(seen.right, seen.made, seen.canaries, curve, confidence)
 
         mu = fdp.mu_lower(seen.right, seen.made, seen.canaries, confidence=confidence)
-        # Without a mu not even a run that tells nothing is refuted; and this much noise tells next to nothing.
+        # Without a mu not even a run that tells nothing is refuted; so much noise tells next to nothing.
         if mu == 0.0 or (noise := _noise_at(self.claim, mu)) > LOUDEST:
             return 0.0
         guessed = math.log(noise / self.claim.noise_multiplier)
