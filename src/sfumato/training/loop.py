@@ -104,7 +104,8 @@ class Private:
         _check_model(model)
         _check_optimizer(optimizer, model)
         self.ema = EMA(model, ema) if ema else None
-        self._noise = GaussianNoise(run.permit) if run is not None else None
+        threads = min(64, torch.get_num_threads())
+        self._noise = GaussianNoise(run.permit, threads=threads) if run is not None else None
         self._fixed: _Fixed | None = None
         self._last: Batch | None = None
         self.extra: Any = None
@@ -230,22 +231,20 @@ class Private:
     def _sums(self, batch: Batch, named: dict[str, torch.nn.Parameter]) -> tuple[Sums, float | None]:
         """Return the clipped sum over micro-batches, and the mean loss (for debugging alone)."""
         parts = list(batch.sample.parts(max(1, self.settings.physical_batch // self.settings.views)))
-        # Many parts are added up in float64, and what comes of them is rounded once: which part a unit is in
-        # depends on who else is there, and must not move the sum.
-        wide = len(parts) != 1 or self.team.size > 1
-        sums = {
-            name: torch.zeros(
-                value.shape,
-                dtype=torch.float64 if wide else torch.promote_types(value.dtype, torch.float32),
-                device=value.device,
-            )
-            for name, value in named.items()
-        }
         losses: list[torch.Tensor] = []
-        for part in parts:
-            found = self._gradients(part, batch.fetch, losses)
-            for name, total in sums.items():
-                total += found[name]
+        if len(parts) == 1 and self.team.size == 1:
+            sums = dict(self._gradients(parts[0], batch.fetch, losses))
+        else:
+            # Many parts are added up in float64, and what comes of them is rounded once: which part a unit is
+            # in depends on who else is there, and must not move the sum.
+            sums = {
+                name: torch.zeros(value.shape, dtype=torch.float64, device=value.device)
+                for name, value in named.items()
+            }
+            for part in parts:
+                found = self._gradients(part, batch.fetch, losses)
+                for name, total in sums.items():
+                    total += found[name]
         mean = float(torch.cat(losses).mean()) if losses and self.settings.insecure_debug else None
         return sums, mean
 
