@@ -127,8 +127,6 @@ def test_operations_that_cannot_be_told_apart() -> None:
         engine_of(nn.EmbeddingBag(9, 3), lambda m: m(torch.zeros(4, 2, dtype=torch.long)))()
     with pytest.raises(InvalidRequest, match="max_norm"):
         engine_of(nn.Embedding(9, 3, max_norm=1.0), lambda m: m(torch.zeros(4, 2, dtype=torch.long)))()
-    with pytest.raises(InvalidRequest, match="cannot be bounded per image"):
-        engine_of(nn.ParameterDict({"w": torch.ones(6)}), lambda m: torch.linalg.multi_dot([X, m["w"]]))()
     with pytest.raises(InvalidRequest, match="an activation of 5 rows"):
         engine_of(nn.ParameterDict({"w": torch.ones(6)}), lambda m: X * (torch.ones(5, 6) @ m["w"]).sum())()
 
