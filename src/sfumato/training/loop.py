@@ -142,9 +142,8 @@ class Private:
         if units is None:
             if unit != "image":
                 raise InvalidRequest(
-                    f"the population's privacy unit is {unit}: say whose each image is, by units=[...] "
-                    "(one key "
-                    "per image). Without it the guarantee would be per image, and is never so in silence."
+                    f"the population's privacy unit is {unit}: say whose each image is, by units=[...] (one "
+                    "key per image). Without it the guarantee would be per image, and is never so in silence."
                 )
             return Units.each(count)
         if len(units) != count:
@@ -205,8 +204,7 @@ class Private:
         if not isinstance(batch, Batch) or batch is not self._last or batch.used:
             raise InvalidRequest(
                 "step takes the batch that batches() drew last, once: the price rests on how it was "
-                "drawn. Load "
-                "your images by a dataset with len() and items"
+                "drawn. Load your images by a dataset with len() and items"
             )
         batch.used = True
         named = {name: value for name, value in self.model.named_parameters() if value.requires_grad}
@@ -402,8 +400,7 @@ def _check_optimizer(optimizer: torch.optim.Optimizer, model: torch.nn.Module) -
     if stepped - known:
         raise InvalidRequest(
             f"the optimiser has {len(stepped - known)} parameters that are not the model's: their "
-            "gradients would "
-            "carry no noise"
+            "gradients would carry no noise"
         )
     if missing := trained - stepped:
         raise InvalidRequest(
