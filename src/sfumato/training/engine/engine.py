@@ -124,7 +124,7 @@ class Engine:
             grouping.append(grouping_of(len(found), units, views))
             check_ops(tape, len(found))
             summed = self._weighted(found, weights, views).sum()
-            if summed.requires_grad:
+            if summed.requires_grad and len(found):
                 torch.autograd.grad(summed, [tape.anchor], allow_unused=True)
         for source in reversed(tape.computed):
             pass_on(tape, source)
