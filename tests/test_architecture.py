@@ -56,6 +56,13 @@ def test_the_import_contract_holds(copy: Path) -> None:
         ("redaction/settings.py", "import sfumato.cli.main"),
         ("redaction/settings.py", "import sfumato.report.claims"),
         ("report/claims.py", "import sfumato.cli.main"),
+        ("audit/run.py", "import sfumato.training.sampling"),
+        ("audit/run.py", "import sfumato.redaction.settings"),
+        ("audit/run.py", "import torch"),
+        ("training/plan.py", "import sfumato.redaction.settings"),
+        ("redaction/settings.py", "import sfumato.training.settings"),
+        ("core/project.py", "import sfumato.training.run"),
+        ("core/claims.py", "import torch"),
         ("core/gate.py", "import cv2"),
         ("redaction/settings.py", "import ultralytics"),
     ],
@@ -107,7 +114,9 @@ def test_listing_plugins_loads_nothing_heavy() -> None:
     loaded = _loaded(
         "from sfumato.vision.detectors import CATALOGUE as a; from sfumato.redaction.covers import "
         "CATALOGUE as b; from sfumato.data.readers import CATALOGUE as d; "
-        "[c.load(n).summary for c in (a, b, d) for n in c.names]"
+        "from sfumato.audit.attacks import CATALOGUE as f; "
+        "from sfumato.training.models import CATALOGUE as e; "
+        "[c.load(n).summary for c in (a, b, d, e, f) for n in c.names]"
     )
     assert not loaded & {"cv2", "av", "PIL", "torch", "onnxruntime", "ultralytics", "pyarrow", "yaml"}
 

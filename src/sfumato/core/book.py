@@ -63,9 +63,10 @@ class Entry:
     """One row.
 
     Args:
-        kind: genesis, population, share, reserve, settle, void, roles, proposal, refusal, version, retired or
-            moved.
-        share: "population/share" that the row is about; empty where it is about none.
+        kind: genesis, population, share, reserve, settle, void, claim, roles, proposal, refusal, version,
+            retired or moved.
+        share: "population/share" that the row is about (of a claim: the reservation); empty where it is about
+            none.
         ref: of settle and void, the number of the reservation that they end.
         body: plain data; what it holds depends on the kind.
         prev: hash of the row before.

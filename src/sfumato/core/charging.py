@@ -178,6 +178,8 @@ def end(ledger: Ledger, seq: int, kind: str, said: Mapping[str, Any], event: Eve
     written: list[Entry] = []
     with ledger._charging():
         open_reservation(ledger, seq)
+        if kind == "void" and ledger.book.find("claim", str(seq)) is not None:
+            raise InvalidRequest(f"the run of row {seq} was taken up again, and its charge stands")
         at = ledger.time()
         for row in rows:
             body: dict[str, Any] = {"at": at, **said} | ({"of": written[0].seq} if written else {})

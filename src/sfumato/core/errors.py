@@ -20,6 +20,7 @@ SfumatoError                     exit 1  anything else that went wrong
 │   ├── UnsupportedMedia                 a format or feature that is not handled
 │   ├── MediaTooLarge                    more pixels or frames than the limit allows
 │   └── CheckFailed                      the check found something in the redacted copy: it was quarantined
+├── AuditFailed                  exit 1  an audit contradicts what a training run claims: no release
 ├── Erased                       exit 1  the person's key was destroyed: nobody can read their data any more
 ├── DownloadFailed               exit 1  a model could not be fetched or does not match its hash
 └── BatchFailed                  exit 1  some items of a batch failed; the rest are done
@@ -140,6 +141,14 @@ class MediaTooLarge(MediaError):
 
 class CheckFailed(MediaError):
     """The redacted copy was checked and still showed something; it lies in quarantine."""
+
+
+class AuditFailed(SfumatoError):
+    """An audit found more privacy loss than was claimed, or a broken promise; `reasons` lists them."""
+
+    def __init__(self, message: str, reasons: Iterable[str] = ()) -> None:
+        self.reasons = tuple(reasons)
+        super().__init__(message)
 
 
 class Erased(SfumatoError):

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from sfumato._version import __version__
-from sfumato.core import purposes, vaults, versions
+from sfumato.core import claims, purposes, vaults, versions
 from sfumato.core.anchor import Head
 from sfumato.core.book import Entry
 from sfumato.core.consent import Decision, Evidence, Register
@@ -118,17 +118,28 @@ class Plan:
 class Permit:
     """The right to make one release, already charged. Get one from `Gate.open`, as a context manager."""
 
-    def __init__(self, gate: Gate, plan: Plan, reservation: Entry | None) -> None:
-        self._gate, self.plan, self._reservation = gate, plan, reservation
-        self._drew = self._released = self._ended = False
+    def __init__(self, gate: Gate, plan: Plan, reservation: Entry | None, claim: int | None = None) -> None:
+        self._gate, self.plan, self._reservation, self._claim = gate, plan, reservation, claim
+        self._drew = bool(claim)  # who was here before may have drawn noise
+        self._released = self._ended = False
 
     @property
     def entropy(self) -> Entropy:
         """The source of all noise of this release. Asking for it makes the charge final."""
-        if self._ended:
-            raise InvalidRequest("this permit has ended; plan a new release")
+        self.check()
         self._drew = True
         return self._gate._entropy
+
+    def check(self) -> None:
+        """Refuse where this permit has ended, or another process took up its release (`Gate.resume`).
+
+        Raises:
+            InvalidRequest: it has ended; PolicyRefused: somebody else goes on with it.
+        """
+        if self._ended:
+            raise InvalidRequest("this permit has ended; plan a new release")
+        if self._claim is not None and self._reservation is not None:
+            claims.check(self._gate._here(), self._reservation.seq, self._claim)
 
     @property
     def reservation(self) -> int | None:
@@ -137,8 +148,7 @@ class Permit:
 
     def releasing(self) -> None:
         """Say that something is about to leave; from here on the charge is final."""
-        if self._ended:
-            raise InvalidRequest("this permit has ended; plan a new release")
+        self.check()
         self._released = True
 
     def settle(
@@ -155,8 +165,7 @@ class Permit:
             facts: counts, models and settings for the reader; plain data without personal data.
             event: what took place, where it was less than planned (an early stop).
         """
-        if self._ended:
-            raise InvalidRequest("this permit has ended; plan a new release")
+        self.check()
         outputs = tuple(outputs)
         if outputs and self.plan.action in RIGHTS:
             raise InvalidRequest(
@@ -310,8 +319,11 @@ class Gate:
     def _by(self) -> dict[str, Any]:
         return {"by": self.actor.label()} if self.actor.who else {}
 
-    def open(self, plan: Plan) -> Permit:
+    def open(self, plan: Plan, *, key: bytes = b"") -> Permit:
         """Check a plan, charge it durably, and return the permit.
+
+        Args:
+            key: 32 secret bytes; whoever has them may take the release up again after a crash (`resume`).
 
         Raises:
             PolicyRefused, BudgetSpent, IntegrityError: nothing was charged.
@@ -321,6 +333,7 @@ class Gate:
             return Permit(self, plan, None)
         declared = self.policy.purposes.get(plan.purpose) if self.policy is not None else None
         basis = declared.lawful_basis if declared is not None else ""
+        lock = {"resumable": claims.lock_of(key)} if key else {}
         entry = self.ledger.reserve(
             {
                 "action": plan.action,
@@ -331,6 +344,7 @@ class Gate:
                 "digest": digest_of(plan.to_data()),
                 # What is made visible again stands in the book itself, before it is: not only in a receipt.
                 **({"about": dict(plan.parameters)} if plan.action == "restore" else {}),
+                **lock,
                 **self._by(),
             },
             plan.event,
@@ -340,7 +354,27 @@ class Gate:
             blocks=plan.blocks,
             also=plan.also,
         )
-        return Permit(self, plan, entry)
+        return Permit(self, plan, entry, 0 if key else None)
+
+    def resume(self, reservation: int, plan: Plan, *, key: bytes, steps: int) -> Permit:
+        """Take up a release that was reserved with a key and did not end; nothing is charged again.
+
+        From here on the process that had it draws no more noise and ends nothing (core/claims.py).
+
+        Args:
+            reservation: number of its row in the ledger.
+            plan: exactly as it was reserved; it is checked against the policy of today.
+            key: that it was opened with.
+            steps: how many of its steps have begun, by its own journal.
+
+        Raises:
+            InvalidRequest: no such reservation, or it has ended; PolicyRefused: another key or plan, or the
+                policy; IntegrityError: the journal is older than what the ledger knows.
+        """
+        self.check(plan)
+        digest = digest_of(plan.to_data())
+        entry, claim = claims.take(self._here(), reservation, key, digest, steps, self._by())
+        return Permit(self, plan, entry, int(claim.body["number"]))
 
     def record_version(
         self,

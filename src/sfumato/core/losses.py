@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, Final
 
@@ -176,8 +178,15 @@ def _renyi_of_sampled(rate: Fraction, inner: Event, orders: tuple[float, ...], r
 def _compose(accountant: Any, event: Any) -> list[float]:
     import numpy as np
 
-    with np.errstate(all="ignore"):  # what overflows comes out as infinite, and is charged as such
-        curve = accountant.compose(event)._rdp  # it has no public reader; a test pins this name
+    # It tells of every order that it could not compute, which is then charged as infinite: nothing to act on.
+    library = logging.getLogger("absl")
+    before = library.level
+    library.setLevel(logging.ERROR)
+    try:
+        with np.errstate(all="ignore"):  # what overflows comes out as infinite, and is charged as such
+            curve = accountant.compose(event)._rdp  # it has no public reader; a test pins this name
+    finally:
+        library.setLevel(before)
     return [float(value) for value in curve]
 
 
@@ -209,10 +218,13 @@ def plan_epsilon(
         if best > PLD_MOST:
             return best
     try:
-        tight = _tight(event, delta, relation) if grid is None else (_on(grid, event, delta, relation), grid)
+        if grid is None:
+            price = _tight(event, delta, relation)[0]
+        else:
+            price = tight_epsilon(grid, event, delta, relation)
     except _NoDistribution:
         return best
-    return min(best, ceil_to(tight[0]))
+    return min(best, ceil_to(price))
 
 
 #: Cells of a privacy loss distribution, widest last. Each divides the next, so that a wider one, which
@@ -237,21 +249,43 @@ def _tight(event: Event, delta: Fraction, relation: str) -> tuple[float, float]:
     """
     steps, width = steps_of(event), GRIDS[0]
     if all(isinstance(leaf, Gaussian) for leaf in leaves(event)):
-        width = _widest(float(min(rough_epsilon(event, delta, relation), LIMIT)), steps)
+        width = widest(float(min(rough_epsilon(event, delta, relation), LIMIT)), steps)
     while True:
-        price = _on(width, event, delta, relation)
-        if width == GRIDS[0] or (fit := _widest(price, steps)) >= width:
+        price = tight_epsilon(width, event, delta, relation)
+        if width == GRIDS[0] or (fit := widest(price, steps)) >= width:
             return price, width
         width = fit
 
 
-def _widest(price: float, steps: int) -> float:
+def widest(price: float, steps: int) -> float:
+    """Return the widest cells on which a plan of Gaussian steps with about this price is priced well."""
     fine = min(math.sqrt(0.002 * price / max(1, steps)), price / 2000)
     return max((width for width in GRIDS if width <= fine), default=GRIDS[0])
 
 
-def _on(width: float, event: Event, delta: Fraction, relation: str) -> float:
+def tight_epsilon(width: float, event: Event, delta: Fraction, relation: str) -> float:
+    """Return the epsilon of a plan by its composed distribution on cells of a width; not rounded up yet."""
     return float(_distribution(event, relation, width).get_epsilon_for_delta(float_down(delta - FFT_NOISE)))
+
+
+def privacy_curve(
+    event: Event, epsilons: Sequence[float], relation: str = ADD_OR_REMOVE, grid: float = GRIDS[0]
+) -> tuple[float, ...]:
+    """Return the delta at each of `epsilons` of a plan that is fixed whole before its first release.
+
+    Each is an upper bound, in both directions of the relation; the FFT's noise is added, once.
+
+    >>> privacy_curve(Gaussian(1), [0.0, 1.0])[1] < 0.13
+    True
+
+    Raises:
+        InvalidRequest: dp-accounting has no distribution for the event.
+    """
+    try:
+        deltas = _distribution(event, relation, grid).get_delta_for_epsilon(list(epsilons))
+    except _NoDistribution as error:
+        raise InvalidRequest(f"no privacy curve is known for an event of kind {event.kind!r}") from error
+    return tuple(min(1.0, max(0.0, float(delta)) + float(FFT_NOISE)) for delta in deltas)
 
 
 def steps_of(event: Event) -> int:

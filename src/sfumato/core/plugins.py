@@ -104,3 +104,13 @@ class Catalogue:
     def build(self, name: str, **settings: Any) -> Any:
         """Load one plugin and build its object."""
         return self.load(name).build(**settings)
+
+
+def need(what: str, packages: tuple[str, ...], extra: str) -> None:
+    """Say which extra to install where a room's packages are missing; nothing is imported.
+
+    Raises:
+        MissingExtra: at least one of them is not installed.
+    """
+    if missing := tuple(name for name in packages if importlib.util.find_spec(name) is None):
+        raise MissingExtra(what, missing, extra)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
@@ -16,6 +18,7 @@ from sfumato.core.files import digest_of, write_whole
 from sfumato.core.gate import Gate
 from sfumato.core.identity import Actor, local_actor
 from sfumato.core.ledger import Ledger, is_id
+from sfumato.core.plugins import need
 from sfumato.core.policy import FILE_NAME, LedgerSection, Policy
 from sfumato.core.raising import declare_roles
 from sfumato.core.tokens import Tokens
@@ -192,6 +195,23 @@ class Project:
             actor=actor or self.actor,
             consent=lambda: self.consent,
         )
+
+    def training(self, settings: Any = None, **asked: Any) -> Any:
+        """Charge a private training run and return it (`sfumato.training.TrainingRun`), or take one up again.
+
+        >>> with project.training(epsilon=3, delta="1e-5", rate="0.01", ...) as run:  # doctest: +SKIP
+        ...     private = sfumato.training.private(model, loss, optimizer=optimizer, run=run)
+
+        Args:
+            settings: `sfumato.training.TrainingSettings`, or its values as keywords; further keywords are
+                `checkpoint`, `resume` and `on_step`: see `sfumato.training.run.open_run`.
+
+        Raises:
+            MissingExtra: PyTorch is not installed.
+            PolicyRefused, BudgetSpent, IntegrityError: nothing was charged.
+        """
+        need("private training", ("torch", "safetensors"), "training")
+        return importlib.import_module("sfumato.training.run").open_run(self, settings, **asked)
 
     def keep_roles(self) -> None:
         """Refuse a policy that lost its [roles]: everybody would be an owner, and nobody would be named.

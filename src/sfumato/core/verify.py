@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
-from sfumato.core import vaults, versions
+from sfumato.core import claims, vaults, versions
 from sfumato.core.accounting import GRID, Share, Totals
 from sfumato.core.blocks import MARK, check_rule, chosen, rule_of, split
 from sfumato.core.book import ROOT_HASH, Entry
@@ -56,6 +57,7 @@ class _Reading:
     versions: dict[str, list[Entry]] = field(default_factory=dict)
     labels: dict[tuple[str, str], Entry] = field(default_factory=dict)
     vault: Entry | None = None
+    claims: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def verify(ledger: Ledger, *, progress: Callable[[int], None] | None = None) -> Verification:
@@ -313,7 +315,17 @@ def _vault(state: _Reading, entry: Entry) -> None:
     state.vault = entry
 
 
+def _claim(state: _Reading, entry: Entry) -> None:
+    before = state.claims.get(entry.share)
+    reservation = state.reserved.get(int(entry.share)) if entry.share.isdigit() else None
+    if problem := claims.fault(reservation, before, entry):
+        raise _bad(entry, problem)
+    state.claims[entry.share] = entry.body
+
+
 def _void(state: _Reading, entry: Entry) -> None:
+    if str(entry.ref) in state.claims:
+        raise _bad(entry, "it takes back a run that was taken up again, and may have drawn noise")
     reservation = _end(state, entry)
     if entry.share:
         _move(state, entry, state.totals[entry.share].minus(Totals.from_data(reservation.body["charge"])))
@@ -384,4 +396,5 @@ _RULES: dict[str, Callable[[_Reading, Entry], None]] = {
     "version": _version,
     "retired": _retired,
     "vault": _vault,
+    "claim": _claim,
 }

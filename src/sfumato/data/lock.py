@@ -16,6 +16,11 @@ def take(handle: int) -> None:
     _take(handle)
 
 
+def try_take(handle: int) -> bool:
+    """Hold an exclusive lock on an open file until it is closed, if nobody else does; say whether."""
+    return _try(handle)
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock on `path`, which is made if need be; the system frees it when a process dies.

@@ -64,6 +64,15 @@ class Yolo:
                 found[name] = Picture(name, picture, {"path": name, "split": split}, marks)
         return listed(found.values(), left_out, path)
 
+    def names(self, path: Path) -> dict[int, str]:
+        """Return the classes of the YAML: number -> name.
+
+        Raises:
+            InvalidRequest: not a YOLO dataset.
+        """
+        file = path / "data.yaml" if path.is_dir() else path
+        return _names(_read(file).get("names"), file)
+
 
 def _read(file: Path) -> Mapping[str, Any]:
     import yaml
