@@ -1,18 +1,18 @@
 """Private training against the same training without privacy, and against Opacus and vmap, in the same run.
 
-Models, with the pictures they were made for: the CNN for MNIST (batch 256), WRN-16-4 and ResNet-18 with group norm
-(32x32, batch 64), ViT-Ti/16 (224x224, batch 16). Each way takes whole steps: forward, clipped gradients (C = 1),
-noise, SGD; the ways take turns, on two threads, and medians are compared. Ours draws its noise through a permit, from
-a cipher; the peers draw theirs from torch's own generator. Peak memory is the rise of the resident set over two
-steps of a process of its own, the choice of kernels included.
+Models, with the pictures they were made for: the CNN for MNIST (batch 256), WRN-16-4 and ResNet-18 with group
+norm (32x32, batch 64), ViT-Ti/16 (224x224, batch 16). Each way takes whole steps: forward, clipped gradients
+(C = 1), noise, SGD; the ways take turns, on two threads, and medians are compared. Ours draws its noise
+through a permit, from a cipher; the peers draw theirs from torch's own generator. Peak memory is the rise of
+the resident set over two steps of a process of its own, the choice of kernels included.
 
-The floor of a private step is 1.00 plus passes over memory: forward, the input's gradient and the weight's gradient
-cost about the same each; a per-image gradient that is kept costs the weight gradient that it replaces, and one more
-pass over it for its length and for the sum; where only lengths are taken, they come on top. A second backward, or a
-weight gradient that is thrown away, costs 4/3 at least.
+The floor of a private step is 1.00 plus passes over memory: forward, the input's gradient and the weight's
+gradient cost about the same each; a per-image gradient that is kept costs the weight gradient that it
+replaces, and one more pass over it for its length and for the sum; where only lengths are taken, they come on
+top. A second backward, or a weight gradient that is thrown away, costs 4/3 at least.
 
-fastDP (awslabs, 2.0.0, 3d5cc56) is not on the package index: its figures here are constants, measured once on another
-day and machine with its code (ratios, times and memory), and are printed as such.
+fastDP (awslabs, 2.0.0, 3d5cc56) is not on the package index: its figures here are constants, measured once on
+another day and machine with its code (ratios, times and memory), and are printed as such.
 
 Where we are: benchmarks/README.md.
 """
@@ -133,9 +133,7 @@ class Bench:
         from opacus.optimizers import DPOptimizerFastGradientClipping
         from opacus.utils.fast_gradient_clipping_utils import DPLossFastGradientClipping
 
-        wrapped = GradSampleModuleFastGradientClipping(
-            self.model, max_grad_norm=1.0, use_ghost_clipping=True
-        )
+        wrapped = GradSampleModuleFastGradientClipping(self.model, max_grad_norm=1.0, use_ghost_clipping=True)
         optimizer = DPOptimizerFastGradientClipping(
             self.sgd(), noise_multiplier=NOISE, max_grad_norm=1.0, expected_batch_size=self.batch
         )
@@ -281,5 +279,3 @@ def options() -> Any:
 
 if __name__ == "__main__":
     main()
-
-
