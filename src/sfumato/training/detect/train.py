@@ -23,6 +23,7 @@ from sfumato.training.detect.loss import DetectionLoss, Targets
 from sfumato.training.detect.model import Steady, open_detector, prepare
 from sfumato.training.detect.probing import probe_detector
 from sfumato.training.detect.settings import DetectorTraining
+from sfumato.training.engine import Clipping, Engine
 from sfumato.training.loop import Private
 from sfumato.training.run import OnStep, TrainingRun, open_run
 from sfumato.training.settings import fraction
@@ -139,6 +140,13 @@ def _trained(
     rate = float(fraction(settings.rate))
     loss = DetectionLoss(model.detector, asked.gains, epochs=max(1, round(settings.steps * rate)))
     optimiser = _optimiser(asked, model)
+    # In half precision a box may fall to another anchor when it is computed once more in another order: no
+    # two runs agree, and the engine's look at the first batch would refuse what is right.
+    engine = Engine(
+        model,
+        clipping=Clipping(settings.clipping, float(settings.clip)),
+        verify=settings.precision == "float32",
+    )
     private = Private(
         model,
         lambda outputs, _: loss(outputs, feed.targets, (feed.step - 1) * rate),
@@ -146,6 +154,7 @@ def _trained(
         run=run,
         augment=feed,
         ema=asked.ema,
+        engine=engine,
     )
     for batch in private.batches(feed, units=units):
         feed.step = batch.number
