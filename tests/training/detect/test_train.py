@@ -266,14 +266,14 @@ def test_it_learns_where_epsilon_is_large(yolo, asked, tmp_path, scenes, monkeyp
     policy = root / "sfumato.toml"
     budget = '\n[populations.passers]\nunit = "image"\nepsilon = 1000000\ndelta = 1e-5\n'
     policy.write_text(policy.read_text() + budget)
-    cost = {"epsilon": 0, "noise_multiplier": "0.02", "expected_batch": 8, "steps": 60}
+    cost = {"epsilon": 0, "noise_multiplier": "0.01", "expected_batch": 8, "steps": 60}
     start = pretrained(yolo, tmp_path, scenes, 96)
     wish = asked(
         cost,
         detector=start,
         augment=Augment(0, 0, 0, translate=0.1, scale=0.2),
         optimiser="adamw",
-        lr=0.001,
+        lr=0.002,
         ema=0.9,
         onnx=True,
         side=96,
