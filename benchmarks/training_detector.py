@@ -1,9 +1,9 @@
 """One private training step of YOLO26n against one ordinary step: the same pictures, alternated.
 
 Ordinary: BatchNorm with the batch's statistics, the package's loss, autograd, SGD. Private: frozen
-statistics, a loss for each picture, each picture's whole gradient clipped, Gaussian noise from the
-cipher that training takes it from, SGD. Reading pictures is left out of both. `frozen` is the ordinary step with frozen
-statistics, as many fine-tune.
+statistics, a loss for each picture, each picture's whole gradient clipped, Gaussian noise from the cipher
+of training, SGD. Reading pictures is left out of both. `frozen` is the ordinary step with frozen statistics,
+as many fine-tune.
 """
 
 from __future__ import annotations

@@ -84,6 +84,8 @@ def test_a_detector_is_trained_and_released_with_a_receipt(yolo, unprobed, proje
     assert "one image, added or removed" in body["guarantee"]["statement"]
     assert body["plan"]["event"]["times"] == 3
     assert (body["facts"]["steps"], body["facts"]["detector"]["side"]) == (3, 64)
+    assert body["facts"]["detector"]["from"] == {"name": "yolo26n.yaml", "weights": "untrained"}
+    assert "made from public data" in body["facts"]["detector"]["assumes"][0]
     told = json.dumps(receipt.to_data())
     assert "out.pt" not in told
     assert str(tmp_path) not in told
@@ -99,6 +101,7 @@ def test_every_weight_was_noised(yolo, unprobed, project, asked):
     yolo.save(before, Path(asked().out).with_name("start.pt"), {0: "square", 1: "disc"})
     start = Path(asked().out).with_name("start.pt")
     done = train_detector(asked(detector=start, ema=0.0, freeze="backbone"), project=project)
+    assert len(done.receipt.body["facts"]["detector"]["from"]["sha256"]) == 64
     after = yolo.load(done.weights).state_dict()
     for name, value in before.state_dict().items():
         part = int(name.split(".")[1])

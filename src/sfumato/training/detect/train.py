@@ -20,7 +20,7 @@ from sfumato.core.project import Project
 from sfumato.training.detect import _ultralytics as yolo
 from sfumato.training.detect.data import Dataset, unit_table
 from sfumato.training.detect.loss import DetectionLoss, Targets
-from sfumato.training.detect.model import Steady, open_detector, prepare
+from sfumato.training.detect.model import Steady, open_detector, origin, prepare
 from sfumato.training.detect.probing import probe_detector
 from sfumato.training.detect.settings import DetectorTraining
 from sfumato.training.engine import Clipping, Engine
@@ -33,6 +33,12 @@ if TYPE_CHECKING:
 
 #: Bytes of a key.
 _KEY = 32
+
+#: What the guarantee rests on beside what the plan says.
+ASSUMES = (
+    "The weights that training began with, and the BatchNorm statistics in them, were made from public data.",
+    "Pictures that others were set beside (mosaics) are public.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +188,7 @@ def _released(
     receipt = run.release_files(
         writes,
         asked.out.with_name(asked.out.name + ".receipt.json"),
-        facts={"detector": asked.facts()},
+        facts={"detector": asked.facts() | {"from": origin(asked.detector), "assumes": list(ASSUMES)}},
     )
     return TrainedDetector(asked.out, onnx, receipt)
 
