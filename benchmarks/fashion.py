@@ -51,7 +51,7 @@ def data() -> Path:
 
 
 class Runs:
-    """Whole runs; features, which are constants of the pictures, are made once and count in each one's time."""
+    """Whole runs; features, which are constants of the pictures, are made once, and timed with each."""
 
     def __init__(self) -> None:
         self.features: dict[str, Any] = {}

@@ -185,10 +185,21 @@ def test_what_a_batch_shows_does_not_tell_its_size(tmp_path: Path) -> None:
 def test_a_loss_that_is_not_per_image_is_refused(tmp_path: Path, loss: Any, says: str) -> None:
     net = model()
     with run_at(tmp_path / "p", rate=1, public_size=0) as run:
-        private = training.private(net, loss, optimizer=sgd(net), run=run)
+        with pytest.raises(InvalidRequest, match=says):
+            next(training.private(net, loss, optimizer=sgd(net), run=run).batches(data()))
+        private = training.private(net, loss, optimizer=sgd(net), run=run, check=False)
         batch = next(private.batches(data()))
         with pytest.raises(InvalidRequest, match=says):
             private.step(batch)
+
+
+def test_a_loss_that_couples_images_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    net = model()
+    with run_at(tmp_path / "p") as run:
+        private = training.private(net, lambda out, y: LOSS(out, y) / y.sum(), optimizer=sgd(net), run=run)
+        with pytest.raises(InvalidRequest, match="one image moves"):
+            next(private.batches(data()))
+        assert run.begun == 0
 
 
 def test_an_optimiser_of_other_parameters_is_refused(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """The engine against plain autograd, on one image of the first batch.
 
-What is recorded is right by construction where dim 0 is the batch. Where it is not (windows, tokens first), where
-images meet each other (a norm over the batch, a loss that is divided by the batch's sum) or where a kernel is wrong,
-the gradient of one image's loss by plain autograd is another than the engine's row for that image.
+What is recorded is right by construction where dim 0 is the batch. Where it is not (windows, tokens first),
+where images meet each other (a norm over the batch, a loss that is divided by the batch's sum) or where a
+kernel is wrong, the gradient of one image's loss by plain autograd is another than the engine's row for that
+image.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ def compare(
     if wrong:
         shown = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
         raise InvalidRequest(
-            f"the gradient of image {image} is not the one that plain autograd gives, so nothing is bounded: {shown}. "
-            "Either images meet each other (batch statistics, a loss divided by something of the whole batch, mixed "
-            "images), or dim 0 of an activation is not the batch, or the callable draws random numbers outside "
-            "torch, so that no two runs agree."
+            f"the gradient of image {image} is not the one that plain autograd gives, so nothing is bounded: "
+            f"{shown}. Either images meet each other (batch statistics, a loss divided by something of the "
+            "whole batch, mixed images), or dim 0 of an activation is not the batch, or the callable draws random "
+            "numbers outside torch, so that no two runs agree."
         )

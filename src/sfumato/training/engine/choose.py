@@ -1,7 +1,7 @@
 """Which kernel a parameter's gradients are taken by: timed once on the real shapes, under a memory rule.
 
-Arithmetic alone does not tell: a grouped convolution costs 1.0 or 6 times the plain weight gradient, as shapes go.
-The choice only moves time and rounding, never what is bounded.
+Arithmetic alone does not tell: a grouped convolution costs 1.0 or 6 times the plain weight gradient, as
+shapes go. The choice only moves time and rounding, never what is bounded.
 """
 
 from __future__ import annotations
@@ -85,16 +85,16 @@ def choose(term: Term, numbers: int, grouping: Grouping) -> Kernel:
     rows = grouping.units.bit_length()
     spread = grouping.block or -(-grouping.images // max(1, grouping.units)).bit_length()
     key = (*term.key(), rows, spread, str(term.dtype), str(term.device), torch.get_num_threads())
-    name = _chosen.get(key)
-    if name is None:
-        name = _chosen[key] = fastest(term, found, numbers, grouping)
-    return next((kernel for kernel in found if kernel.name == name), found[0])
+    if key not in _chosen:
+        _chosen[key] = fastest(term, found, numbers, grouping)
+    return next((kernel for kernel in found if kernel.name == _chosen[key]), found[0])
 
 
 def fastest(term: Term, found: Sequence[Kernel], numbers: int, grouping: Grouping) -> str:
     """Return the name of the kernel that takes the least time, with the sum that follows.
 
-    Each runs once to warm up, on some of the images where they are many; those that are then far behind are left out, and the others take turns.
+    Each runs once to warm up, on some of the images where they are many; those that are then far behind are
+    left out, and the others take turns.
     """
     names = [kernel.name for kernel in found]
     share = -(-term.bytes // SAMPLE)

@@ -24,20 +24,20 @@ class Clipping:
     >>> Clipping("flat", 1.0).sensitivity
     1.0
 
-    Guarantee: for every unit, factor * gradient has an L2 norm of at most `bound`, whatever the data; adding or
-    removing one unit moves the sum by no more.
+    Guarantee: for every unit, factor * gradient has an L2 norm of at most `bound`, whatever the data; adding
+    or removing one unit moves the sum by no more.
 
     Args:
-        kind: "flat" (min(1, C/norm)), "automatic" (C/(norm + gamma): every gradient gets nearly the same length)
-            or "per-layer" (flat for each layer, with C/sqrt(layers) each).
+        kind: "flat" (min(1, C/norm)), "automatic" (C/(norm + gamma): every gradient gets nearly the same
+            length) or "per-layer" (flat for each layer, with C/sqrt(layers) each).
         bound: C, the L2 bound, above 0.
         gamma: of "automatic", above 0.
 
     Raises:
         InvalidRequest: a value outside its range. UnknownName: another kind.
 
-    Source: Abadi et al., "Deep Learning with Differential Privacy" (2016); automatic: Bu, Wang, Zha and Karypis,
-    "Automatic Clipping" (2022).
+    Source: Abadi et al., "Deep Learning with Differential Privacy" (2016); automatic: Bu, Wang, Zha and
+    Karypis, "Automatic Clipping" (2022).
     """
 
     kind: str = "flat"
@@ -80,7 +80,8 @@ class Clipped:
     Args:
         sum: name of the parameter -> sum over units of factor * gradient; the parameter's shape and type.
         norms: (U,) L2 norms before clipping; not finite where a gradient was not.
-        factors: (U,) what each gradient was multiplied by; with per-layer clipping, the smallest of its layers.
+        factors: (U,) what each gradient was multiplied by; with per-layer clipping, the smallest of its
+            layers.
         units: U.
         layers: with per-layer clipping, layer -> (U,) factors.
     """

@@ -27,20 +27,21 @@ class Engine:
     >>> sorted(out.sum), out.units, bool((out.factors * out.norms <= 1).all())
     (['bias', 'weight'], 5, True)
 
-    Guarantee: the sum is that of factor * gradient over units, each of an L2 norm of at most `clipping.sensitivity`
-    (unit: image, or what `units` says; add-or-remove-one), for a model and a loss in which no image meets another.
-    What cannot be bounded is refused by name. No noise is added here.
+    Guarantee: the sum is that of factor * gradient over units, each of an L2 norm of at most
+    `clipping.sensitivity` (unit: image, or what `units` says; add-or-remove-one), for a model and a loss in
+    which no image meets another. What cannot be bounded is refused by name. No noise is added here.
 
     Args:
         model: whose trainable parameters are to be trained; in any mode. Frozen ones cost nothing.
         clipping: what one unit may contribute.
-        verify: compare one image of the first batch with plain autograd, and refuse a model or loss that differs.
+        verify: compare one image of the first batch with plain autograd, and refuse a model or loss that
+            differs.
 
     Raises:
         InvalidRequest: a part of the model that cannot be bounded per image, by name.
 
-    Source: book-keeping after Bu, Wang, Zha and Karypis, "Differentially Private Optimization on Large Model at
-    Small Cost" (2023); the kernels in layers/ say theirs.
+    Source: book-keeping after Bu, Wang, Zha and Karypis, "Differentially Private Optimization on Large Model
+    at Small Cost" (2023); the kernels in layers/ say theirs.
     """
 
     def __init__(self, model: nn.Module, *, clipping: Clipping | None = None, verify: bool = True) -> None:
@@ -60,14 +61,16 @@ class Engine:
         """Return the clipped sum of the units' gradients; `p.grad` is not touched.
 
         Args:
-            losses: runs the model and returns (B,) losses, one per image. On the first batch of two images or more
-                it runs three times, with the same random numbers of torch's (see `verify`).
-            units: (B,) whole numbers: images with equal ones are one unit. None: each image (or picture) is its own.
+            losses: runs the model and returns (B,) losses, one per image. On the first batch of two images or
+                more it runs three times, with the same random numbers of torch's (see `verify`).
+            units: (B,) whole numbers: images with equal ones are one unit. None: each image (or picture) is
+                its own.
             weights: (B,) public factors of the losses, as for images that only fill the batch.
             views: K views of each picture follow each other, and their losses are averaged.
 
         Raises:
-            InvalidRequest: a parameter that is used where it cannot be bounded, by name; losses that are not (B,).
+            InvalidRequest: a parameter that is used where it cannot be bounded, by name; losses that are not
+                (B,).
         """
         check_model(self.model)
         if self._unverified:
@@ -94,7 +97,7 @@ class Engine:
             return
         image, grads = expected
         with torch.random.fork_rng(devices):
-            sources, squares, total = self._run(losses, None, None, 1)
+            _, squares, total = self._run(losses, None, None, 1)
         factors = torch.zeros_like(squares)
         factors[:, image] = 1
         coarsest = self._coarsest
@@ -121,7 +124,7 @@ class Engine:
             grouping.append(grouping_of(len(found), units, views))
             check_ops(tape, len(found))
             summed = self._weighted(found, weights, views).sum()
-            if summed.requires_grad:
+            if summed.requires_grad and len(found):
                 torch.autograd.grad(summed, [tape.anchor], allow_unused=True)
         for source in reversed(tape.computed):
             pass_on(tape, source)

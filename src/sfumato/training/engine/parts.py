@@ -74,7 +74,7 @@ def joined(terms: list[Term]) -> list[Term]:
 
 
 def part_of_many(terms: list[Term], numbers: int, grouping: Grouping) -> Part:
-    """Return the part of a parameter with several uses of different kinds: their sum's length, not their lengths'."""
+    """Return the part of a parameter with several uses: the length of their sum, not of each."""
     size = grouping.units * numbers * terms[0].itemsize
     keep = size <= KEEP * sum(term.bytes for term in terms)
     found, squares = [], []

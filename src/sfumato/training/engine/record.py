@@ -1,4 +1,4 @@
-"""One recorded operation: forward as always, backward gives the input's gradient alone and hands over the rest."""
+"""One recorded operation: its backward gives the input's gradient alone and hands over the rest."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 if TYPE_CHECKING:
     from sfumato.training.engine.tape import Source, Tape
@@ -49,8 +49,8 @@ class _Recorded(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: FunctionCtx | Any, g: Tensor) -> tuple[Tensor | None, ...]:
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         needed = bool(ctx.inputs) and ctx.needs_input_grad[2]
         tape = ctx.op.tape
         if g.dtype.itemsize < tape.coarsest.itemsize:

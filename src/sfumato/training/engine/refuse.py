@@ -36,7 +36,7 @@ def reason(module: nn.Module) -> str:
     own = [p for p in module.parameters(recurse=False) if p.requires_grad]
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
         if module.training or module.running_mean is None:
-            return "takes the statistics of the batch; freeze or replace it (sfumato.training.batchnorm)"
+            return "batch norm takes the statistics of the batch; freeze or replace it (sfumato.training.batchnorm)"
     elif isinstance(module, nn.modules.instancenorm._InstanceNorm):
         if module.training and module.track_running_stats:
             return "keeps running statistics of the images, which would leave without noise"
@@ -63,7 +63,8 @@ def check_ops(tape: Tape, images: int) -> None:
         if op.batch != images:
             raise tape.refuse(
                 [source for source in op.sources if source],
-                f"it met an activation of {op.batch} rows, but there are {images} losses: dim 0 must be the batch",
+                f"it met an activation of {op.batch} rows, but there are {images} losses: dim 0 must be "
+                "the batch",
             )
 
 
@@ -97,11 +98,11 @@ def refuse_leaf(leaf: Tensor, names: Mapping[int, str]) -> None:
     """Refuse a leaf of the graph that is a parameter."""
     if id(leaf) in names:
         raise InvalidRequest(
-            f"{names[id(leaf)]!r}: it is used in a way that cannot be seen (a compiled module, a custom autograd "
-            "function, or a tensor made before the step), so its gradient cannot be bounded"
+            f"{names[id(leaf)]!r}: it is used in a way that cannot be seen (a compiled module, a custom "
+            "autograd function, or a tensor made before the step), so its gradient cannot be bounded"
         )
     if isinstance(leaf, nn.Parameter):
         raise InvalidRequest(
-            f"a parameter of shape {tuple(leaf.shape)} is not one of the model's, so its gradient would not be "
-            "bounded: make it a part of the model, or freeze it"
+            f"a parameter of shape {tuple(leaf.shape)} is not one of the model's, so its gradient would not "
+            "be bounded: make it a part of the model, or freeze it"
         )

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
-
 #: Runs and records one operation; None: not like this, try the general way.
-Handler = Callable[..., Tensor | None]
+Handler = Callable[..., Any]
 
 HANDLERS: dict[Callable[..., Any], Handler] = {}
 

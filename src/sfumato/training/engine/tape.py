@@ -1,8 +1,9 @@
 """What is recorded of one forward and backward pass, and how operations are seen.
 
-A `TorchFunctionMode` sees each operation that is called with a trainable parameter, wherever it is called from:
-layers that are used twice, shared weights, functional code and raw parameters alike. Each is replaced by a
-recorded one, which knows the parameter's numbers only, so that autograd never reaches the parameter itself.
+A `TorchFunctionMode` sees each operation that is called with a trainable parameter, wherever it is called
+from: layers that are used twice, shared weights, functional code and raw parameters alike. Each is replaced
+by a recorded one, which knows the parameter's numbers only, so that autograd never reaches the parameter
+itself.
 """
 
 from __future__ import annotations
@@ -176,4 +177,4 @@ class Tape(TorchFunctionMode):
 
 def name_of(func: Callable[..., Any]) -> str:
     """Return an operation's name for messages."""
-    return resolve_name(func) or getattr(func, "__name__", str(func))
+    return str(resolve_name(func) or getattr(func, "__name__", func))

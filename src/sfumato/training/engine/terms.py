@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from sfumato.training.engine.grouping import Grouping
 
@@ -21,8 +22,8 @@ class Kernel:
 
     Args:
         name: shown in choices, and forced by tests.
-        keeps: `run` returns gradients (U, numbers of the parameter), which then replace the weight gradient; else
-            it returns squared norms (U,) alone.
+        keeps: `run` returns gradients (U, numbers of the parameter), which then replace the weight gradient;
+            else it returns squared norms (U,) alone.
         run: does it.
     """
 
@@ -88,27 +89,33 @@ class Kept(Term):
         super().__init__(rows)
         self.rows = rows
 
+    @override
     def per_image(self) -> Tensor:
         return self.rows
 
+    @override
     def total(self, weights: Tensor) -> Tensor:
         return torch.mv(self.rows.t(), weights)
 
+    @override
     def kernels(self, grouping: Grouping) -> list[Kernel]:
         return [Kernel("kept", True, lambda: grouping.gather(self.rows))]
 
+    @override
     def key(self) -> tuple[object, ...]:
         return ("kept",)
 
+    @override
     def select(self, images: Tensor | slice) -> Term:
         return Kept(self.rows[images])
 
+    @override
     def without(self, bad: Tensor) -> Term:
         return Kept(cleared(self.rows, bad))
 
 
 def cleared(rows: Tensor, bad: Tensor) -> Tensor:
-    """Return rows with those where `bad` is true set to zero; multiplying by zero would keep NaN and infinity."""
+    """Return rows, zero where `bad` is true; multiplying by zero would keep NaN and infinity."""
     return rows.masked_fill(bad.view(-1, *[1] * (rows.dim() - 1)), 0)
 
 

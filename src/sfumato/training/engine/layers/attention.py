@@ -64,7 +64,7 @@ def attention(
                 F.linear(x, w, b)  # type: ignore[arg-type]
                 for x, w, b in zip((q_in, k_in, v_in), weights, biases, strict=True)
             )
-        q, k, v = (part.unflatten(-1, (num_heads, -1)).transpose(1, 2) for part in (q, k, v))
+        q, k, v = (part.reshape(*part.shape[:2], num_heads, -1).transpose(1, 2) for part in (q, k, v))
         mask = merged(attn_mask, key_padding_mask, q, num_heads)
         rate = dropout_p if training else 0.0
         weights_out = None
@@ -86,7 +86,7 @@ def merged(attn_mask: Tensor | None, padding: Tensor | None, q: Tensor, heads: i
     if attn_mask is not None:
         parts.append(additive(attn_mask, q.dtype))
         if attn_mask.dim() == 3:
-            parts[0] = parts[0].unflatten(0, (-1, heads))
+            parts[0] = parts[0].reshape(-1, heads, *attn_mask.shape[1:])
     if padding is not None:
         parts.append(additive(padding, q.dtype)[:, None, None, :])
     return sum(parts[1:], parts[0]) if parts else None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+from typing_extensions import override
 
 from sfumato.training.engine.grouping import Grouping
 from sfumato.training.engine.layers import shifts, unfold
@@ -29,24 +29,30 @@ class ConvTerm(Term):
         super().__init__(x, g)
         self.x, self.g, self.how = x, g, how
 
+    @override
     def per_image(self) -> Tensor:
         return folded(self.x, self.g, self.how)
 
+    @override
     def total(self, weights: Tensor) -> Tensor:
         weight = self.x.new_empty(1).expand(self.how.weight)
         _, out = self.how.backward(scaled(self.g, weights), self.x, weight, (False, True))
         assert out is not None
         return out
 
+    @override
     def select(self, images: Tensor | slice) -> Term:
         return ConvTerm(self.x[images], self.g[images], self.how)
 
+    @override
     def without(self, bad: Tensor) -> Term:
         return ConvTerm(cleared(self.x, bad), cleared(self.g, bad), self.how)
 
+    @override
     def key(self) -> tuple[object, ...]:
         return ("conv", self.how, *self.x.shape[1:])
 
+    @override
     def kernels(self, grouping: Grouping) -> list[Kernel]:
         out = [
             Kernel("groups", True, lambda: grouping.gather(folded(self.x, self.g, self.how))),
@@ -105,6 +111,7 @@ class ConvOp(Op):
         self.weight, self.bias = weight, bias
         self.sources = tape.use(*sources)
 
+    @override
     def forward(self, *inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         (x,) = inputs
         how, dims = self.how, len(self.how.stride)
@@ -121,6 +128,7 @@ class ConvOp(Op):
             more = (how.stride, how.padding, how.dilation, how.groups)
         return function(x, self.weight, self.bias, *more), (x,)
 
+    @override
     def backward(self, saved: Sequence[Tensor], g: Tensor, needed: bool) -> Tensor | None:
         weight, bias = self.sources
         (x,) = saved
@@ -189,8 +197,8 @@ def transposed(
     if input.dim() != weight.dim() or not tape.fixed(weight, bias) or not tape.batched(input):
         return None
     shape = tuple(weight.shape)
-    sizes = [each(value, dims) for value in (stride, padding, dilation)]
-    how = Geometry(shape, *sizes, groups, True, each(output_padding, dims))
+    steps, edges, holes = (each(value, dims) for value in (stride, padding, dilation))
+    how = Geometry(shape, steps, edges, holes, groups, True, each(output_padding, dims))
     return record(tape, input, weight, bias, how)
 
 

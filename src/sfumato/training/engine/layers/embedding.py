@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+from typing_extensions import override
 
 from sfumato.training.engine.grouping import Grouping
 from sfumato.training.engine.record import Op
@@ -26,26 +27,32 @@ class EmbeddingTerm(Term):
         super().__init__(index, g)
         self.index, self.g, self.entries = index, g, entries
 
+    @override
     def per_image(self) -> Tensor:
-        images, positions, width = self.g.shape
+        images, _, width = self.g.shape
         rows = torch.arange(images, device=self.index.device)[:, None] * (self.entries + 1) + self.index
         out = self.g.new_zeros(images * (self.entries + 1), width)
         out.index_add_(0, rows.flatten(), self.g.reshape(-1, width))
         return out.view(images, self.entries + 1, width)[:, :-1].flatten(1)
 
+    @override
     def total(self, weights: Tensor) -> Tensor:
         out = self.g.new_zeros(self.entries + 1, self.g.shape[2])
         return out.index_add_(0, self.index.flatten(), scaled(self.g, weights).flatten(0, 1))[:-1]
 
+    @override
     def select(self, images: Tensor | slice) -> Term:
         return EmbeddingTerm(self.index[images], self.g[images], self.entries)
 
+    @override
     def without(self, bad: Tensor) -> Term:
         return EmbeddingTerm(self.index, cleared(self.g, bad), self.entries)
 
+    @override
     def key(self) -> tuple[object, ...]:
         return ("embedding", *self.g.shape[1:], self.entries)
 
+    @override
     def join(self, other: Term) -> Term | None:
         if not isinstance(other, EmbeddingTerm):
             return None
@@ -53,6 +60,7 @@ class EmbeddingTerm(Term):
             torch.cat([self.index, other.index], 1), torch.cat([self.g, other.g], 1), self.entries
         )
 
+    @override
     def kernels(self, grouping: Grouping) -> list[Kernel]:
         return [
             Kernel("kept", True, lambda: grouping.gather(self.per_image())),
@@ -78,9 +86,11 @@ class EmbeddingOp(Op):
         self.index = index
         self.sources = tape.use(source)
 
+    @override
     def forward(self, *inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         return torch.embedding(self.weight, self.index), (self.index,)
 
+    @override
     def backward(self, saved: Sequence[Tensor], g: Tensor, needed: bool) -> Tensor | None:
         index = saved[0].reshape(self.batch, -1).long()
         entries = len(self.weight)

@@ -1,8 +1,8 @@
 """Squared norms from inner products of positions, without the gradients themselves.
 
-For a gradient sum_t x_t g_t^T the squared norm is sum_{t,s} (x_t . x_s)(g_t . g_s). Terms of both signs may cancel,
-and rounding would then make the norm too small: a pad of some roundings of (sum_t |x_t||g_t|)^2 is added, so that
-the clipped length stays inside the bound.
+For a gradient sum_t x_t g_t^T the squared norm is sum_{t,s} (x_t . x_s)(g_t . g_s). Terms of both signs may
+cancel, and rounding would then make the norm too small: a pad of some roundings of (sum_t |x_t||g_t|)^2 is
+added, so that the clipped length stays inside the bound.
 
 Source: Goodfellow, "Efficient per-example gradient computations" (2015); Li et al. (2022) for sequences.
 """

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+from typing_extensions import override
 
 from sfumato.training.engine.grouping import Grouping
 from sfumato.training.engine.layers import gram
@@ -27,27 +28,34 @@ class LinearTerm(Term):
         super().__init__(x, g)
         self.x, self.g = x, g
 
+    @override
     def per_image(self) -> Tensor:
         return torch.bmm(self.g.mT, self.x).flatten(1)
 
+    @override
     def total(self, weights: Tensor) -> Tensor:
         x, g = (self.x, scaled(self.g, weights))
         return g.flatten(0, 1).t() @ x.flatten(0, 1)
 
+    @override
     def select(self, images: Tensor | slice) -> Term:
         return LinearTerm(self.x[images], self.g[images])
 
+    @override
     def without(self, bad: Tensor) -> Term:
         return LinearTerm(cleared(self.x, bad), cleared(self.g, bad))
 
+    @override
     def key(self) -> tuple[object, ...]:
         return ("linear", *self.x.shape[1:], self.g.shape[2])
 
+    @override
     def join(self, other: Term) -> Term | None:
         if not isinstance(other, LinearTerm):
             return None
         return LinearTerm(torch.cat([self.x, other.x], 1), torch.cat([self.g, other.g], 1))
 
+    @override
     def kernels(self, grouping: Grouping) -> list[Kernel]:
         if not grouping.block:
             return [Kernel("bmm", True, lambda: grouping.gather(self.per_image()))]
@@ -69,11 +77,13 @@ class LinearOp(Op):
         self.weight, self.bias = weight, bias
         self.sources = tape.use(*sources)
 
+    @override
     def forward(self, *inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         (x,) = inputs
         saved = (x,) if self.sources[0] else ()
         return F.linear(x, self.weight, self.bias), saved
 
+    @override
     def backward(self, saved: Sequence[Tensor], g: Tensor, needed: bool) -> Tensor | None:
         weight, bias = self.sources
         rows = g.reshape(self.batch, -1, g.shape[-1])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+from typing_extensions import override
 
 from sfumato.core.errors import InvalidRequest
 from sfumato.training.engine.record import Op
@@ -50,6 +51,7 @@ class GroupOp(NormOp):
         super().__init__(tape, input, weight, bias)
         self.groups, self.eps = groups, eps
 
+    @override
     def forward(self, *inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         x = self.wide(inputs[0]).contiguous()
         images, channels, pixels = x.shape[0], x.shape[1], x.shape[2:].numel()
@@ -58,6 +60,7 @@ class GroupOp(NormOp):
         )
         return y, (x, mean, scale)
 
+    @override
     def backward(self, saved: Sequence[Tensor], g: Tensor, needed: bool) -> Tensor | None:
         x, mean, scale = saved
         images, channels, pixels = x.shape[0], x.shape[1], x.shape[2:].numel()
@@ -93,10 +96,12 @@ class FrozenOp(NormOp):
         self.mean, self.variance = statistics
         self.eps = eps
 
+    @override
     def forward(self, *inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         x = self.wide(inputs[0]).contiguous()
         return F.batch_norm(x, self.mean, self.variance, self.weight, self.bias, False, 0.0, self.eps), (x,)
 
+    @override
     def backward(self, saved: Sequence[Tensor], g: Tensor, needed: bool) -> Tensor | None:
         (x,) = saved
         g = g.to(x.dtype).contiguous()
@@ -139,11 +144,13 @@ class LayerOp(NormOp):
         super().__init__(tape, input, weight, bias)
         self.shape, self.eps = list(shape), eps
 
+    @override
     def forward(self, *inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         x = self.wide(inputs[0]).contiguous()
         y, mean, scale = torch.native_layer_norm(x, self.shape, self.weight, self.bias, self.eps)
         return y, (x, mean, scale)
 
+    @override
     def backward(self, saved: Sequence[Tensor], g: Tensor, needed: bool) -> Tensor | None:
         x, mean, scale = saved
         g = g.to(x.dtype).contiguous()
@@ -160,9 +167,9 @@ class LayerOp(NormOp):
         self.hand(of_weight, of_bias)
         if not needed:
             return None
-        dx, _, _ = torch.ops.aten.native_layer_norm_backward(
+        dx: Tensor = torch.ops.aten.native_layer_norm_backward(
             g, x, self.shape, mean, scale, self.weight, self.bias, (True, False, False)
-        )
+        )[0]
         return dx
 
 
@@ -176,6 +183,7 @@ class RootOp(NormOp):
         self.shape = list(shape)
         self.eps = torch.finfo(input.dtype).eps if eps is None else eps
 
+    @override
     def forward(self, *inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         assert self.weight is not None
         x = self.wide(inputs[0])
@@ -187,6 +195,7 @@ class RootOp(NormOp):
         """The dimensions that are normalised."""
         return tuple(range(-len(self.shape), 0))
 
+    @override
     def backward(self, saved: Sequence[Tensor], g: Tensor, needed: bool) -> Tensor | None:
         assert self.weight is not None
         x, scale = saved
@@ -296,7 +305,7 @@ def batch_norm(
     if training or running_mean is None or running_var is None:
         raise tape.refuse(
             found,
-            "its batch norm takes the statistics of the batch, so that each image changes every image's gradient: "
+            "its batch norm takes the statistics of the batch, so that each image changes all gradients: "
             "freeze or replace it",
         )
     if not tape.fixed(weight, bias):
@@ -317,7 +326,7 @@ def watch_batch_norm(
     """Refuse batch statistics where no trained parameter is near: they mix images all the same."""
     if training or running_mean is None or running_var is None:
         raise InvalidRequest(
-            "a batch norm takes the statistics of the batch, so that each image changes every image's gradient: "
+            "a batch norm takes the statistics of the batch, so that each image changes all gradients: "
             "freeze or replace it (sfumato.training.batchnorm)"
         )
 

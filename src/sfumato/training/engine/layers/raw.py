@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from sfumato.training.engine.record import Op
 from sfumato.training.engine.tape import Source, Tape, name_of
@@ -36,8 +37,12 @@ ELEMENTWISE: frozenset[Callable[..., Any]] = frozenset(
     if (found := getattr(module, name, None)) is not None
 )
 
-EXPANDS = (Tensor.expand, Tensor.repeat, Tensor.expand_as, Tensor.tile, torch.tile, Tensor.broadcast_to)
-EXPANDS = (*EXPANDS, torch.broadcast_to, Tensor.repeat_interleave, torch.repeat_interleave)
+EXPANDS: frozenset[Callable[..., Any]] = frozenset(
+    found
+    for module in (torch, Tensor)
+    for name in ("expand", "repeat", "expand_as", "tile", "broadcast_to", "repeat_interleave")
+    if (found := getattr(module, name, None)) is not None
+)
 JOINS = (torch.cat, torch.concat, torch.concatenate)
 
 
@@ -49,9 +54,11 @@ class ExpandOp(Op):
         self.of = source
         self.sources = tape.use(source)
 
+    @override
     def forward(self, *inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         return self.rows, ()
 
+    @override
     def backward(self, saved: Sequence[Tensor], g: Tensor, needed: bool) -> Tensor | None:
         self.tape.take(self.of, Kept(self.of.like(g).reshape(self.batch, -1)))
         return None
@@ -167,8 +174,8 @@ def mapped(
     except Exception as error:
         raise tape.refuse(
             found,
-            f"{name_of(func)} cannot be bounded per image ({str(error).splitlines()[0]}); freeze the parameter, "
-            "or write the operation by layers that are known (docs: private training)",
+            f"{name_of(func)} cannot be bounded per image ({str(error).splitlines()[0]}); freeze the "
+            "parameter, or write the operation by layers that are known (docs: private training)",
         ) from error
 
 

@@ -1,10 +1,10 @@
 """Squared norms of a convolution's gradients from inner products of pixels, without the gradients.
 
 The gradient at one place of the kernel is sum_t x_{st+o} g_t^T, with an offset o. Its squared norm sums
-(x_{st+o} . x_{st'+o})(g_t . g_t') over pairs of output pixels, and the first factor is the same table of inner
-products of input pixels for every offset, only shifted. So the table is taken once (once per residue of the offset
-modulo the stride), its shifted parts are added up, and the sum meets the table of g: T^2 (C + p) multiplications
-instead of T^2 (k^2 C + p), or of T k^2 C p for the gradients themselves.
+(x_{st+o} . x_{st'+o})(g_t . g_t') over pairs of output pixels, and the first factor is the same table of
+inner products of input pixels for every offset, only shifted. So the table is taken once (once per residue of
+the offset modulo the stride), its shifted parts are added up, and the sum meets the table of g: T^2 (C + p)
+multiplications instead of T^2 (k^2 C + p), or of T k^2 C p for the gradients themselves.
 """
 
 from __future__ import annotations
@@ -68,18 +68,27 @@ def some(x: Tensor, g: Tensor, how: Geometry, block: int) -> Tensor:
             continue
         of_x = table(cut, how.groups, block)
         for shift in offsets:
-            here, there = [], []
+            here: list[slice] = []
+            there: list[slice] = []
             for q, out, n in zip(shift, sizes, cut.shape[2:], strict=True):
                 low, high = max(0, -q), min(out, n - q)
                 here.append(slice(low, high))
                 there.append(slice(low + q, high + q))
             if all(part.start < part.stop for part in here):
-                total[(..., *here, slice(None), *here)] += of_x[(..., *there, slice(None), *there)]
+                cut_out(total, here).add_(cut_out(of_x, there))
     pixels = block * sizes.numel()
     total, of_g = total.view(-1, pixels, pixels), of_g.view(-1, pixels, pixels)
     padding = gram.pad(total.diagonal(dim1=1, dim2=2), of_g.diagonal(dim1=1, dim2=2))
     found = total.mul_(of_g).sum((1, 2)) + padding
     return found.view(-1, how.groups).sum(1)
+
+
+def cut_out(rows: Tensor, pixels: list[slice]) -> Tensor:
+    """Return a part of a table, (U * groups, K, ..., K, ...), by the same pixels on both sides."""
+    for side in (2, 3 + len(pixels)):
+        for dim, part in enumerate(pixels):
+            rows = rows.narrow(side + dim, part.start, part.stop - part.start)
+    return rows
 
 
 def places(how: Geometry) -> dict[tuple[int, ...], list[tuple[int, ...]]]:

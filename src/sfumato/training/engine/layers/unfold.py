@@ -1,4 +1,4 @@
-"""Per-image gradients of a convolution as those of a linear layer over its patches, a cache's worth at a time.
+"""Per-image gradients of a convolution as those of a linear layer over its patches.
 
 Source: the unfolding is that of Rochette, Manoel and Tramel (2019); the squared norms from it are those of
 Bu, Mao and Xu, "Scalable and Efficient Training of Large Convolutional Neural Networks with DP" (2022).
@@ -18,7 +18,8 @@ from sfumato.training.engine.layers.geometry import Geometry
 #: Bytes of patches at a time, so that they are still in the cache when they are used.
 CACHE = 2**20
 
-#: Inner products of patches are not offered where they cost so many times the multiplications of the gradients.
+#: Inner products of patches are not offered where they cost so many times the multiplications of the
+#: gradients.
 WORTH = 2.0
 
 
@@ -50,7 +51,7 @@ def apart(x: Tensor, out: torch.Size, how: Geometry) -> Tensor:
     What is copied then lies side by side, which is twice as fast.
     """
     stride = how.stride[-1]
-    x = F.pad(x, (0, -x.shape[-1] % stride)).unflatten(-1, (-1, stride)).mT.contiguous()
+    x = F.pad(x, (0, -x.shape[-1] % stride)).unfold(-1, stride, stride).mT.contiguous()
     images, channels = x.shape[:2]
     steps = x.stride()[2:-2]
     wide = x.shape[-1]
