@@ -29,6 +29,7 @@ NAMES = (
     "errors",
     "redact",
     "redact_files",
+    "training",
 )
 
 #: Nothing of this may be imported by `import sfumato`.

@@ -10,6 +10,7 @@ from sfumato._version import __version__
 
 TYPE_CHECKING = False  # type checkers take it for true; from typing it would cost more than all else
 if TYPE_CHECKING:
+    from sfumato import training
     from sfumato.core import errors
     from sfumato.core.gate import Gate, Plan
     from sfumato.core.ledger import Ledger
@@ -36,6 +37,7 @@ __all__ = [
     "errors",
     "redact",
     "redact_files",
+    "training",
 ]
 
 _HOMES = {
@@ -52,6 +54,7 @@ _HOMES = {
     "errors": "sfumato.core.errors",
     "redact": "sfumato.redaction.api",
     "redact_files": "sfumato.redaction.run",
+    "training": "sfumato.training",
 }
 
 if not TYPE_CHECKING:
@@ -63,7 +66,7 @@ if not TYPE_CHECKING:
         import importlib
 
         home = importlib.import_module(_HOMES[name])
-        value = home if name == "errors" else getattr(home, name)
+        value = home if name in ("errors", "training") else getattr(home, name)
         globals()[name] = value
         return value
 

@@ -2,8 +2,9 @@
 
 kill_worker.py ROOT KILLS SEED honest|careless
 
-The parent imports PyTorch once and forks, so that two hundred kills take no minutes. Every draw of noise leaves
-a byte in a file before it is made, which no kill takes back. The careless twin counts a step after its noise.
+The parent imports PyTorch once and forks, so that two hundred kills take no minutes. Every draw of noise
+leaves a byte in a file before it is made, which no kill takes back. The careless twin counts a step after
+its noise.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from sfumato.core.verify import verify
 from sfumato.mechanisms.gaussian import GaussianNoise
 from sfumato.training.journal import Journal
 
+DRAW = GaussianNoise.add_to
 SETTINGS = ASKED | {"noise_multiplier": 40, "steps": 25, "delta": "1e-7"}
 
 
@@ -34,17 +36,17 @@ def train(root: Path) -> None:
     net = model()
     with project.training(**SETTINGS, resume=True) as run:
         log = os.open(root / f"draws-{run.permit.reservation}", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-        drawing = GaussianNoise.add_to
 
         def logged(noise: GaussianNoise, *arguments: object) -> None:
             os.write(log, b".")
-            drawing(noise, *arguments)  # type: ignore[arg-type]
+            DRAW(noise, *arguments)  # type: ignore[arg-type]
+            time.sleep(0.01)  # so that many a kill falls between noise and the next step
 
         GaussianNoise.add_to = logged  # type: ignore[method-assign]
         private = training.private(net, LOSS, optimizer=sgd(net), run=run)
         for batch in private.batches(data()):
             private.step(batch)
-            if batch.number % 4 == 0:
+            if batch.number % 4 == 0 and sys.argv[4] == "honest":
                 private.save()
         run.release(net, root / f"model-{run.permit.reservation}.safetensors")
 
@@ -110,9 +112,7 @@ def main() -> None:
     root, kills, seed, kind = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     torch.set_num_threads(1)
     chance = random.Random(seed)
-    project = project_at(root)
-    training.plan_run(training.TrainingSettings(**SETTINGS), project.policy)  # children inherit the price
-    project.close()
+    train(root)  # what is imported and worked out here, children inherit
     if kind == "careless":
         careless()
     ends: list[str] = []

@@ -29,9 +29,14 @@ def test_it_is_put_in_and_taken_out_and_leaves_frozen_ones_alone() -> None:
     assert list(ema.weights) == ["weight"]
     before = net.weight.detach().clone()
     ema.weights["weight"].fill_(7)
-    with pytest.raises(RuntimeError), ema.applied(net):
-        assert (net.weight == 7).all()
-        raise RuntimeError
+
+    def interrupted() -> None:
+        with ema.applied(net):
+            assert (net.weight == 7).all()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        interrupted()
     assert torch.equal(net.weight, before)
 
 

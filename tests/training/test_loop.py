@@ -98,7 +98,7 @@ def test_a_step_is_the_clipped_mean_over_units_whatever_the_micro_batches(
 def test_one_unit_more_moves_what_is_noised_by_no_more_than_the_clip(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clipping: str, most: int
 ) -> None:
-    """In float32, after rounding on the grid, whoever it is and wherever it stands; every gradient is clipped."""
+    """In float32, after rounding on the grid, whoever it is and wherever it stands; all are clipped."""
     quiet(monkeypatch)
     clip = 0.01
     asked = {"rate": 1, "public_size": 0, "expected_batch": 1, "clip": clip, "clipping": clipping}

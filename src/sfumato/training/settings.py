@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Literal, get_args
 
+from sfumato.core.consent import Evidence
 from sfumato.core.errors import InvalidRequest, UnknownName
 from sfumato.core.event import MAX_TIMES
 from sfumato.core.gate import UNDECLARED
@@ -46,8 +47,8 @@ class TrainingSettings:
         mechanism: dp-sgd (Poisson samples), or dp-ftrl (correlated noise, fixed order; see ftrl.py).
         bands: of dp-ftrl: its noise is correlated over so many steps, at most one over the rate.
         precision: of the forward and backward pass; sums and noise are not affected.
-        population, share, purpose, datasets: as in `Plan`; population and share may be left out where the
-            policy has one.
+        population, share, purpose, datasets, consent: as in `Plan`; population and share may be left out
+            where the policy has one.
         count_ahead: steps that the journal counts at once: 1 loses none to a crash, more spare writes.
         insecure_debug: report losses on private data while training; the run's receipt then says so.
 
@@ -75,6 +76,7 @@ class TrainingSettings:
     share: str = ""
     purpose: str = UNDECLARED
     datasets: tuple[tuple[str, str], ...] = field(default=())
+    consent: Evidence | None = None
     count_ahead: int = 1
     insecure_debug: bool = False
 

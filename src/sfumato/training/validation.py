@@ -97,6 +97,7 @@ def evaluate(
         share=asked.share,
         delta=at if planned.kind == "sum" else 0,
         datasets=asked.datasets,
+        consent=asked.consent,
     )
     deviation = float_up(sigma * (1 + Fraction(1, 1024)))  # what rounding on the grid takes
     with gate.open(plan) as permit:
