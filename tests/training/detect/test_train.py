@@ -85,7 +85,7 @@ def test_a_detector_is_trained_and_released_with_a_receipt(yolo, unprobed, proje
     assert body["plan"]["event"]["times"] == 3
     assert (body["facts"]["steps"], body["facts"]["detector"]["side"]) == (3, 64)
     assert body["facts"]["detector"]["from"] == {"name": "yolo26n.yaml", "weights": "untrained"}
-    assert "made from public data" in body["facts"]["detector"]["assumes"][0]
+    assert any("BatchNorm statistics" in limit for limit in body["guarantee"]["limits"])
     told = json.dumps(receipt.to_data())
     assert "out.pt" not in told
     assert str(tmp_path) not in told

@@ -36,8 +36,9 @@ _KEY = 32
 
 #: What the guarantee rests on beside what the plan says.
 ASSUMES = (
-    "The weights that training began with, and the BatchNorm statistics in them, were made from public data.",
-    "Pictures that others were set beside (mosaics) are public.",
+    "It assumes that the weights which training began with, and the BatchNorm statistics in them, were made "
+    "from public data.",
+    "It assumes that the pictures which others were set beside (mosaics) are public.",
 )
 
 
@@ -129,7 +130,13 @@ def train_detector(
     model = Steady(prepare(open_detector(asked.detector, data.names), asked.freeze)).to(_device(asked))
     probe_detector(model, DetectionLoss(model.detector, asked.gains))
     with open_run(
-        project, asked.privacy, checkpoint=checkpoint, resume=resume, on_step=on_step, entropy=entropy
+        project,
+        asked.privacy,
+        checkpoint=checkpoint,
+        resume=resume,
+        on_step=on_step,
+        entropy=entropy,
+        assumes=ASSUMES,
     ) as run:
         private = _trained(asked, run, model, data, None if units is None else data.units)
         return _released(asked, run, private, model, data.names)
@@ -188,7 +195,7 @@ def _released(
     receipt = run.release_files(
         writes,
         asked.out.with_name(asked.out.name + ".receipt.json"),
-        facts={"detector": asked.facts() | {"from": origin(asked.detector), "assumes": list(ASSUMES)}},
+        facts={"detector": asked.facts() | {"from": origin(asked.detector)}},
     )
     return TrainedDetector(asked.out, onnx, receipt)
 
