@@ -117,7 +117,7 @@ def test_a_run_is_taken_up_again(yolo, unprobed, project, asked):
         if progress.step == 2:
             raise KeyboardInterrupt
 
-    wish = asked(checkpoint_every=1)
+    wish = asked(checkpoint_every=1, freeze="neck")
     with pytest.raises(KeyboardInterrupt):
         train_detector(wish, project=project, on_step=[stop])
     charged = project.ledger.totals("passers", "all")
@@ -126,6 +126,26 @@ def test_a_run_is_taken_up_again(yolo, unprobed, project, asked):
     assert [one.step for one in seen] == [3]
     assert done.receipt.body["facts"]["resumed"] is True
     assert project.ledger.totals("passers", "all") == charged
+
+
+def test_files_that_could_not_be_written_are_written_when_the_run_is_taken_up(
+    yolo, unprobed, project, asked, monkeypatch
+):
+    pytest.importorskip("onnx", reason="needs onnx: pip install sfumato[yolo]")
+    from sfumato.training.detect import train, train_detector
+
+    def fails(weights, path):
+        raise InvalidRequest("no export today")
+
+    monkeypatch.setattr(train, "_export", fails)
+    with pytest.raises(InvalidRequest, match="no export today"):
+        train_detector(asked({"steps": 1}, onnx=True, freeze="neck"), project=project)
+    assert not asked().out.exists()
+    seen = []
+    wish = asked({"steps": 1}, freeze="neck")
+    done = train_detector(wish, project=project, resume=True, on_step=[seen.append])
+    assert seen == []
+    assert done.receipt.body["facts"]["steps"] == 1
 
 
 def test_people_are_units_and_a_table_says_who(yolo, unprobed, project, asked, tmp_path):
@@ -137,7 +157,7 @@ def test_people_are_units_and_a_table_says_who(yolo, unprobed, project, asked, t
     table = tmp_path / "people.csv"
     rows = [f"images/train/{index:04d}.png,person{index % 4}" for index in range(16)]
     table.write_text("\n".join(["picture,person", *rows]))
-    done = train_detector(asked(cost, units=table), project=project)
+    done = train_detector(asked(cost | {"steps": 2}, units=table, freeze="neck"), project=project)
     assert "one person, added or removed" in done.receipt.body["guarantee"]["statement"]
 
 
@@ -152,6 +172,7 @@ def test_views_public_mosaics_and_half_precision(yolo, unprobed, project, asked,
         public=public,
         optimiser="adamw",
         lr=0.001,
+        freeze="neck",
     )
     done = train_detector(wish, project=project)
     assert done.receipt.body["plan"]["parameters"]["views"] == 2

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sfumato.core.entropy import SYSTEM, Entropy
 from sfumato.core.errors import InvalidRequest, PolicyRefused
+from sfumato.core.plugins import need
 from sfumato.core.project import Project
 from sfumato.training.detect import _ultralytics as yolo
 from sfumato.training.detect.data import Dataset, unit_table
@@ -123,8 +124,11 @@ def train_detector(
             "init` in the folder of your data, declare a population, and try again.",
             rule="populations",
         )
-    if asked.out.exists():
-        raise InvalidRequest(f"{asked.out} exists already: name another file")
+    onnx = [asked.out.with_suffix(".onnx")] if asked.onnx else []
+    if there := [path for path in (asked.out, *onnx) if path.exists()]:
+        raise InvalidRequest(f"{there[0]} exists already: name another file")
+    if asked.onnx:
+        need("an ONNX file of the detector (or onnx=False)", ("onnx",), "yolo")
     units = unit_table(asked.units) if asked.units is not None else None
     data = Dataset(asked.data, units=units, side=asked.side, augment=asked.augment, public=asked.public)
     model = Steady(prepare(open_detector(asked.detector, data.names), asked.freeze)).to(_device(asked))
@@ -174,7 +178,8 @@ def _trained(
         for group in optimiser.param_groups:
             group["lr"] = asked.rate_at(batch.number - 1, settings.steps)
         private.step(batch)
-        if asked.checkpoint_every and batch.number % asked.checkpoint_every == 0 and run.left:
+        # After the last step too: if the files cannot be written, the run is taken up and writes them.
+        if asked.checkpoint_every and (batch.number % asked.checkpoint_every == 0 or not run.left):
             private.save()
     return private
 
