@@ -102,7 +102,7 @@ def main() -> None:
     import torchvision_stand_in
 
     if torchvision_stand_in.needed():
-        torchvision_stand_in.make(Path(tempfile.mkdtemp()))
+        torchvision_stand_in.put(Path(tempfile.mkdtemp()) / "torchvision")
     from sfumato.training.detect import _ultralytics as yolo
     from sfumato.training.detect.model import prepare
 
