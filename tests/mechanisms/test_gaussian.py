@@ -17,7 +17,7 @@ from scipy import stats
 from sfumato.core.entropy import SYSTEM, Entropy, SeededEntropy
 from sfumato.core.errors import InvalidRequest
 from sfumato.core.gate import Gate, Permit, Plan
-from sfumato.mechanisms import keystream
+from sfumato.mechanisms import gaussian, keystream
 from sfumato.mechanisms.gaussian import GaussianNoise, grid_for
 
 Draws = NDArray[np.float64]
@@ -150,6 +150,20 @@ def test_many_arrays_take_their_noise_from_one_stream_in_place() -> None:
     noise().add_to(arrays, 1.0, grid)
     whole = noise().add(np.full(sum(sizes), np.float32(0.3)), 1.0, grid)
     assert np.array_equal(np.concatenate(arrays), whole.astype(np.float32))
+
+
+def test_the_noise_does_not_depend_on_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gaussian, "SEGMENT", 40_000)
+    draws = [
+        GaussianNoise(permit(SeededEntropy(3)), threads=threads).standard(250_001) for threads in (1, 2, 7)
+    ]
+    assert np.array_equal(draws[0], draws[1])
+    assert np.array_equal(draws[0], draws[2])
+    assert is_normal(draws[0])
+    assert len(np.unique(draws[0])) == 250_001  # no segment is another's
+    for threads in (0, 65, True, 1.5):
+        with pytest.raises(InvalidRequest, match="threads"):
+            GaussianNoise(permit(), threads=threads)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -386,3 +386,21 @@ def test_a_purpose_that_rests_on_consent_trains_until_it_is_taken_back(tmp_path:
     project.consent.withdraw("a" * 32, "study")
     with pytest.raises(PolicyRefused):
         project.training(**asked, consent=decision.evidence, resume=True)
+
+
+def test_the_books_tell_of_a_run_that_was_taken_up(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+
+    from sfumato.cli.main import cli
+
+    with project.training(**ASKED) as run:
+        train(run, steps=2)
+        run.pause()
+    project.training(**ASKED, resume=True).finish()
+    project.close()
+    monkeypatch.chdir(project.root)
+    told = CliRunner().invoke(cli, ["ledger", "show"], env={"COLUMNS": "200"})
+    assert told.exit_code == 0, told.output
+    assert "taken up again, after 2 steps" in told.output
+    assert CliRunner().invoke(cli, ["ledger", "verify"]).exit_code == 0
+    assert CliRunner().invoke(cli, ["report"]).exit_code == 0

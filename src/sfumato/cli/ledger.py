@@ -180,6 +180,8 @@ def _line(row: Entry, spent: str) -> tuple[str, str, str, str, str]:
         about += f": {plan['about']['reason']}" if "about" in plan else ""
         named = ", ".join(group) if len(group) <= 4 else f"{len(group)} more accounts"
         about += f" and {named}" if group else ""
+    elif row.kind == "claim":
+        about = f"the run of row {row.share} is taken up again, after {row.body['steps']} steps"
     elif row.kind == "moved":
         about = f"to {row.body['to']}"
     elif row.kind == "refusal":

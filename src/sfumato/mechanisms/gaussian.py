@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,13 @@ from numpy.typing import NDArray
 
 from sfumato.core.errors import InvalidRequest
 from sfumato.core.gate import Permit
-from sfumato.mechanisms.keystream import Fill, stream
+from sfumato.mechanisms.keystream import Fill, has_cipher, stream
 
 #: Pairs made at a time: what they need stays in the processor's cache.
 PAIRS = 1 << 14
+#: Values under one key, and the work of one thread at a time.
+SEGMENT = 1 << 19
+Put = Callable[[NDArray[Any], NDArray[np.float64]], None]
 #: How much of the sensitivity rounding may take: a quarter of the 2^-10 that clipping leaves free.
 ROUNDING = 2.0**-12
 #: Whole numbers in float64 are exact up to this.
@@ -52,13 +56,16 @@ class GaussianNoise:
 
     Args:
         permit: of the release, already charged; its charge is final from the first draw on.
+        threads: that work on large draws, 1..64; the noise does not depend on how many.
 
     Attributes:
         drawn: how many numbers have been given noise.
     """
 
-    def __init__(self, permit: Permit) -> None:
-        self._permit, self.drawn = permit, 0
+    def __init__(self, permit: Permit, *, threads: int = 1) -> None:
+        if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 64:
+            raise InvalidRequest(f"threads must be a whole number of 1..64, got {threads!r}")
+        self._permit, self._threads, self.drawn = permit, threads, 0
 
     def standard(self, count: int) -> NDArray[np.float64]:
         """Return `count` fresh draws of mean 0 and deviation 1, as float64.
@@ -71,8 +78,7 @@ class GaussianNoise:
         if count < 0:
             raise InvalidRequest(f"a count of draws is not below 0, got {count}")
         out = np.empty(count)
-        for start, part in self._parts(count):
-            out[start : start + len(part)] = part
+        self._fill([out], lambda target, draws: target.__setitem__(slice(None), draws))
         return out
 
     def add(self, values: NDArray[Any], std: float, grid: float) -> NDArray[np.float64]:
@@ -91,7 +97,7 @@ class GaussianNoise:
         return out
 
     def add_to(self, arrays: Sequence[NDArray[Any]], std: float, grid: float) -> None:
-        """Put fresh noise on every value of some arrays, in place, under one key; as `add` does otherwise.
+        """Put fresh noise on every value of some arrays, in place; as `add` does otherwise.
 
         Args:
             arrays: float32 or float64, C-contiguous; float32 rounds what is on the grid, after the noise.
@@ -110,37 +116,69 @@ class GaussianNoise:
                     "take the grid of `grid_for`"
                 )
         scale, inverse = std / grid, 1 / grid
-        parts = self._parts(sum(flat.size for flat in flats))
-        left, cells = np.empty(0), np.empty(2 * PAIRS)
-        for flat in flats:
-            start = 0
-            while start < flat.size:
-                if not left.size:
-                    left = next(parts)[1]
-                    left *= scale
-                    np.rint(left, out=left)
-                size = min(left.size, flat.size - start)
-                target, work = flat[start : start + size], cells[:size]
-                np.multiply(target, inverse, out=work)
-                np.rint(work, out=work)
-                work += left[:size]
-                work *= grid
-                target[:] = work
-                start, left = start + size, left[size:]
 
-    def _parts(self, count: int) -> Iterator[tuple[int, NDArray[np.float64]]]:
-        """Yield (start, draws); the array is used again for the next part."""
+        def put(target: NDArray[Any], draws: NDArray[np.float64]) -> None:
+            draws *= scale
+            np.rint(draws, out=draws)
+            cells = (
+                target * inverse if target.dtype == np.float64 else np.multiply(target, inverse, dtype=float)
+            )
+            np.rint(cells, out=cells)
+            cells += draws
+            cells *= grid
+            target[:] = cells
+
+        self._fill(flats, put)
+
+    def _fill(self, flats: Sequence[NDArray[Any]], put: Put) -> None:
+        """Call `put` with pieces of the arrays and fresh draws for each, every segment under its own key."""
         entropy = self._permit.entropy  # an ended permit refuses, whatever the count
-        if not count:
+        # Keys are taken here, in order: threads decide who works when, and nothing else.
+        work = [(piece, stream(entropy)) for piece in _segments(flats)]
+        self.drawn += sum(flat.size for flat in flats)
+        threads = min(self._threads, len(work)) if has_cipher() else 1
+        if threads <= 1:
+            for pieces, fill in work:
+                _segment(pieces, fill, put)
             return
-        fill, work = stream(entropy), _Work(min(PAIRS, (count + 1) // 2))
-        self.drawn += count
-        for start in range(0, count, 2 * work.pairs):
-            yield start, work.make(fill)[: count - start]
+        with ThreadPoolExecutor(threads) as pool:
+            for done in [pool.submit(_segment, pieces, fill, put) for pieces, fill in work]:
+                done.result()
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Another process has no permit: what arrives there draws nothing.
         return (_none, ())
+
+
+def _segments(flats: Sequence[NDArray[Any]]) -> Iterator[list[NDArray[Any]]]:
+    """Cut arrays, one after the other, into segments of one size."""
+    segment: list[NDArray[Any]] = []
+    room = SEGMENT
+    for flat in flats:
+        start = 0
+        while start < flat.size:
+            piece = flat[start : start + room]
+            segment.append(piece)
+            start, room = start + piece.size, room - piece.size
+            if not room:
+                yield segment
+                segment, room = [], SEGMENT
+    if segment:
+        yield segment
+
+
+def _segment(pieces: Sequence[NDArray[Any]], fill: Fill, put: Put) -> None:
+    count = sum(piece.size for piece in pieces)
+    work = _Work(min(PAIRS, (count + 1) // 2))
+    left = np.empty(0)
+    for piece in pieces:
+        start = 0
+        while start < piece.size:
+            if not left.size:
+                left = work.make(fill)
+            size = min(left.size, piece.size - start)
+            put(piece[start : start + size], left[:size])
+            start, left = start + size, left[size:]
 
 
 class _Work:

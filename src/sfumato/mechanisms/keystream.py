@@ -54,6 +54,16 @@ def stream(source: Entropy) -> Fill:
     return fill
 
 
+def has_cipher() -> bool:
+    """Whether `stream` has a cipher, and its bytes are its own; else they are the source's, taken one by
+    one."""
+    try:
+        import cryptography.hazmat.primitives.ciphers  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
 def _plain(source: Entropy) -> Fill:
     def fill(buffer: memoryview) -> None:
         flat = buffer.cast("B")

@@ -114,8 +114,7 @@ class CorrelatedNoise:
         if self._past and len(self._past[0]) != count:
             raise InvalidRequest(
                 f"noise of dp-ftrl is for the same {len(self._past[0])} values in every step, and this "
-                "step has "
-                f"{count}: the trainable parameters must stay the same"
+                f"step has {count}: the trainable parameters must stay the same"
             )
         fresh = self._noise.standard(count)
         for value, past in zip(self.coefficients[1:], self._past, strict=False):

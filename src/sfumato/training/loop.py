@@ -104,7 +104,8 @@ class Private:
         _check_model(model)
         _check_optimizer(optimizer, model)
         self.ema = EMA(model, ema) if ema else None
-        self._noise = GaussianNoise(run.permit) if run is not None else None
+        threads = min(64, torch.get_num_threads())
+        self._noise = GaussianNoise(run.permit, threads=threads) if run is not None else None
         self._fixed: _Fixed | None = None
         self._last: Batch | None = None
         self.extra: Any = None
@@ -141,9 +142,8 @@ class Private:
         if units is None:
             if unit != "image":
                 raise InvalidRequest(
-                    f"the population's privacy unit is {unit}: say whose each image is, by units=[...] "
-                    "(one key "
-                    "per image). Without it the guarantee would be per image, and is never so in silence."
+                    f"the population's privacy unit is {unit}: say whose each image is, by units=[...] (one "
+                    "key per image). Without it the guarantee would be per image, and is never so in silence."
                 )
             return Units.each(count)
         if len(units) != count:
@@ -204,8 +204,7 @@ class Private:
         if not isinstance(batch, Batch) or batch is not self._last or batch.used:
             raise InvalidRequest(
                 "step takes the batch that batches() drew last, once: the price rests on how it was "
-                "drawn. Load "
-                "your images by a dataset with len() and items"
+                "drawn. Load your images by a dataset with len() and items"
             )
         batch.used = True
         named = {name: value for name, value in self.model.named_parameters() if value.requires_grad}
@@ -230,22 +229,20 @@ class Private:
     def _sums(self, batch: Batch, named: dict[str, torch.nn.Parameter]) -> tuple[Sums, float | None]:
         """Return the clipped sum over micro-batches, and the mean loss (for debugging alone)."""
         parts = list(batch.sample.parts(max(1, self.settings.physical_batch // self.settings.views)))
-        # Many parts are added up in float64, and what comes of them is rounded once: which part a unit is in
-        # depends on who else is there, and must not move the sum.
-        wide = len(parts) != 1 or self.team.size > 1
-        sums = {
-            name: torch.zeros(
-                value.shape,
-                dtype=torch.float64 if wide else torch.promote_types(value.dtype, torch.float32),
-                device=value.device,
-            )
-            for name, value in named.items()
-        }
         losses: list[torch.Tensor] = []
-        for part in parts:
-            found = self._gradients(part, batch.fetch, losses)
-            for name, total in sums.items():
-                total += found[name]
+        if len(parts) == 1 and self.team.size == 1:
+            sums = dict(self._gradients(parts[0], batch.fetch, losses))
+        else:
+            # Many parts are added up in float64, and what comes of them is rounded once: which part a unit is
+            # in depends on who else is there, and must not move the sum.
+            sums = {
+                name: torch.zeros(value.shape, dtype=torch.float64, device=value.device)
+                for name, value in named.items()
+            }
+            for part in parts:
+                found = self._gradients(part, batch.fetch, losses)
+                for name, total in sums.items():
+                    total += found[name]
         mean = float(torch.cat(losses).mean()) if losses and self.settings.insecure_debug else None
         return sums, mean
 
@@ -403,8 +400,7 @@ def _check_optimizer(optimizer: torch.optim.Optimizer, model: torch.nn.Module) -
     if stepped - known:
         raise InvalidRequest(
             f"the optimiser has {len(stepped - known)} parameters that are not the model's: their "
-            "gradients would "
-            "carry no noise"
+            "gradients would carry no noise"
         )
     if missing := trained - stepped:
         raise InvalidRequest(

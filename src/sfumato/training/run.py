@@ -132,8 +132,7 @@ class TrainingRun:
             if self.left <= 0:
                 raise InvalidRequest(
                     f"all {self.planned.steps} steps that were charged have begun: release the model, or "
-                    "plan "
-                    "a new run for more"
+                    "plan a new run for more"
                 )
             number = self.begun + 1
             if number > self._written:

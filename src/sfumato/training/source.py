@@ -37,8 +37,7 @@ def source_of(data: Any) -> tuple[Fetch, int]:
     if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
         raise InvalidRequest(
             "data are a pair of tensors (images, targets), or a dataset with len() and items (image, "
-            "target); got "
-            f"{type(data).__name__}. What comes as a stream cannot be sampled by unit."
+            f"target); got {type(data).__name__}. What comes as a stream cannot be sampled by unit."
         )
 
     def collect(indices: Indices) -> tuple[Any, Any]:
