@@ -1,8 +1,9 @@
 """One private training step of YOLO26n against one ordinary step: the same pictures, alternated.
 
 Ordinary: BatchNorm with the batch's statistics, the package's loss, autograd, SGD. Private: frozen
-statistics, a loss for each picture, clipping of every picture's whole gradient, Gaussian noise, SGD. Reading
-pictures is left out of both. `frozen` is the ordinary step with frozen statistics, as many fine-tune.
+statistics, a loss for each picture, each picture's whole gradient clipped, Gaussian noise from the cipher
+of training, SGD. Reading pictures is left out of both. `frozen` is the ordinary step with frozen statistics,
+as many fine-tune.
 """
 
 from __future__ import annotations
@@ -63,17 +64,23 @@ def ordinary(
 
 def private(model: nn.Module, pixels: torch.Tensor, marked: list[tuple[torch.Tensor, torch.Tensor]]):
     """The same with every picture's gradient clipped, and noise."""
+    from sfumato.core.gate import Gate, Plan
+    from sfumato.mechanisms.gaussian import GaussianNoise, grid_for
     from sfumato.training.detect.loss import DetectionLoss, Targets
     from sfumato.training.engine import Clipping, Engine
 
     targets, loss = Targets.of(marked), DetectionLoss(model)
     engine = Engine(model, clipping=Clipping("flat", 1.0))
     optimiser = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
+    plan = Plan(action="train", mechanism="benchmark", guarantee="heuristic", statement="nothing is released")
+    noise = GaussianNoise(Gate().open(plan))
+    grid = grid_for(1.0, sum(parameter.numel() for parameter in model.parameters()))
 
     def step() -> None:
-        found = engine.gradients(lambda: loss(model(pixels), targets))
+        found = engine.gradients(lambda: loss(model(pixels), targets)).sum
+        noise.add_to([value.numpy() for value in found.values()], 1.0, grid)
         for name, parameter in model.named_parameters():
-            parameter.grad = (found.sum[name] + torch.randn_like(parameter)) / len(pixels)
+            parameter.grad = found[name].div_(len(pixels))
         optimiser.step()
 
     return step
@@ -95,7 +102,7 @@ def main() -> None:
     import torchvision_stand_in
 
     if torchvision_stand_in.needed():
-        torchvision_stand_in.make(Path(tempfile.mkdtemp()))
+        torchvision_stand_in.put(Path(tempfile.mkdtemp()) / "torchvision")
     from sfumato.training.detect import _ultralytics as yolo
     from sfumato.training.detect.model import prepare
 
@@ -104,7 +111,7 @@ def main() -> None:
         return
     torch.manual_seed(0)
     torch.set_num_threads(min(2, torch.get_num_threads()))
-    count, rounds = (4, 5) if given.quick else (16, 15)
+    count, rounds = (8, 5) if given.quick else (16, 15)
     stock = yolo.build("yolo26n.yaml", CLASSES).train()
     frozen, ours = prepare(deepcopy(stock)), prepare(deepcopy(stock))
     pixels, marked = torch.rand(count, 3, SIDE, SIDE), labels(count, SIDE)

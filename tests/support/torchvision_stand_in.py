@@ -31,7 +31,7 @@ def needed() -> bool:
 
 
 def make(folder: Path) -> Path:
-    """Write the stand-in into a folder and put the folder first on the path of this process."""
+    """Write the stand-in into a folder, to be put on the path, and return the folder."""
     notes = folder / "torchvision-0.28.0.dist-info"
     package = folder / "torchvision"
     notes.mkdir(parents=True)
@@ -40,7 +40,11 @@ def make(folder: Path) -> Path:
     (package / "__init__.py").write_text(_CODE)
     (package / "ops.py").write_text(_OPS)
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-        del sys.modules[name]
-    sys.path.insert(0, str(folder))
-    importlib.invalidate_caches()
+        del sys.modules[name]  # what was left of one that did not load
     return folder
+
+
+def put(folder: Path) -> None:
+    """Put the stand-in first on the path of this process: for programs of their own, such as benchmarks."""
+    sys.path.insert(0, str(make(folder)))
+    importlib.invalidate_caches()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -88,6 +89,11 @@ class PlannedRun:
         plan = self.plan
         fields = {name: getattr(plan, name) for name in _OWN}
         return replace(self, plan=used.plan(**fields))
+
+    def resting_on(self, assumes: Iterable[str]) -> PlannedRun:
+        """Return it with further assumptions among the limits of its guarantee."""
+        limits = (*self.plan.limits, *assumes)
+        return replace(self, plan=replace(self.plan, limits=limits))
 
     def spending(self) -> Spending:
         """Return what tells people how much is spent so far."""

@@ -305,6 +305,7 @@ def open_run(
     on_step: Iterable[OnStep] = (),
     entropy: Entropy = SYSTEM,
     used: Use | None = None,
+    assumes: Iterable[str] = (),
     **asked: Any,
 ) -> TrainingRun:
     """Charge a run and return it, or take one up again; `Project.training` calls this.
@@ -317,6 +318,7 @@ def open_run(
         on_step: called after each step.
         used: of a version of the catalogue (`sfumato.data.use.use`): whose plan it is, with consent, and with
             everybody who pays.
+        assumes: what the guarantee rests on beside the settings, a sentence each, for the receipt.
 
     Raises:
         PolicyRefused, BudgetSpent, IntegrityError: nothing was charged.
@@ -327,6 +329,7 @@ def open_run(
     planned = plan_run(settings or TrainingSettings(**asked), project.policy)
     if used is not None:
         planned = planned.of(used)
+    planned = planned.resting_on(assumes)
     path = Path(checkpoint) if checkpoint is not None else None
     if resume and (folder := standing(project, planned, path)) is not None:
         return _taken_up(project, planned, folder, path, tuple(on_step), entropy)

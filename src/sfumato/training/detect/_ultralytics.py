@@ -253,4 +253,5 @@ def save(model: nn.Module, path: Path, names: Mapping[int, str]) -> None:
     for parameter in plain.parameters():
         parameter.requires_grad_(False)
     content: dict[str, Any] = {"model": plain, "ema": None, "train_args": {}, "version": __version__}
+    content["license"] = "AGPL-3.0"  # of the architecture, and of weights that were made from theirs
     torch.save(content, path)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,6 +93,8 @@ class Dataset:
                 "or neither. A mosaic of private pictures would put several people into one gradient."
             )
         self.public = _sources(public, self.names) if public is not None else ()
+        # Reading and scaling leave Python's lock alone, so threads share the work.
+        self._threads = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "sfumato-pictures")
         #: Whose picture each is.
         self.units = tuple(_unit(picture.name, units) for picture in self.pictures)
 
@@ -109,7 +113,8 @@ class Dataset:
         Raises:
             UnreadableMedia: a picture does not read.
         """
-        made = [self._seen(self.pictures[index], step, view) for index in images for view in range(views)]
+        asked = [(self.pictures[index], step, view) for index in images for view in range(views)]
+        made = list(self._threads.map(lambda one: self._seen(*one), asked))
         pixels = torch.zeros(len(made), 3, self.side, self.side, dtype=torch.uint8)
         for row, one in zip(pixels, made, strict=True):
             row.copy_(torch.from_numpy(one.pixels).permute(2, 0, 1))

@@ -37,6 +37,16 @@ def open_detector(detector: str | Path, names: dict[int, str]) -> nn.Module:
     return yolo.adapted(yolo.load(_found(given)), names)
 
 
+def origin(detector: str | Path) -> dict[str, str]:
+    """Return what a receipt says of the weights that training began with: no path."""
+    if str(detector).endswith(".yaml"):
+        return {"name": str(detector), "weights": "untrained"}
+    from sfumato.vision import models
+
+    known = models.load("yolo26", _found(str(detector))).weights
+    return {"name": known.name, "sha256": known.sha256, "licence": known.licence}
+
+
 def _found(given: str) -> Path:
     """Return the file, or the one of that name in the model cache, checked by its hash."""
     from sfumato.vision import models

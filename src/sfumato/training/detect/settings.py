@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -106,7 +105,7 @@ class DetectorTraining:
         done = (step - rising) / max(steps - rising, 1) if self.warmup > 0 else step / max(steps, 1)
         return self.lr * (1 - done * (1 - self.final_lr))
 
-    def facts(self) -> Mapping[str, Any]:
+    def facts(self) -> dict[str, Any]:
         """Return what the receipt says of it: settings, no path and no name."""
         return {
             "side": self.side,

@@ -16,13 +16,15 @@ from torch import Tensor, nn
 
 from sfumato.core.entropy import SYSTEM, Entropy
 from sfumato.core.errors import InvalidRequest, PolicyRefused
+from sfumato.core.plugins import need
 from sfumato.core.project import Project
 from sfumato.training.detect import _ultralytics as yolo
 from sfumato.training.detect.data import Dataset, unit_table
 from sfumato.training.detect.loss import DetectionLoss, Targets
-from sfumato.training.detect.model import Steady, open_detector, prepare
+from sfumato.training.detect.model import Steady, open_detector, origin, prepare
 from sfumato.training.detect.probing import probe_detector
 from sfumato.training.detect.settings import DetectorTraining
+from sfumato.training.engine import Clipping, Engine
 from sfumato.training.loop import Private
 from sfumato.training.run import OnStep, TrainingRun, open_run
 from sfumato.training.settings import fraction
@@ -32,6 +34,13 @@ if TYPE_CHECKING:
 
 #: Bytes of a key.
 _KEY = 32
+
+#: What the guarantee rests on beside what the plan says.
+ASSUMES = (
+    "It assumes that the weights which training began with, and the BatchNorm statistics in them, were made "
+    "from public data.",
+    "It assumes that the pictures which others were set beside (mosaics) are public.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +124,23 @@ def train_detector(
             "init` in the folder of your data, declare a population, and try again.",
             rule="populations",
         )
-    if asked.out.exists():
-        raise InvalidRequest(f"{asked.out} exists already: name another file")
+    onnx = [asked.out.with_suffix(".onnx")] if asked.onnx else []
+    if there := [path for path in (asked.out, *onnx) if path.exists()]:
+        raise InvalidRequest(f"{there[0]} exists already: name another file")
+    if asked.onnx:
+        need("an ONNX file of the detector (or onnx=False)", ("onnx",), "yolo")
     units = unit_table(asked.units) if asked.units is not None else None
     data = Dataset(asked.data, units=units, side=asked.side, augment=asked.augment, public=asked.public)
     model = Steady(prepare(open_detector(asked.detector, data.names), asked.freeze)).to(_device(asked))
     probe_detector(model, DetectionLoss(model.detector, asked.gains))
     with open_run(
-        project, asked.privacy, checkpoint=checkpoint, resume=resume, on_step=on_step, entropy=entropy
+        project,
+        asked.privacy,
+        checkpoint=checkpoint,
+        resume=resume,
+        on_step=on_step,
+        entropy=entropy,
+        assumes=ASSUMES,
     ) as run:
         private = _trained(asked, run, model, data, None if units is None else data.units)
         return _released(asked, run, private, model, data.names)
@@ -139,6 +157,13 @@ def _trained(
     rate = float(fraction(settings.rate))
     loss = DetectionLoss(model.detector, asked.gains, epochs=max(1, round(settings.steps * rate)))
     optimiser = _optimiser(asked, model)
+    # In half precision a box may fall to another anchor when it is computed once more in another order: no
+    # two runs agree, and the engine's look at the first batch would refuse what is right.
+    engine = Engine(
+        model,
+        clipping=Clipping(settings.clipping, float(settings.clip)),
+        verify=settings.precision == "float32",
+    )
     private = Private(
         model,
         lambda outputs, _: loss(outputs, feed.targets, (feed.step - 1) * rate),
@@ -146,13 +171,15 @@ def _trained(
         run=run,
         augment=feed,
         ema=asked.ema,
+        engine=engine,
     )
     for batch in private.batches(feed, units=units):
         feed.step = batch.number
         for group in optimiser.param_groups:
             group["lr"] = asked.rate_at(batch.number - 1, settings.steps)
         private.step(batch)
-        if asked.checkpoint_every and batch.number % asked.checkpoint_every == 0 and run.left:
+        # After the last step too: if the files cannot be written, the run is taken up and writes them.
+        if asked.checkpoint_every and (batch.number % asked.checkpoint_every == 0 or not run.left):
             private.save()
     return private
 
@@ -173,7 +200,7 @@ def _released(
     receipt = run.release_files(
         writes,
         asked.out.with_name(asked.out.name + ".receipt.json"),
-        facts={"detector": asked.facts()},
+        facts={"detector": asked.facts() | {"from": origin(asked.detector)}},
     )
     return TrainedDetector(asked.out, onnx, receipt)
 
