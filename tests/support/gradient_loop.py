@@ -1,4 +1,4 @@
-"""The slow, plain way to clipped sums of gradients: one unit at a time, by autograd; what the engine is held to."""
+"""The slow, plain way to clipped sums of gradients: one unit at a time, by autograd."""
 
 from __future__ import annotations
 

@@ -93,7 +93,10 @@ def test_an_image_that_is_not_finite_adds_exactly_nothing(poison: float, kernel:
 
 def test_views_are_averaged_before_the_clip() -> None:
     torch.manual_seed(0)
-    model, x = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(16, 2)).double(), torch.randn(6, 3, 4, 4)
+    model, x = (
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(16, 2)).double(),
+        torch.randn(6, 3, 4, 4),
+    )
     x = x.double()
     out = Engine(model, clipping=Clipping("flat", 1.0)).gradients(lambda: curved(model, x), views=3)
     assert out.units == 2

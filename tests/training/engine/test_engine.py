@@ -66,7 +66,12 @@ def test_whole_models_are_exact_at_their_own_size(name: str, dtype: torch.dtype)
 def test_half_precision_gives_norms_in_single() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), nn.GroupNorm(2, 8), nn.ReLU(), nn.Flatten(), nn.Linear(512, 4), nn.LayerNorm(4)
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.GroupNorm(2, 8),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(512, 4),
+        nn.LayerNorm(4),
     )
     x = torch.randn(4, 3, 8, 8)
 

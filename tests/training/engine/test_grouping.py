@@ -11,7 +11,14 @@ from sfumato.training.engine.grouping import grouping_of  # noqa: E402
 
 @pytest.mark.parametrize(
     ("units", "block"),
-    [(None, 1), ([0, 1, 2, 3], 1), ([5, 5, 9, 9], 2), ([9, 9, 5, 5], 0), ([0, 1, 0, 1], 0), ([1, 2, 2, 2], 0)],
+    [
+        (None, 1),
+        ([0, 1, 2, 3], 1),
+        ([5, 5, 9, 9], 2),
+        ([9, 9, 5, 5], 0),
+        ([0, 1, 0, 1], 0),
+        ([1, 2, 2, 2], 0),
+    ],
 )
 def test_rows_are_added_up_by_unit_in_ascending_order(units: list[int] | None, block: int) -> None:
     given = None if units is None else torch.tensor(units)
@@ -22,7 +29,9 @@ def test_rows_are_added_up_by_unit_in_ascending_order(units: list[int] | None, b
     expected = [sum(rows[i] for i in range(4) if whose[i] == unit) for unit in sorted(set(whose))]
     assert torch.equal(grouping.gather(rows), torch.stack(expected))
     values = torch.arange(float(grouping.units))
-    assert torch.equal(grouping.spread(values), torch.tensor([float(sorted(set(whose)).index(u)) for u in whose]))
+    assert torch.equal(
+        grouping.spread(values), torch.tensor([float(sorted(set(whose)).index(u)) for u in whose])
+    )
     parts = [part.gather(rows[images]) for images, part in grouping.chunks(1)]
     assert torch.equal(torch.cat(parts), torch.stack(expected))
 

@@ -61,6 +61,6 @@ def compare(
         raise InvalidRequest(
             f"the gradient of image {image} is not the one that plain autograd gives, so nothing is bounded: "
             f"{shown}. Either images meet each other (batch statistics, a loss divided by something of the "
-            "whole batch, mixed images), or dim 0 of an activation is not the batch, or the callable draws random "
-            "numbers outside torch, so that no two runs agree."
+            "whole batch, mixed images), or dim 0 of an activation is not the batch, or the callable draws "
+            "random numbers outside torch, so that no two runs agree."
         )

@@ -17,7 +17,7 @@ from sfumato.training.engine.grouping import Grouping
 from sfumato.training.engine.terms import Kept, Kernel, Term, square_norms
 
 #: Per-image gradients are kept where they are at most so many times the activations that they replace.
-KEEP = 3.0
+KEEP = 2.0
 
 #: Bytes of gradients that are taken at a time where they are not kept: they never leave the cache.
 CACHE = 2**20

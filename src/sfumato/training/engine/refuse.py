@@ -36,7 +36,7 @@ def reason(module: nn.Module) -> str:
     own = [p for p in module.parameters(recurse=False) if p.requires_grad]
     if isinstance(module, nn.modules.batchnorm._BatchNorm):
         if module.training or module.running_mean is None:
-            return "batch norm takes the statistics of the batch; freeze or replace it (sfumato.training.batchnorm)"
+            return "batch norm takes the statistics of the batch: freeze or replace it"
     elif isinstance(module, nn.modules.instancenorm._InstanceNorm):
         if module.training and module.track_running_stats:
             return "keeps running statistics of the images, which would leave without noise"

@@ -38,7 +38,9 @@ def random(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(0))
 
 
-def layer(kind: type[nn.Module], *args: object, dtype: torch.dtype = torch.float64, **more: object) -> nn.Module:
+def layer(
+    kind: type[nn.Module], *args: object, dtype: torch.dtype = torch.float64, **more: object
+) -> nn.Module:
     torch.manual_seed(1)
     return kind(*args, **more).to(dtype)
 
@@ -112,9 +114,7 @@ def test_either_may_be_frozen(frozen: str) -> None:
 
 def test_a_table_without_its_cross_terms_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = layer(nn.Conv2d, 4, 6, 3, 1, 1), random(6, 4, 7, 8)
-    monkeypatch.setattr(
-        gram, "squares", lambda x, g: (x.square().sum(2) * g.square().sum(2)).sum(1)
-    )
+    monkeypatch.setattr(gram, "squares", lambda x, g: (x.square().sum(2) * g.square().sum(2)).sum(1))
     with pytest.raises(ValueError, match="plain autograd"):
         same(model, x, kernel="unfold gram")
 

@@ -1,4 +1,4 @@
-"""Linear layers over any middle dimensions, products with raw matrices, and low-rank additions to frozen layers."""
+"""Linear layers over any middle dimensions, raw matrices, and low-rank additions to frozen layers."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_raw_matrices(model: type[nn.Module]) -> None:
 
 
 def test_positions_that_cancel_keep_their_length() -> None:
-    """The same pixel everywhere, under slopes that add up to nothing: rounding alone must not pass for nothing."""
+    """One pixel everywhere, under slopes that add up to nothing: rounding must not shorten it."""
     x = torch.ones(99, 50, 16) + 1e-4 * torch.randn(99, 50, 16, generator=torch.Generator().manual_seed(0))
     g = torch.randn(99, 50, 8, generator=torch.Generator().manual_seed(1))
     g = g - g.mean(1, keepdim=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from sfumato.training.engine.layers.geometry import Geometry
 from sfumato.training.engine.record import Op
 from sfumato.training.engine.table import handles
 from sfumato.training.engine.tape import Source, Tape
-from sfumato.training.engine.terms import Kept, Kernel, Term, cleared, scaled
+from sfumato.training.engine.terms import SCRATCH, Kept, Kernel, Term, cleared, scaled
 
 
 class ConvTerm(Term):
@@ -76,13 +77,22 @@ class ConvTerm(Term):
 
 
 def folded(x: Tensor, g: Tensor, how: Geometry) -> Tensor:
-    """Return (B, numbers) gradients with the batch folded into the groups: one call, no unfolding."""
-    images = len(x)
-    weight = x.new_empty(1).expand(images * how.weight[0], *how.weight[1:])
-    x, g = x.reshape(1, -1, *x.shape[2:]), g.reshape(1, -1, *g.shape[2:])
-    _, out = how.backward(g, x, weight, (False, True), images * how.groups)
-    assert out is not None
-    return out.reshape(images, -1)
+    """Return (B, numbers) gradients with the batch folded into the groups: no unfolding."""
+    numbers = math.prod(how.weight)
+    out = x.new_empty(len(x), numbers)
+    # A part at a time: the library lays the result out in its own way first, in memory of its own.
+    step = max(1, SCRATCH // (2 * numbers * x.element_size()))
+    for first in range(0, len(x), step):
+        a, b = x[first : first + step], g[first : first + step]
+        images = len(a)
+        weight = x.new_empty(1).expand(images * how.weight[0], *how.weight[1:])
+        a, b = a.reshape(1, -1, *a.shape[2:]), b.reshape(1, -1, *b.shape[2:])
+        _, part = how.backward(b, a, weight, (False, True), images * how.groups)
+        assert part is not None
+        if images == len(x):
+            return part.reshape(images, -1)
+        out[first : first + step] = part.view(images, -1)
+    return out
 
 
 def looped(x: Tensor, g: Tensor, how: Geometry, grouping: Grouping) -> Tensor:

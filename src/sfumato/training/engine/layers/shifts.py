@@ -17,7 +17,12 @@ from torch import Tensor
 
 from sfumato.training.engine.layers import gram
 from sfumato.training.engine.layers.geometry import Geometry
-from sfumato.training.engine.terms import SCRATCH
+
+#: Bytes of tables at a time; they are read many times over, and so should stay in the cache.
+CACHE = 2**21
+
+#: Bytes of one unit's tables above which they are not offered.
+LARGEST = 2**24
 
 #: Not offered where tables cost so many times the multiplications of the gradients themselves.
 WORTH = 2.0
@@ -28,7 +33,7 @@ def fits(x: Tensor, g: Tensor, how: Geometry, block: int) -> bool:
     if how.transposed:
         return False
     inner, outer = block * x.shape[2:].numel(), block * g.shape[2:].numel()
-    if (inner * inner + 2 * outer * outer) * how.groups * x.element_size() > SCRATCH:
+    if (inner * inner + 2 * outer * outer) * how.groups * x.element_size() > LARGEST:
         return False
     table = outer * outer * (x.shape[1] + g.shape[1] + 2 * math.prod(how.weight[2:]) * how.groups)
     return table <= WORTH * outer * block * math.prod(how.weight)
@@ -43,7 +48,7 @@ def squares(x: Tensor, g: Tensor, how: Geometry, block: int) -> Tensor:
     units = len(x) // block
     inner, outer = block * x.shape[2:].numel(), block * g.shape[2:].numel()
     each = (inner * inner + 2 * outer * outer) * how.groups * x.element_size()
-    size = max(1, SCRATCH // each)
+    size = max(1, CACHE // each)
     out = x.new_empty(units)
     for first in range(0, units, size):
         part = slice(first * block, min(first + size, units) * block)
