@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="needs PyTorch: pip install sfumato[
 from torch import nn  # noqa: E402
 
 from sfumato.core.errors import InvalidRequest  # noqa: E402
-from sfumato.training.features import Frozen, ScatterNet, features, linear_head  # noqa: E402
+from sfumato.training.features import Frozen, ScatterNet, features, linear_head, shapes  # noqa: E402
 from sfumato.training.models import build  # noqa: E402
 from sfumato.training.scattering import Scattering  # noqa: E402
 
@@ -78,7 +78,7 @@ def test_a_wavelet_answers_to_its_own_angle() -> None:
 
 
 def test_scatternet_is_normalised_within_each_picture() -> None:
-    net = ScatterNet(28)
+    net = ScatterNet(28, centred=False)
     x = pictures()
     rows = net(x)
     assert rows.shape == (5, net.width) == (5, 3969)
@@ -88,10 +88,18 @@ def test_scatternet_is_normalised_within_each_picture() -> None:
     assert not net.state_dict()
 
 
+def test_the_centre_is_a_constant_that_shortens_features() -> None:
+    x = shapes(28).flip(2) * 0.8
+    whole, centred = ScatterNet(28, centred=False)(x), ScatterNet(28)(x)
+    assert torch.allclose(whole - centred, (whole - centred)[:1], atol=1e-5)
+    assert centred.norm(dim=1).mean() < 0.95 * whole.norm(dim=1).mean()
+    assert torch.equal(ScatterNet(28).centre, ScatterNet(28).centre)
+
+
 def test_colours_are_channels_of_their_own() -> None:
     x = pictures(2, 3, 16)
-    net = ScatterNet(16, channels=3)
-    alone = ScatterNet(16)
+    net = ScatterNet(16, channels=3, centred=False)
+    alone = ScatterNet(16, centred=False)
     expected = torch.cat([alone(x[:, c : c + 1]) for c in range(3)], 1)
     assert torch.allclose(net(x), expected, atol=1e-5)
 

@@ -222,6 +222,17 @@ def test_weights_in_half_precision_are_refused(tmp_path: Path) -> None:
         training.private(net, LOSS, optimizer=sgd(net), run=run)
 
 
+def test_an_augmentation_that_mixes_images_is_refused_before_any_step(tmp_path: Path) -> None:
+    net = model()
+    with run_at(tmp_path / "p") as run:
+        private = training.private(
+            net, LOSS, optimizer=sgd(net), run=run, augment=lambda x: (x + x.flip(0)) / 2
+        )
+        with pytest.raises(InvalidRequest, match="mixes images"):
+            next(private.batches(data()))
+        assert run.begun == 0
+
+
 def test_frozen_parameters_stay_and_a_stale_gradient_is_not_stepped_on(tmp_path: Path) -> None:
     net = model()
     net[0].requires_grad_(False)

@@ -115,6 +115,11 @@ def scaled(pixels: Tensor) -> Tensor:
     return pixels.float().div_(127.5).sub_(1)
 
 
+def bright(pixels: Tensor) -> Tensor:
+    """Bytes to float32 in 0..1, which scattering takes: black is where nothing is."""
+    return pixels.float().div_(255)
+
+
 def from_folder(
     folder: Path, form: Form | None = None, *, classes: Sequence[str] = (), unit: str = "file"
 ) -> Pictures:

@@ -20,7 +20,7 @@ from sfumato.training import models
 from sfumato.training.batchnorm import Replaced, replace_batchnorm
 from sfumato.training.config import Config
 from sfumato.training.coupling import check
-from sfumato.training.data import Form, Pictures, from_folder, from_npz, from_use, scaled
+from sfumato.training.data import Form, Pictures, bright, from_folder, from_npz, from_use, scaled
 from sfumato.training.features import Frozen, ScatterNet, features, linear_head
 from sfumato.training.plan import PlannedRun, plan_run
 from sfumato.training.run import OnStep, standing
@@ -206,7 +206,8 @@ class Job:
         if part not in self.made:
             told = (lambda done, of: tell("features", done, of)) if tell is not None else None
             pixels = pictures.bytes_of(range(len(pictures)))
-            self.made[part] = features(self.extractor, pixels, prepare=scaled, tell=told)
+            prepare = bright if isinstance(self.extractor, ScatterNet) else scaled
+            self.made[part] = features(self.extractor, pixels, prepare=prepare, tell=told)
         return self.made[part]
 
     def units(self, unit: str) -> Sequence[Any] | None:

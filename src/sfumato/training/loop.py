@@ -21,6 +21,7 @@ from sfumato.core.entropy import below
 from sfumato.core.errors import InvalidRequest, SfumatoError
 from sfumato.mechanisms.gaussian import GaussianNoise, grid_for
 from sfumato.training import ftrl
+from sfumato.training.augmenting import check_augment
 from sfumato.training.checkpoint import below as under
 from sfumato.training.checkpoint import flatten, unflatten
 from sfumato.training.coupling import check as check_coupling
@@ -132,7 +133,10 @@ class Private:
         fetch, count = source_of(data)
         if self._check:
             self._check = False
-            check_coupling(self.model, self._loss, *fetch(np.arange(1)))
+            images, targets = fetch(np.arange(1))
+            if self._augment is not None:
+                check_augment(self._augment, images)
+            check_coupling(self.model, self._loss, images, targets)
         groups = self._units(count, units)
         while self._left():
             yield self._draw(groups, fetch)
