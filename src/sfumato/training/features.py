@@ -161,14 +161,19 @@ def features(
         tell: is called with how many are done, and of how many.
     """
     extractor.eval()
-    made = []
+    made = torch.empty(0)
     for start, part in _chunks(pictures, chunk):
-        made.append(extractor(prepare(part) if prepare is not None else part))
+        rows: Tensor = extractor(prepare(part) if prepare is not None else part)
+        if not start:
+            made = rows.new_empty(
+                len(pictures), *rows.shape[1:]
+            )  # joined at the end, they would be there twice
+        made[start : start + len(part)] = rows
         if tell is not None:
             tell(start + len(part), len(pictures))
-    if not made:
+    if not len(pictures):
         raise InvalidRequest("there are no pictures to make features of")
-    return torch.cat(made)
+    return made
 
 
 def linear_head(width: int, classes: int) -> nn.Linear:
