@@ -52,10 +52,11 @@ class Notebook(Protocol):
 class Looker:
     """Takes frames in order and notes what is seen in some of them.
 
-    Frames are looked at every so often, sooner where something moves fast: in full at a scene's first and last
-    frame and at least once a second, else at a smaller copy, and closer where something got lost in it. Where a
-    look shows something new, the frames since the last full look are looked at again around its place,
-    backwards, until it is not there; where two looks leave open what was between them, so is the middle.
+    Frames are looked at every so often, sooner where something moves fast: in full at a scene's first and
+    last frame and at least once a second, else at a smaller copy, and closer where something got lost in it.
+    Where a look shows something new, the frames since the last full look are looked at again around its
+    place, backwards, until it is not there; where two looks leave open what was between them, so is the
+    middle.
 
     Guarantee:
         - The first and the last frame, both sides of a cut, and every `every`-th frame are looked at.
