@@ -10,6 +10,8 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(PIP) install "pip>=25.1"
 	$(PIP) install -c constraints.txt -e ".[heic,postgres]" --group dev
+# For the tests of detectors alone. AGPL-3.0; without what it asks for beside torch, which may not load here.
+	$(PIP) install --no-deps ultralytics==8.4.190
 	@touch $(READY)
 
 demo: $(READY) ## redact real pictures and a short video; prints where to look
