@@ -59,7 +59,7 @@ def test_it_takes_no_time_that_anybody_would_notice() -> None:
     noise_multiplier_for(epsilon=2, delta=DELTA, rate="0.01", steps=10)  # imports the library
     start = time.process_time()
     noise_multiplier_for(epsilon=3, delta="1.1e-5", rate="0.137", steps=292)
-    assert time.process_time() - start < 3, "under half a second on a free core"
+    assert time.process_time() - start < 4, "under half a second on a free core"
 
 
 def test_a_careless_rounding_would_cost_more_than_was_asked() -> None:

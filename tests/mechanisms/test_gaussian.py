@@ -51,7 +51,7 @@ def is_independent(first: Draws, second: Draws) -> bool:
 
 
 def test_it_has_the_normal_law_and_wrong_twins_do_not() -> None:
-    draws = noise().standard(400_000)
+    draws = noise().standard(250_000)
     assert is_normal(draws)
     assert not is_normal(draws * 0.99)
     assert not is_normal(draws / 2)
