@@ -39,7 +39,7 @@ class NormOp(Op):
         """Hand over per-image gradients (B, numbers)."""
         for source, rows in zip(self.sources, (of_weight, of_bias), strict=True):
             if source:
-                self.tape.take(source, Kept(rows))
+                self.tape.take(source, Kept(source.like(rows)))
 
 
 class GroupOp(NormOp):
