@@ -56,10 +56,7 @@ def attention(tape: Tape, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | N
             q, k, v = F.linear(q_in, how.in_proj_weight, how.in_proj_bias).chunk(3, -1)
         else:
             biases = [None] * 3 if how.in_proj_bias is None else list(how.in_proj_bias.chunk(3))
-            q, k, v = (
-                F.linear(x, w, b)  # type: ignore[arg-type]
-                for x, w, b in zip((q_in, k_in, v_in), weights, biases, strict=True)
-            )
+            q, k, v = (F.linear(x, w, b) for x, w, b in zip((q_in, k_in, v_in), weights, biases, strict=True))
         q, k, v = (part.reshape(*part.shape[:2], how.num_heads, -1).transpose(1, 2) for part in (q, k, v))
         mask = merged(how.attn_mask, how.key_padding_mask, q, how.num_heads)
         rate = how.dropout_p if how.training else 0.0
