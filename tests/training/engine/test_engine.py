@@ -98,6 +98,17 @@ def test_half_precision_gives_norms_in_single() -> None:
     assert abs(float(length) - 1e-2 * (1 - 2**-10)) < 1e-6
 
 
+def test_a_model_in_half_precision_is_summed_in_single() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.GELU(), nn.Linear(8, 2))
+    x = torch.randn(4, 5, 6)
+    wide = Engine(model).gradients(lambda: model(x).square().sum((1, 2)))
+    half = copy.deepcopy(model).bfloat16()
+    out = Engine(half).gradients(lambda: half(x.bfloat16()).float().square().sum((1, 2)))
+    assert {value.dtype for value in out.sum.values()} == {torch.float32}
+    assert torch.allclose(out.norms, wide.norms, rtol=0.1)
+
+
 def test_random_numbers_are_drawn_as_without_the_comparison() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 32), nn.Dropout(0.5), nn.Linear(32, 2))

@@ -78,7 +78,8 @@ class Clipped:
     """The clipped sum of the units' gradients.
 
     Args:
-        sum: name of the parameter -> sum over units of factor * gradient; the parameter's shape and type.
+        sum: name of the parameter -> sum over units of factor * gradient; the parameter's shape and
+            type, in single precision at least.
         norms: (U,) L2 norms before clipping; not finite where a gradient was not.
         factors: (U,) what each gradient was multiplied by; with per-layer clipping, the smallest of its
             layers.

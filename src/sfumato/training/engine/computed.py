@@ -21,12 +21,12 @@ def pass_on(tape: Tape, source: Source) -> None:
         for parent in parents:
             parent.awaited -= 1
         return
-    many = rows.view(-1, *source.tensor.shape)
+    many = rows.to(source.tensor.dtype).view(-1, *source.tensor.shape)
     found = backward(tape, source, many)
     for parent, grad in zip(parents, found, strict=True):
         parent.awaited -= 1
         if grad is not None:
-            parent.terms.append(Kept(grad.reshape(len(rows), -1)))
+            parent.terms.append(Kept(parent.like(grad).reshape(len(rows), -1)))
 
 
 def backward(tape: Tape, source: Source, rows: Tensor) -> tuple[Tensor | None, ...]:

@@ -194,7 +194,7 @@ class Engine:
             for source in members:
                 part = parts.pop(source, None)
                 if part is None:
-                    sums[source] = torch.zeros_like(source.tensor, requires_grad=False)
+                    sums[source] = torch.zeros_like(source.tensor, dtype=source.dtype, requires_grad=False)
                 else:
-                    sums[source] = part.total(row.to(source.tensor.dtype), spoiled).view(source.tensor.shape)
+                    sums[source] = part.total(row.to(source.dtype), spoiled).view(source.tensor.shape)
         return {source.name: sums[source] for source in sources}

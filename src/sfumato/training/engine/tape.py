@@ -48,9 +48,14 @@ class Source:
             self.leaf = self.tensor.detach().requires_grad_()
         return self.leaf
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of norms and sums: the parameter's, and single precision at least."""
+        return torch.promote_types(self.tensor.dtype, torch.float32)
+
     def like(self, tensor: Tensor) -> Tensor:
-        """Return the tensor in the parameter's type: sums and norms are never taken in half precision."""
-        return tensor if tensor.dtype == self.tensor.dtype else tensor.to(self.tensor.dtype)
+        """Return the tensor in that type: sums and norms are never taken in half precision."""
+        return tensor if tensor.dtype == self.dtype else tensor.to(self.dtype)
 
 
 class Tape(TorchFunctionMode):

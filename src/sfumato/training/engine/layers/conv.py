@@ -199,10 +199,12 @@ def transposed(
     stride: int | Sequence[int] = 1,
     padding: int | Sequence[int] = 0,
     output_padding: int | Sequence[int] = 0,
-    groups: int = 1,
-    dilation: int | Sequence[int] = 1,
+    *rest: Any,
+    **named: Any,
 ) -> Tensor | None:
     """Record F.conv_transpose1d to F.conv_transpose3d."""
+    more = dict(zip(("groups", "dilation"), rest, strict=False)) | named
+    groups, dilation = more.get("groups", 1), more.get("dilation", 1)
     dims = weight.dim() - 2
     if input.dim() != weight.dim() or not tape.fixed(weight, bias) or not tape.batched(input):
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -39,7 +39,7 @@ class NormOp(Op):
         """Hand over per-image gradients (B, numbers)."""
         for source, rows in zip(self.sources, (of_weight, of_bias), strict=True):
             if source:
-                self.tape.take(source, Kept(rows))
+                self.tape.take(source, Kept(source.like(rows)))
 
 
 class GroupOp(NormOp):
@@ -267,11 +267,11 @@ def instance_norm(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     use_input_stats: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-    *_: object,
+    *rest: float,
+    **named: float,
 ) -> Tensor | None:
     """Record F.instance_norm with the statistics of the image itself."""
+    eps = epsilon(rest, named)
     if input.dim() < 3 or not tape.fixed(weight, bias):
         return None
     found = [source for source in (tape.source(weight), tape.source(bias)) if source]
@@ -296,11 +296,11 @@ def batch_norm(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-    *_: object,
+    *rest: float,
+    **named: float,
 ) -> Tensor | None:
     """Record F.batch_norm with frozen statistics; with those of the batch it is refused."""
+    eps = epsilon(rest, named)
     found = [source for source in (tape.source(weight), tape.source(bias)) if source]
     if training or running_mean is None or running_var is None:
         raise tape.refuse(
@@ -311,6 +311,11 @@ def batch_norm(
     if not tape.fixed(weight, bias):
         return None
     return FrozenOp(tape, input, (running_mean, running_var), weight, bias, eps)(input)
+
+
+def epsilon(rest: Sequence[float], named: Mapping[str, float]) -> float:
+    """Return eps out of (momentum, eps, ...), given by place or by name."""
+    return named.get("eps", rest[1] if len(rest) > 1 else 1e-5)
 
 
 def watch_batch_norm(
