@@ -96,7 +96,7 @@ def cli() -> None:
 def main(argv: list[str] | None = None) -> None:
     """Run the command line; an error becomes one line on stderr and its exit code."""
     try:
-        with _interrupts():
+        with _interrupts(ends=argv is None):
             code = cli.main(args=argv, standalone_mode=False)
         if isinstance(code, int) and code:  # what ctx.exit(code) becomes outside standalone mode
             sys.exit(code)
@@ -122,10 +122,14 @@ def main(argv: list[str] | None = None) -> None:
 
 
 @contextlib.contextmanager
-def _interrupts() -> Iterator[None]:
+def _interrupts(*, ends: bool) -> Iterator[None]:
     """Make SIGTERM and SIGHUP stop a command as Ctrl-C does, so that what was released is settled.
 
     Of several in a row the first counts: the others would only tear what it set off.
+
+    Args:
+        ends: the process ends with the command, and hears no Ctrl-C while it does: Python would print where
+            it stood in taking itself down.
     """
     last = -HAMMERING
 
@@ -148,4 +152,4 @@ def _interrupts() -> Iterator[None]:
         yield
     finally:
         for number, handler in replaced.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if ends and number == signal.SIGINT else handler)
