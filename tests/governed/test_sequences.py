@@ -31,7 +31,7 @@ def check_reached(counts: Counter[str], sequences: int) -> None:
 
 
 def test_sequences(world: type, memory: Path, clock: type) -> None:
-    check_reached(run(world, memory, clock, 200, steps=10), 200)
+    check_reached(run(world, memory, clock, 120, steps=10), 120)
 
 
 @pytest.mark.slow
