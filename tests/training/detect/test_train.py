@@ -275,6 +275,7 @@ def mean_loss(path, data, side):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_it_learns_where_epsilon_is_large(yolo, asked, tmp_path, scenes, monkeypatch):
     """Not private to speak of: it shows that the steps point the right way, and that the files work."""
     pytest.importorskip("onnx", reason="needs onnx: pip install sfumato[yolo]")
