@@ -52,7 +52,7 @@ def candidates(term: Term, numbers: int, grouping: Grouping) -> list[Kernel]:
     for kernel in kernels:
         if kernel.keeps and (_forced or room):
             out.append(kernel)
-        if kernel.keeps and (_forced or not (room or ghost) or (kernel.name == "unfold" and small)):
+        if kernel.keeps and (_forced or not (room or ghost) or (kernel.name in ("unfold", "pixels") and small)):
             out.append(by_parts(kernel.name, term, numbers, grouping))
         if not kernel.keeps:
             out.append(kernel)
