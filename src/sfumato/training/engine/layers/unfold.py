@@ -16,7 +16,7 @@ from sfumato.training.engine.layers import gram
 from sfumato.training.engine.layers.geometry import Geometry
 
 #: Bytes of patches at a time, so that they are still in the cache when they are used.
-CACHE = 2**20
+CACHE = 2**21
 
 #: Numbers that have to lie side by side for `per_image_pixels`.
 RUN = 12
@@ -104,7 +104,8 @@ def per_image_pixels(x: Tensor, g: Tensor, how: Geometry) -> Tensor:
     images, step, channels = len(x), step_of(x, g, how), x.shape[1]
     out = x.new_empty(images, how.weight[0], math.prod(how.weight[1:]))
     sizes = [n + 2 * p for n, p in zip(x.shape[2:], how.padding, strict=True)]
-    wide = x.new_zeros(min(step, images), *sizes, channels)
+    make = x.new_zeros if any(how.padding) else x.new_empty
+    wide = make(min(step, images), *sizes, channels)
     inside = wide
     for dim, (n, p) in enumerate(zip(x.shape[2:], how.padding, strict=True)):
         inside = inside.narrow(1 + dim, p, n)
