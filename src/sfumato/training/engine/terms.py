@@ -13,7 +13,7 @@ from typing_extensions import override
 from sfumato.training.engine.grouping import Grouping
 
 #: Bytes that a kernel may take for itself at a time.
-SCRATCH = 16 * 2**20
+SCRATCH = 8 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
