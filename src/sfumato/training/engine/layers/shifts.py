@@ -130,7 +130,10 @@ def places(how: Geometry) -> Places:
             offset = place * d - p
             found.setdefault(offset % s, []).append(offset // s)
         dims.append(list(found.items()))
-    return [tuple(zip(*chosen, strict=True)) for chosen in itertools.product(*dims)]
+    return [
+        (tuple(residue for residue, _ in chosen), tuple(shifts for _, shifts in chosen))
+        for chosen in itertools.product(*dims)
+    ]
 
 
 def table(rows: Tensor, groups: int, block: int) -> Tensor:
