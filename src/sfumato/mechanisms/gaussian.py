@@ -66,6 +66,7 @@ class GaussianNoise:
         if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= 64:
             raise InvalidRequest(f"threads must be a whole number of 1..64, got {threads!r}")
         self._permit, self._threads, self.drawn = permit, threads, 0
+        has_cipher()  # loads it now, and not in the midst of the first step
 
     def standard(self, count: int) -> NDArray[np.float64]:
         """Return `count` fresh draws of mean 0 and deviation 1, as float64.

@@ -20,20 +20,19 @@ TOLERANCES = {torch.float64: 1e-7, torch.float32: 5e-3, torch.bfloat16: 0.2, tor
 
 
 def plain(
-    losses: Callable[[], Tensor], parameters: Mapping[str, Tensor]
-) -> tuple[int, dict[str, Tensor]] | None:
-    """Return an image and the gradient of its loss by plain autograd; None: a batch that shows nothing."""
+    losses: Callable[[], Tensor], parameters: Mapping[str, Tensor], image: int
+) -> dict[str, Tensor] | None:
+    """Return the gradient of an image's loss by plain autograd; None: a batch that shows nothing."""
     with torch.enable_grad():
         found = losses()
-        if not isinstance(found, Tensor) or found.dim() != 1 or len(found) < 2 or not found.requires_grad:
+        if not found.requires_grad:
             return None
-        image = len(found) // 2
         grads = torch.autograd.grad(found[image], list(parameters.values()), allow_unused=True)
     out = {
         name: torch.zeros_like(parameter, requires_grad=False) if grad is None else grad
         for (name, parameter), grad in zip(parameters.items(), grads, strict=True)
     }
-    return (image, out) if all(bool(grad.isfinite().all()) for grad in out.values()) else None
+    return out if all(bool(grad.isfinite().all()) for grad in out.values()) else None
 
 
 def compare(

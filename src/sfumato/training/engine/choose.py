@@ -23,7 +23,7 @@ KEEP = 2.0
 CACHE = 2**20
 
 #: Bytes of activations that kernels are timed on.
-SAMPLE = 2**22
+SAMPLE = 2**21
 
 #: A kernel whose first run takes so many times the fastest one's is not tried again.
 FAR = 4.0
@@ -52,7 +52,9 @@ def candidates(term: Term, numbers: int, grouping: Grouping) -> list[Kernel]:
     for kernel in kernels:
         if kernel.keeps and (_forced or room):
             out.append(kernel)
-        if kernel.keeps and (_forced or not (room or ghost) or (kernel.name == "unfold" and small)):
+        if kernel.keeps and (
+            _forced or not (room or ghost) or (kernel.name in ("unfold", "pixels") and small)
+        ):
             out.append(by_parts(kernel.name, term, numbers, grouping))
         if not kernel.keeps:
             out.append(kernel)

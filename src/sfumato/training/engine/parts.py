@@ -55,7 +55,7 @@ def part_of(source: Source, grouping: Grouping) -> Part:
     kernel = choose(term, numbers, grouping)
     rows = kernel.run()
     if kernel.keeps:
-        return Part(square_norms(rows), [Kept(rows)])
+        return Part(square_norms(rows), [Kept(rows, kernel.order)])
     return Part(rows, [term], grouping)
 
 

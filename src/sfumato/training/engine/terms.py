@@ -13,7 +13,7 @@ from typing_extensions import override
 from sfumato.training.engine.grouping import Grouping
 
 #: Bytes that a kernel may take for itself at a time.
-SCRATCH = 16 * 2**20
+SCRATCH = 8 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +25,13 @@ class Kernel:
         keeps: `run` returns gradients (U, numbers of the parameter), which then replace the weight gradient;
             else it returns squared norms (U,) alone.
         run: does it.
+        order: puts the numbers of a sum in the parameter's order, where `run` has them in another.
     """
 
     name: str
     keeps: bool
     run: Callable[[], Tensor]
+    order: Callable[[Tensor], Tensor] | None = None
 
 
 class Term(ABC):
@@ -83,11 +85,11 @@ class Term(ABC):
 
 
 class Kept(Term):
-    """Gradients that are already there, (B, numbers)."""
+    """Gradients that are already there, (B, numbers); with an `order`, for sums alone."""
 
-    def __init__(self, rows: Tensor) -> None:
+    def __init__(self, rows: Tensor, order: Callable[[Tensor], Tensor] | None = None) -> None:
         super().__init__(rows)
-        self.rows = rows
+        self.rows, self.order = rows, order
 
     @override
     def per_image(self) -> Tensor:
@@ -95,7 +97,8 @@ class Kept(Term):
 
     @override
     def total(self, weights: Tensor) -> Tensor:
-        return torch.mv(self.rows.t(), weights)
+        total = torch.mv(self.rows.t(), weights)
+        return self.order(total) if self.order else total
 
     @override
     def kernels(self, grouping: Grouping) -> list[Kernel]:
@@ -107,11 +110,11 @@ class Kept(Term):
 
     @override
     def select(self, images: Tensor | slice) -> Term:
-        return Kept(self.rows[images])
+        return Kept(self.rows[images], self.order)
 
     @override
     def without(self, bad: Tensor) -> Term:
-        return Kept(cleared(self.rows, bad))
+        return Kept(cleared(self.rows, bad), self.order)
 
 
 def cleared(rows: Tensor, bad: Tensor) -> Tensor:

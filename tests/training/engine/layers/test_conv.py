@@ -12,7 +12,10 @@ from torch import Tensor, nn  # noqa: E402
 from sfumato.training.engine.layers import conv, gram, shifts, unfold  # noqa: E402
 from sfumato.training.engine.layers.geometry import Geometry  # noqa: E402
 
-KERNELS = ("groups", "groups, not kept", "loop", "unfold", "unfold, not kept", "unfold gram", "shifts")
+KERNELS = (
+    *("groups", "groups, not kept", "loop", "unfold", "unfold, not kept", "pixels", "pixels, not kept"),
+    *("unfold gram", "shifts"),
+)
 UNITS = {
     "images": None,
     "pairs": torch.tensor([0, 0, 1, 1, 2, 2]),

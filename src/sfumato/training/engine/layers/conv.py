@@ -63,6 +63,14 @@ class ConvTerm(Term):
             out.append(
                 Kernel("unfold", True, lambda: grouping.gather(unfold.per_image(self.x, self.g, self.how)))
             )
+        if unfold.fits_pixels(self.how):
+            pixels = Kernel(
+                "pixels",
+                True,
+                lambda: grouping.gather(unfold.per_image_pixels(self.x, self.g, self.how)),
+                lambda total: unfold.in_order(total, self.how),
+            )
+            out.append(pixels)
         if grouping.block and unfold.fits(self.g, self.how, grouping.block):
             squares = Kernel(
                 "unfold gram", False, lambda: unfold.squares(self.x, self.g, self.how, grouping.block)

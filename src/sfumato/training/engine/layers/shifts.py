@@ -3,14 +3,15 @@
 The gradient at one place of the kernel is sum_t x_{st+o} g_t^T, with an offset o. Its squared norm sums
 (x_{st+o} . x_{st'+o})(g_t . g_t') over pairs of output pixels, and the first factor is the same table of
 inner products of input pixels for every offset, only shifted. So the table is taken once (once per residue of
-the offset modulo the stride), its shifted parts are added up, and the sum meets the table of g: T^2 (C + p)
-multiplications instead of T^2 (k^2 C + p), or of T k^2 C p for the gradients themselves.
+the offset modulo the stride), its shifted parts are added up, one dimension after the other, and the sum
+meets g: T^2 (C + p) multiplications instead of T^2 (k^2 C + p), or of T k^2 C p for the gradients themselves.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -26,6 +27,9 @@ LARGEST = 2**24
 
 #: Not offered where tables cost so many times the multiplications of the gradients themselves.
 WORTH = 2.0
+
+
+Places = list[tuple[tuple[int, ...], tuple[list[int], ...]]]
 
 
 def fits(x: Tensor, g: Tensor, how: Geometry, block: int) -> bool:
@@ -47,64 +51,89 @@ def squares(x: Tensor, g: Tensor, how: Geometry, block: int) -> Tensor:
     """
     units = len(x) // block
     inner, outer = block * x.shape[2:].numel(), block * g.shape[2:].numel()
-    each = (inner * inner + 2 * outer * outer) * how.groups * x.element_size()
-    size = max(1, CACHE // each)
-    out = x.new_empty(units)
+    tables = (inner * inner + 2 * outer * outer) * how.groups + outer * g.shape[1]
+    size = max(1, CACHE // (tables * x.element_size()))
+    found, out = places(how), x.new_empty(units)
     for first in range(0, units, size):
         part = slice(first * block, min(first + size, units) * block)
-        out[first : first + size] = some(x[part], g[part], how, block)
+        out[first : first + size] = some(x[part], g[part], how, block, found)
     return out
 
 
-def some(x: Tensor, g: Tensor, how: Geometry, block: int) -> Tensor:
+def some(x: Tensor, g: Tensor, how: Geometry, block: int, found: Places) -> Tensor:
     """Return squared norms of a few units."""
     sizes = g.shape[2:]
-    of_g = table(g, how.groups, block)
-    total = torch.zeros_like(of_g)
-    for residues, offsets in places(how).items():
-        cut = x[
-            (
-                slice(None),
-                slice(None),
-                *(slice(r, None, s) for r, s in zip(residues, how.stride, strict=True)),
-            )
-        ]
+    pixels = block * sizes.numel()
+    total: Tensor | None = None
+    for residues, shifts in found:
+        cut = x
+        if any(s > 1 for s in how.stride):
+            cut = x[
+                (
+                    slice(None),
+                    slice(None),
+                    *(slice(r, None, s) for r, s in zip(residues, how.stride, strict=True)),
+                )
+            ]
         if 0 in cut.shape:
             continue
-        of_x = table(cut, how.groups, block)
-        for shift in offsets:
-            here: list[slice] = []
-            there: list[slice] = []
-            for q, out, n in zip(shift, sizes, cut.shape[2:], strict=True):
-                low, high = max(0, -q), min(out, n - q)
-                here.append(slice(low, high))
-                there.append(slice(low + q, high + q))
-            if all(part.start < part.stop for part in here):
-                cut_out(total, here).add_(cut_out(of_x, there))
-    pixels = block * sizes.numel()
-    total, of_g = total.view(-1, pixels, pixels), of_g.view(-1, pixels, pixels)
-    padding = gram.pad(total.diagonal(dim1=1, dim2=2), of_g.diagonal(dim1=1, dim2=2))
-    found = total.mul_(of_g).sum((1, 2)) + padding
-    return found.view(-1, how.groups).sum(1)
+        rows = table(cut, how.groups, block)
+        for dim, (along, out) in enumerate(zip(shifts, sizes, strict=True)):
+            rows = added(rows, along, out, 2 + dim, 3 + dim + len(sizes))
+        total = rows if total is None else total.add_(rows)
+    flat = beside(g, how.groups, block)
+    if total is None:
+        return g.new_zeros(len(g) // block)
+    # <T, G^T G> = <G T, G>: as many multiplications as the table of g, and fewer numbers to meet.
+    total = total.reshape(-1, pixels, pixels)
+    padding = gram.pad(total.diagonal(dim1=1, dim2=2), flat.square().sum(1))
+    lengths = torch.bmm(flat, total).mul_(flat).sum((1, 2)) + padding
+    return lengths.view(-1, how.groups).sum(1)
 
 
-def cut_out(rows: Tensor, pixels: list[slice]) -> Tensor:
-    """Return a part of a table, (U * groups, K, ..., K, ...), by the same pixels on both sides."""
-    for side in (2, 3 + len(pixels)):
-        for dim, part in enumerate(pixels):
-            rows = rows.narrow(side + dim, part.start, part.stop - part.start)
-    return rows
+def added(rows: Tensor, shifts: Sequence[int], out: int, first: int, second: int) -> Tensor:
+    """Return the sum of a table's shifted parts along one dimension of the pixels, `out` long.
+
+    Shifts of several dimensions are all combinations of those of each, so the dimensions go one by one.
+    """
+    size = rows.shape[first]
+    shape = list(rows.shape)
+    shape[first] = shape[second] = out
+    total: Tensor | None = None
+    # One that covers all comes first, and is copied.
+    for shift in sorted(shifts, key=abs):
+        low, high = max(0, -shift), min(out, size - shift)
+        if low >= high:
+            continue
+        whole = high - low == out
+        part = rows
+        if high - low < size:
+            part = rows.narrow(first, low + shift, high - low).narrow(second, low + shift, high - low)
+        if total is None and whole:
+            if len(shifts) == 1:
+                return part.contiguous()
+            total = part.clone(memory_format=torch.contiguous_format)
+            continue
+        if total is None:
+            total = rows.new_zeros(shape)
+        here = total if whole else total.narrow(first, low, high - low).narrow(second, low, high - low)
+        here.add_(part)
+    return rows.new_zeros(shape) if total is None else total
 
 
-def places(how: Geometry) -> dict[tuple[int, ...], list[tuple[int, ...]]]:
-    """Return residue modulo the stride -> shifts in steps of the stride, over all places of the kernel."""
-    found: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
-    for place in itertools.product(*(range(k) for k in how.weight[2:])):
-        offset = [i * d - p for i, d, p in zip(place, how.dilation, how.padding, strict=True)]
-        residues = tuple(o % s for o, s in zip(offset, how.stride, strict=True))
-        shift = tuple(o // s for o, s in zip(offset, how.stride, strict=True))
-        found.setdefault(residues, []).append(shift)
-    return found
+def places(how: Geometry) -> Places:
+    """Return (residues modulo the stride, shifts in steps of the stride), each for every dimension."""
+    dims: list[list[tuple[int, list[int]]]] = []
+    for k, d, p, s in zip(how.weight[2:], how.dilation, how.padding, how.stride, strict=True):
+        found: dict[int, list[int]] = {}
+        for place in range(k):
+            offset = place * d - p
+            found.setdefault(offset % s, []).append(offset // s)
+        dims.append(list(found.items()))
+    return [
+        (tuple(residue for residue, _ in chosen), tuple(shifts for _, shifts in chosen))
+        for chosen in itertools.product(*dims)
+    ]
 
 
 def table(rows: Tensor, groups: int, block: int) -> Tensor:
@@ -114,11 +143,14 @@ def table(rows: Tensor, groups: int, block: int) -> Tensor:
         rows: (U * K, channels, ...).
     """
     shape = rows.shape[2:]
+    flat = beside(rows, groups, block)
+    return torch.bmm(flat.mT, flat).view(-1, block, *shape, block, *shape)
+
+
+def beside(rows: Tensor, groups: int, block: int) -> Tensor:
+    """Return (U * groups, channels of a group, K * pixels) of rows (U * K, channels, ...)."""
+    pixels, channels = rows.shape[2:].numel(), rows.shape[1] // groups
     if block == 1:
-        flat = rows.reshape(len(rows) * groups, -1, shape.numel())
-        out = torch.bmm(flat.mT, flat)
-    else:
-        wide = rows.reshape(-1, block, groups, rows.shape[1] // groups, shape.numel())
-        flat = wide.permute(0, 2, 3, 1, 4).reshape(-1, rows.shape[1] // groups, block * shape.numel())
-        out = torch.bmm(flat.mT, flat)
-    return out.view(-1, block, *shape, block, *shape)
+        return rows.reshape(len(rows) * groups, channels, pixels)
+    wide = rows.reshape(-1, block, groups, channels, pixels)
+    return wide.permute(0, 2, 3, 1, 4).reshape(-1, channels, block * pixels)

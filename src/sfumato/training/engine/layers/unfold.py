@@ -16,7 +16,10 @@ from sfumato.training.engine.layers import gram
 from sfumato.training.engine.layers.geometry import Geometry
 
 #: Bytes of patches at a time, so that they are still in the cache when they are used.
-CACHE = 2**20
+CACHE = 2**21
+
+#: Numbers that have to lie side by side for `per_image_pixels`.
+RUN = 12
 
 #: Inner products of patches are not offered where they cost so many times the multiplications of the
 #: gradients.
@@ -85,6 +88,48 @@ def per_image(x: Tensor, g: Tensor, how: Geometry) -> Tensor:
         part = patches(x[first : first + step], g.shape[2:], how)
         torch.bmm(rows, part.mT, out=out[first * how.groups : (first + step) * how.groups])
     return out.view(images, -1)
+
+
+def fits_pixels(how: Geometry) -> bool:
+    """Return whether `per_image_pixels` knows this convolution, and copies runs of some length."""
+    plain = not how.transposed and how.groups == 1 and how.dilation[-1] == 1
+    return plain and how.weight[-1] * how.weight[1] >= RUN
+
+
+def per_image_pixels(x: Tensor, g: Tensor, how: Geometry) -> Tensor:
+    """Return (B, numbers) gradients with the channels last: `in_order` puts their sum in the weight's order.
+
+    Channels last, the pixels of a kernel's row lie side by side, so that patches are copied in long runs.
+    """
+    images, step, channels = len(x), step_of(x, g, how), x.shape[1]
+    out = x.new_empty(images, how.weight[0], math.prod(how.weight[1:]))
+    sizes = [n + 2 * p for n, p in zip(x.shape[2:], how.padding, strict=True)]
+    make = x.new_zeros if any(how.padding) else x.new_empty
+    wide = make(min(step, images), *sizes, channels)
+    inside = wide
+    for dim, (n, p) in enumerate(zip(x.shape[2:], how.padding, strict=True)):
+        inside = inside.narrow(1 + dim, p, n)
+    steps, positions = wide.stride()[1:-1], g.shape[2:]
+    for first in range(0, images, step):
+        few = x[first : first + step]
+        inside[: len(few)].copy_(few.movedim(1, -1))
+        view = wide.as_strided(
+            (len(few), *positions, *how.weight[2:-1], how.weight[-1] * channels),
+            (
+                wide.stride(0),
+                *(n * s for n, s in zip(steps, how.stride, strict=True)),
+                *(n * d for n, d in zip(steps[:-1], how.dilation, strict=False)),
+                1,
+            ),
+        )
+        part = view.reshape(len(few), positions.numel(), -1)
+        torch.bmm(g[first : first + step].flatten(2), part, out=out[first : first + step])
+    return out.view(images, -1)
+
+
+def in_order(total: Tensor, how: Geometry) -> Tensor:
+    """Return numbers that have the channels last in the order of the weight."""
+    return total.view(how.weight[0], *how.weight[2:], how.weight[1]).movedim(-1, 1).flatten()
 
 
 def fits(g: Tensor, how: Geometry, block: int) -> bool:
