@@ -103,6 +103,17 @@ def test_an_early_stop_settles_to_the_steps_taken(project: Project) -> None:
     verify(project.ledger)
 
 
+def test_a_receipt_never_claims_less_than_was_charged(project: Project) -> None:
+    with project.training(**ASKED) as run:
+        train(run, steps=1)
+        receipt = run.finish(facts={"epsilon": "0.001", "delta": "0", "steps": 0, "epochs": 1})
+    facts = receipt.body["facts"]
+    assert Fraction(facts["epsilon"]) >= run.planned.price
+    assert Fraction(facts["epsilon"]) < run.planned.price * Fraction(1001, 1000)
+    assert Fraction(facts["delta"]) == run.planned.delta
+    assert (facts["steps"], facts["epochs"]) == (1, 1)
+
+
 def test_a_run_that_fails_before_any_step_is_taken_back_and_later_stands(project: Project) -> None:
     def failing(steps: int) -> None:
         with project.training(**ASKED) as run:
@@ -189,7 +200,8 @@ def test_a_run_goes_on_where_its_checkpoint_was(project: Project, tmp_path: Path
         assert numbers == [5, 6, 7, 8]
     assert spent(project) == charged
     assert run.receipt is not None
-    assert run.receipt.body["facts"] | {"epsilon": ""} == {"steps": 8, "epsilon": "", "resumed": True}
+    facts = run.receipt.body["facts"]
+    assert {name: facts[name] for name in ("steps", "resumed")} == {"steps": 8, "resumed": True}
     assert kinds(project) == ["reserve", "claim", "settle"]
     verify(project.ledger)
     with pytest.raises(InvalidRequest, match="already ended"):

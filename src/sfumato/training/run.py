@@ -29,7 +29,7 @@ from sfumato.core.entropy import SYSTEM, Entropy
 from sfumato.core.errors import IntegrityError, InvalidRequest
 from sfumato.core.files import digest_of, whole
 from sfumato.core.gate import Gate, Permit
-from sfumato.core.numbers import Amount
+from sfumato.core.numbers import Amount, brief, text
 from sfumato.core.project import FOLDER, Project
 from sfumato.core.receipt import Output, Receipt
 from sfumato.training.checkpoint import Checkpoint, save_tensors
@@ -265,7 +265,12 @@ class TrainingRun:
             self._journal.close()
 
     def _settle(self, outputs: list[Output], facts: Mapping[str, Any] | None) -> Receipt:
-        told = {"steps": self.begun, "epsilon": f"{float(self.planned.price):.6g}"} | dict(facts or {})
+        # Rounded up, and over what the caller says: nobody's facts may claim less than was charged.
+        told = dict(facts or {}) | {
+            "steps": self.begun,
+            "epsilon": brief(self.planned.price),
+            "delta": text(self.planned.delta),
+        }
         if self.resumed:
             told["resumed"] = True
         self.receipt = self.permit.settle(outputs, facts=told, event=self.planned.taken(self.begun))
