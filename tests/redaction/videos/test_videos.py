@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable
 from fractions import Fraction
@@ -9,6 +10,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from sfumato.core.errors import (
     UnreadableMedia,
@@ -17,6 +19,9 @@ from sfumato.core.errors import (
 from sfumato.redaction.job import Job
 from sfumato.redaction.videos import redact as videos
 from sfumato.redaction.videos import redact_video_file
+from sfumato.vision.boxes import Boxes
+from sfumato.vision.finder import Finder
+from sfumato.vision.toy import ToyDetector
 from sfumato.vision.tracks import Track
 
 Make = Callable[..., Path]
@@ -337,3 +342,31 @@ class TestRealClips:
         assert times_of(tmp_path / "out.mp4") == times_of(source)
         with av.open(str(source)) as one, av.open(str(tmp_path / "out.mp4")) as two:
             assert one.streams.video[0].sample_aspect_ratio == two.streams.video[0].sample_aspect_ratio
+
+
+def test_between_the_passes_the_detector_rests_and_opencv_keeps_to_one_thread(
+    clip: Callable[..., Path], toy_job: Callable[..., Any], tmp_path: Path
+) -> None:
+    import cv2
+
+    seen: list[tuple[str, int]] = []
+
+    class Resting(ToyDetector):
+        def detect(self, image: NDArray[np.uint8], *, floor: float = 0.0) -> Boxes:
+            seen.append(("look", cv2.getNumThreads()))
+            return super().detect(image, floor=floor)
+
+        def rest(self) -> None:
+            seen.append(("rest", cv2.getNumThreads()))
+
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    try:
+        job = dataclasses.replace(toy_job(), finder=Finder([Resting()]))
+        redact_video_file(clip("in.mp4", frames=12), tmp_path / "out.mp4", job)
+        assert cv2.getNumThreads() == 2
+    finally:
+        cv2.setNumThreads(before)
+    assert [what for what, _ in seen].count("rest") == 1
+    assert seen[-1][0] == "rest"
+    assert {threads for _, threads in seen} == {1}
