@@ -221,9 +221,8 @@ def test_without_a_population_nothing_is_trained(made: Make) -> None:
         prepare(config, Project(project.root))
 
 
-def test_a_device_that_is_not_there(made: Make) -> None:
-    if torch.cuda.is_available():
-        pytest.skip("needs a machine without CUDA")
+def test_a_device_that_is_not_there(made: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     project, config = made(("steps = 3", 'steps = 3\ndevice = "cuda"'))
     with pytest.raises(InvalidRequest, match="there is no cuda here"):
         prepare(config, project)

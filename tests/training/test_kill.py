@@ -15,7 +15,10 @@ import pytest
 pytest.importorskip("torch", reason="needs PyTorch: pip install sfumato[training]")
 pytest.importorskip("safetensors", reason="needs safetensors: pip install sfumato[training]")
 if not hasattr(os, "fork"):
-    pytest.skip("needs fork: the children are made from one process", allow_module_level=True)
+    pytest.skip(
+        "this system has no fork, by which hundreds of processes to be killed are made in seconds",
+        allow_module_level=True,
+    )
 
 HERE = Path(__file__).parent
 

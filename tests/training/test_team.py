@@ -12,7 +12,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs PyTorch: pip install sfumato[training]")
 pytest.importorskip("safetensors", reason="needs safetensors: pip install sfumato[training]")
 if not torch.distributed.is_available():
-    pytest.skip("needs a PyTorch with torch.distributed", allow_module_level=True)
+    pytest.skip(
+        "this build of PyTorch has no torch.distributed: several machines cannot train together with it",
+        allow_module_level=True,
+    )
 
 HERE = Path(__file__).parent
 

@@ -31,7 +31,7 @@ def yolo(torchvision_folder):
     """The one file that touches Ultralytics."""
     pytest.importorskip("torch", reason="needs PyTorch: pip install sfumato[training]")
     if importlib.util.find_spec("ultralytics") is None:
-        pytest.skip("needs Ultralytics (AGPL-3.0): pip install sfumato[yolo]")
+        pytest.skip("Ultralytics is AGPL-3.0 and never installed unasked: pip install sfumato[yolo]")
     from sfumato.training.detect import _ultralytics
 
     with pytest.MonkeyPatch.context() as patch:
