@@ -1,0 +1,1 @@
+"""Private queries: answers about the crowd, not the person."""
