@@ -1,13 +1,13 @@
 """What is publicly known of an expression: its range as a number, and its values as a group key.
 
-Everything follows from the query and the policy. A bound is of the whole expression as it is asked, never of a
-column that it once was.
+Everything follows from the query and the policy. A bound is of the whole expression as it is asked, never of
+a column that it once was.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from fractions import Fraction
 
 from sfumato.core.errors import InvalidRequest
@@ -49,9 +49,9 @@ class Domain:
             case Column(name=name):
                 return self._bounds(expression, name)
             case Part(part=part):
-                years = self.values_of(expression) if part == "year" else None
-                low, high = (min(years), max(years)) if years else _PARTS.get(part, (0, 9999))  # type: ignore[type-var]
-                return Fraction(low), Fraction(high)  # type: ignore[arg-type]
+                span = self._span(expression.of) if part == "year" else None
+                low, high = (span[0].year, span[1].year) if span else _PARTS.get(part, (0, 9999))
+                return Fraction(low), Fraction(high)
             case Binned(count=count):
                 return Fraction(0), Fraction(count - 1)
             case Call(op=op, args=args):
@@ -67,9 +67,9 @@ class Domain:
         declared = table.columns.get(name)
         if declared is None or declared.clamps is None:
             raise InvalidRequest(
-                f"the column {name!r} has no bounds, so one {table.unit} could change the answer by anything: "
-                f"give some that are not taken from the data, as CLAMP({name}, low, high) in the query, or for "
-                f"all queries as bounds = [low, high] under [datasets.{table.name}.columns.{name}]"
+                f"the column {name!r} has no bounds, so one {table.unit} could change the answer by any amount. "
+                f"Give some that are not taken from the data: CLAMP({name}, low, high) in the query, or for "
+                f"all queries bounds = [low, high] under [datasets.{table.name}.columns.{name}]"
             )
         return declared.clamps
 
@@ -105,6 +105,32 @@ class Domain:
                 return least, max(abs(low), abs(high))
             case _:
                 raise InvalidRequest(f"a sum or mean needs a number, and {op!r} gives none")
+
+    def step_of(self, expression: Expr) -> Fraction | None:
+        """Return the declared step of a column's values, where there is one."""
+        if not isinstance(expression, Column):
+            return None
+        declared = self._table(expression).columns.get(expression.name)
+        return declared.step if declared is not None else None
+
+    def whole(self, expression: Expr) -> bool:
+        """Whether an expression's values are whole numbers, as far as its columns' kinds say so."""
+        match expression:
+            case Constant(value=value):
+                return isinstance(value, int)
+            case Column(name=name):
+                return self._table(expression).kinds.get(name) in ("integer", "boolean")
+            case Part() | Binned():
+                return True
+            case Call(op="clamp", args=args):
+                return self.whole(args[0])
+            case Call(op="case", args=args):
+                return all(self.whole(one) for one in (*args[1::2], *(args[-1:] if len(args) % 2 else ())))
+            case Call(op=op, args=args):
+                numbers = op in ("+", "-", "*", "negative", "abs", "coalesce")
+                return numbers and all(self.whole(one) for one in args)
+            case _:
+                return False
 
     def check(self, expression: Expr | None) -> None:
         """Refuse arithmetic that some row could make fail in some engine: all of it must be bounded.
@@ -146,7 +172,6 @@ class Domain:
                 return tuple(range(count))
             case Call(op=op, args=args):
                 return self._call_values(op, args)
-        return None
 
     def _call_values(self, op: str, args: tuple[Expr, ...]) -> tuple[Value, ...] | None:
         if op in ("and", "or", "not", "=", "<>", "<", "<=", ">", ">=", "in", "is null", "like"):
@@ -177,7 +202,10 @@ class Domain:
         declared = self._table(expression).columns.get(expression.name)
         if declared is None or declared.bounds is None or not isinstance(declared.bounds[0], date):
             return None
-        return declared.bounds
+        low, high = declared.bounds
+        if self._table(expression).kinds.get(expression.name) == "timestamp" and type(low) is date:
+            return datetime.combine(low, time.min), datetime.combine(high, time.max)
+        return low, high
 
     def _table(self, column: Column) -> Table:
         if column.table in self._tables:
@@ -205,7 +233,7 @@ def _days(first: date, last: date) -> tuple[date, ...]:
 
 
 def _steps(first: date, last: date, unit: DateUnit) -> tuple[Value, ...]:
-    """Return all beginnings of a unit of time from the one that holds `first` to the one that holds `last`."""
+    """Return all beginnings of a unit of time, from the one of `first` to the one of `last`."""
     if not isinstance(first, datetime) and unit in ("hour", "minute"):
         raise InvalidRequest(f"a date has no {unit}: ask for days or longer")
     at, found = floor_of(first, unit), []
