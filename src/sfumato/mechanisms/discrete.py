@@ -1,8 +1,8 @@
-"""Discrete Laplace and Gaussian noise on whole numbers, of exactly the law that is asked for, behind a permit.
+"""Discrete Laplace and Gaussian noise on whole numbers, of exactly the law asked for, behind a permit.
 
-Few values get their noise from OpenDP's samplers, where it is installed, many from tables (`tables.py`). Both draw
-from the operating system; tables take every byte from the permit's source, OpenDP from the system itself. The
-argument is in docs/guarantees/noise.md.
+Few values get their noise from OpenDP's samplers, where it is installed, many from tables (`tables.py`).
+Both draw from the operating system; tables take every byte from the permit's source, OpenDP from the system
+itself. The argument is in docs/guarantees/noise.md.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Noise:
         drawn: how many numbers have been given noise.
 
     Source:
-        Canonne, Kamath and Steinke 2020 (arXiv 2004.00010), Theorem 14 for the Gaussian; Ghosh, Roughgarden and
-        Sundararajan 2012 for the Laplace (as the two-sided geometric).
+        Canonne, Kamath and Steinke 2020 (arXiv 2004.00010), Theorem 14 for the Gaussian; Ghosh, Roughgarden
+        and Sundararajan 2012 for the Laplace (as the two-sided geometric).
     """
 
     def __init__(self, permit: Permit, *, source: Source = "auto") -> None:
@@ -71,7 +71,8 @@ class Noise:
             scale: above 0, at most 2^40.
 
         Raises:
-            InvalidRequest: values or scale out of range, a permit that has ended, or OpenDP asked for a seeded draw.
+            InvalidRequest: values or scale out of range, a permit that has ended, or a seeded source that
+                was to go with OpenDP.
             MissingExtra: OpenDP was asked for and is not installed.
         """
         return self._add(values, Law("laplace", scale))
@@ -127,8 +128,8 @@ def _checked(values: NDArray[Any]) -> NDArray[np.int64]:
     whole = array.astype(np.int64, copy=False)
     if whole.size and not (whole.max() < WIDEST_VALUE and whole.min() > -WIDEST_VALUE):
         raise InvalidRequest(
-            "a value has 2^62 or more in magnitude: bound the sums, by clamps and contribution bounds, so that "
-            "none can"
+            "a value has 2^62 or more in magnitude: bound the sums, by clamps and contribution bounds, so "
+            "that none can"
         )
     return whole
 

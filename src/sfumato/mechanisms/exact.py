@@ -1,7 +1,7 @@
 """Two laws on whole numbers, and their distribution functions between whole-number bounds, to any precision.
 
-Everything is integer arithmetic: a real number is held between two integers over a power of two, and each step
-rounds the lower one down and the upper one up. So what is decided from the bounds is decided rightly.
+Everything is integer arithmetic: a real number is held between two integers over a power of two, and each
+step rounds the lower one down and the upper one up. So what is decided from the bounds is decided rightly.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Law:
 
     Args:
         kind: laplace, energy |k| / scale; or gaussian, energy k^2 / (2 variance).
-        parameter: the scale, or the variance: of the formula, which for narrow laws is not quite the deviation's
-            square.
+        parameter: the scale, or the variance: that of the formula, which for narrow laws is not quite the
+            square of the deviation.
 
     Raises:
         InvalidRequest: a parameter that is not above 0, too large, or written with too many digits.
@@ -46,8 +46,8 @@ class Law:
         value = self.parameter
         if not isinstance(value, Fraction) or not 0 < value <= most:
             raise InvalidRequest(
-                f"the {word} of {self.kind.capitalize()} noise must be a fraction above 0 and at most {most}, "
-                f"got {value!r}"
+                f"the {word} of {self.kind.capitalize()} noise must be a fraction above 0 and at most "
+                f"{most}, got {value!r}"
             )
         if max(value.numerator, value.denominator).bit_length() > SCALE_BITS:
             raise InvalidRequest(f"the {word} of noise has more than {SCALE_BITS} bits: round it up")
@@ -69,8 +69,8 @@ class Law:
 def exp_bounds(x: Fraction, bits: int) -> tuple[int, int]:
     """Return whole numbers around 2^bits * exp(-x), at most a few apart; x is not below 0.
 
-    >>> exp_bounds(Fraction(1), 20), 2**20 * math.exp(-1)
-    ((385749, 385750), 385749.3...)
+    >>> exp_bounds(Fraction(1), 20), round(2**20 * math.exp(-1), 1)
+    ((385749, 385750), 385749.6)
     """
     if not x:
         return 1 << bits, 1 << bits
@@ -97,8 +97,8 @@ def exp_bounds(x: Fraction, bits: int) -> tuple[int, int]:
 def cumulative(law: Law, bits: int, *, halved: bool, guard: int = 64) -> list[tuple[int, int]]:
     """Return whole numbers around 2^bits * P(K <= k), for k = 0, 1, ... until P(K > k) is below 2^-bits.
 
-    They are apart by 1, unless such a product lies so close to a whole number that `guard` more bits of work do
-    not tell its side.
+    They are apart by 1, unless such a product lies so close to a whole number that `guard` more bits of
+    work do not tell its side.
 
     Args:
         halved: K is the magnitude of a draw. Otherwise every K >= 0 weighs exp(-energy(K)), nought as well: a
@@ -112,7 +112,8 @@ def cumulative(law: Law, bits: int, *, halved: bool, guard: int = 64) -> list[tu
         low, high = low + times * w_low, high + times * w_high
         sums.append((low, high))
         if w_high.bit_length() + finest <= low.bit_length():
-            # Energies are convex: what follows is at most a geometric series, w / (exp(drop) - 1) <= w / drop.
+            # Energies are convex: what follows is at most a geometric series, of sum
+            # w / (exp(drop) - 1) <= w / drop.
             drop = law.energy(k + 1) - law.energy(k)
             rest = 2 * w_high * drop.denominator // drop.numerator + 1
             if rest << finest < low:

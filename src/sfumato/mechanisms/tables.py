@@ -1,17 +1,17 @@
 """Draws from a law on whole numbers, exactly and in bulk.
 
 A magnitude is looked up by a uniform number U of which 63 bits are drawn at first: it is the number of those
-c(k) = P(K <= k) that are not above U, and 63 bits tell which they are unless they are those of some c(k) as well.
-Then, once in 2^63 for each k, more bits of U are drawn, and c(k) is worked out to as many (`exact.py`), until they
-differ. So the law is the one that is asked for, tails included, and not an approximation of it.
+c(k) = P(K <= k) that are not above U, and 63 bits tell which they are unless they are those of some c(k) as
+well. Then, once in 2^63 for each k, more bits of U are drawn, and c(k) is worked out to as many (`exact.py`),
+until they differ. So the law is the one that is asked for, tails included, and not an approximation of it.
 
 Wide laws would need long tables. They are drawn as h * step + l, of which h has a table, l is uniform in
-0..step-1, and a pair is taken with probability exp(energy(h * step) - energy(h * step + l)), which is close to 1.
-That probability is compared with a uniform number in the same way: by its first bits, and by more where they do
-not tell.
+0..step-1, and a pair is taken with probability exp(energy(h * step) - energy(h * step + l)), which is close
+to 1. That probability is compared with a uniform number in the same way: by its first bits, and by more where
+they do not tell.
 
-How long it takes depends on the law, on how many draws there are, and on the random bits; the values that noise
-is added to are not known here.
+How long it takes depends on the law, on how many draws there are, and on the random bits; the values that
+noise is added to are not known here.
 """
 
 from __future__ import annotations
