@@ -29,7 +29,6 @@ from sfumato.mechanisms.exact import Law, cumulative, exp_bounds
 
 #: Bits of a uniform number that are drawn at first; the 64th is a sign.
 BITS = 63
-TOP = (1 << BITS) - 1
 #: Draws made at a time: what they need stays in the processor's cache.
 CHUNK = 1 << 14
 #: Up to this width a law has a table of its own; wider ones are cut into steps, that leave a table of WIDE.
@@ -55,20 +54,23 @@ class Sampler:
 
     Args:
         law: of the draws.
+        bits: of a uniform number that are drawn at first; with fewer, more draws take the way by which ties
+            are broken, which is how it is tested.
 
     Attributes:
         step: 1 where the law has a table of its own.
     """
 
-    def __init__(self, law: Law) -> None:
+    def __init__(self, law: Law, *, bits: int = BITS) -> None:
         self.law, self.step = law, 1
         if law.width > NARROW[law.kind]:
             self.step = 1 << math.ceil(math.log2(law.width / WIDE[law.kind]))
         self._low_bits = self.step.bit_length() - 1
         self._coarse = law.coarser(self.step)
-        self._limits = _limits(self._coarse, halved=self.step == 1)
-        buckets = min(16, max(8, len(self._limits).bit_length() + 2))
-        self._shift = BITS - buckets
+        self._bits, self._mask = bits, (1 << bits) - 1
+        self._limits = _limits(self._coarse, bits, halved=self.step == 1)
+        buckets = min(bits, 16, len(self._limits).bit_length() + 2)
+        self._shift = bits - buckets
         starts = np.arange(1 << buckets, dtype=np.int64) << self._shift
         #: How many limits lie below a bucket's first number.
         self._first = np.searchsorted(self._limits, starts).astype(np.int32)
@@ -86,18 +88,16 @@ class Sampler:
 
     def _narrow(self, count: int, entropy: Entropy) -> Int64s:
         words = _words(count, entropy)
-        magnitudes = self._indices(words & TOP, entropy)
+        magnitudes = self._indices(words & self._mask, entropy)
         return np.negative(magnitudes, out=magnitudes, where=words < 0)
 
     def _wide(self, count: int, entropy: Entropy) -> Int64s:
         """Return those of `count` tries that are accepted."""
-        words, others = _words(count, entropy), _words(count, entropy)
-        coarse = self._indices(words & TOP, entropy)
-        fine = others & (self.step - 1)
+        words, others = _words(count, entropy), _words(count, entropy).view(np.uint64)
+        coarse = self._indices(words & self._mask, entropy)
+        fine = (others & np.uint64(self.step - 1)).astype(np.int64)
         magnitudes = (coarse << self._low_bits) + fine
-        taken = self._accepted(
-            coarse, fine, (others >> self._low_bits) & (TOP >> self._low_bits - 1), entropy
-        )
+        taken = self._accepted(coarse, fine, others >> np.uint64(self._low_bits), entropy)
         negative = words < 0
         taken &= (magnitudes != 0) | ~negative  # nought has one sign
         np.negative(magnitudes, out=magnitudes, where=negative)
@@ -113,13 +113,29 @@ class Sampler:
             found[late] = np.searchsorted(limits, uniform[late])
             at[late] = limits[found[late]]
         for place in np.flatnonzero(at == uniform):
-            index = _refined(self._coarse, self.step == 1, int(uniform[place]), entropy)
+            index = self._refined(int(uniform[place]), entropy)
             found[place] = min(index, MOST >> self._low_bits)  # a sum then still has room in 64 bits
         return found
 
-    def _accepted(self, coarse: Int64s, fine: Int64s, prefix: Int64s, entropy: Entropy) -> NDArray[np.bool_]:
+    def _refined(self, prefix: int, entropy: Entropy) -> int:
+        """Return how many c(k) are not above a uniform number that begins with a prefix."""
+        bits = self._bits
+        while True:
+            bits += MORE
+            prefix = prefix << MORE | int.from_bytes(entropy.bytes(MORE // 8), "big")
+            bounds = cumulative(self._coarse, bits, halved=self.step == 1)
+            # Those that are not above it for certain, and those that may be not above it. Later ones than
+            # were worked out are above 1 - 2^-bits.
+            least = bisect_right(bounds, prefix, key=lambda bound: bound[1])
+            most = bisect_right(bounds, prefix, key=lambda bound: bound[0])
+            if least == most and prefix + 1 < 1 << bits:
+                return least
+
+    def _accepted(
+        self, coarse: Int64s, fine: Int64s, prefix: NDArray[np.uint64], entropy: Entropy
+    ) -> NDArray[np.bool_]:
         """Return for which pairs a uniform number, of which a prefix is given, is below the probability."""
-        bits = BITS + 1 - self._low_bits
+        bits = 64 - self._low_bits
         rise = fine.astype(float)
         if self.law.kind == "laplace":
             rise *= float(1 / self.law.parameter)
@@ -146,30 +162,16 @@ def _words(count: int, entropy: Entropy) -> NDArray[np.int64]:
     return np.frombuffer(entropy.bytes(8 * count), np.dtype("<i8"))
 
 
-def _limits(law: Law, *, halved: bool) -> Int64s:
-    """Return floor(2^63 c(k)), rising to 2^63 - 1, which stands for all that follow."""
+def _limits(law: Law, bits: int, *, halved: bool) -> Int64s:
+    """Return floor(2^bits c(k)), rising to 2^bits - 1, which stands for all that follow."""
+    top = (1 << bits) - 1
     guard = 64
     while True:
-        bounds = cumulative(law, BITS, halved=halved, guard=guard)
-        if all(high - low == 1 or low >= TOP for low, high in bounds):
+        bounds = cumulative(law, bits, halved=halved, guard=guard)
+        if all(high - low == 1 or low >= top for low, high in bounds):
             break
         guard *= 2
-    return np.array([*(low for low, _ in bounds if low < TOP), TOP], np.int64)
-
-
-def _refined(law: Law, halved: bool, prefix: int, entropy: Entropy) -> int:
-    """Return how many c(k) are not above a uniform number that begins with a prefix of 63 bits."""
-    bits = BITS
-    while True:
-        bits += MORE
-        prefix = prefix << MORE | int.from_bytes(entropy.bytes(MORE // 8), "big")
-        bounds = cumulative(law, bits, halved=halved)
-        # Those that are not above it for certain, and those that may be not above it. Later ones than
-        # were worked out are above 1 - 2^-bits.
-        least = bisect_right(bounds, prefix, key=lambda bound: bound[1])
-        most = bisect_right(bounds, prefix, key=lambda bound: bound[0])
-        if least == most and prefix + 1 < 1 << bits:
-            return least
+    return np.array([*(low for low, _ in bounds if low < top), top], np.int64)
 
 
 def _below(prefix: int, bits: int, energy: Fraction, entropy: Entropy) -> bool:
