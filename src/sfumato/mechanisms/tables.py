@@ -11,7 +11,7 @@ to 1. That probability is compared with a uniform number in the same way: by its
 they do not tell.
 
 How long it takes depends on the law, on how many draws there are, and on the random bits; the values that
-noise is added to are not known here.
+noise is added to are not known here. Where few are drawn, it hardly depends on the random bits either.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from sfumato.mechanisms.exact import Law, cumulative, exp_bounds
 BITS = 63
 #: Draws made at a time: what they need stays in the processor's cache.
 CHUNK = 1 << 14
+#: Up to this many draws at a time, each takes as many steps: there, a clock could tell something of the noise.
+FEW = 1 << 12
 #: Up to this width a law has a table of its own; wider ones are cut into steps, that leave a table of WIDE.
 NARROW = {"laplace": 600, "gaussian": 2400}
 WIDE = {"laplace": 256, "gaussian": 512}
@@ -106,10 +108,13 @@ class Sampler:
     def _indices(self, uniform: Int64s, entropy: Entropy) -> Int64s:
         """Return how many c(k) are not above each uniform number, of which 63 bits are given."""
         limits = self._limits
-        found = np.take(self._first, uniform >> self._shift).astype(np.int64)
-        at = np.take(limits, found)
-        late = np.flatnonzero(at < uniform)
-        if late.size:
+        if uniform.size <= FEW:
+            found = np.searchsorted(limits, uniform)
+            at = limits[found]
+        else:
+            found = np.take(self._first, uniform >> self._shift).astype(np.int64)
+            at = np.take(limits, found)
+            late = np.flatnonzero(at < uniform)
             found[late] = np.searchsorted(limits, uniform[late])
             at[late] = limits[found[late]]
         for place in np.flatnonzero(at == uniform):
