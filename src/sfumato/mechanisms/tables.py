@@ -31,7 +31,7 @@ from sfumato.mechanisms.exact import Law, cumulative, exp_bounds
 BITS = 63
 #: Draws made at a time: what they need stays in the processor's cache.
 CHUNK = 1 << 14
-#: Up to this many draws at a time, each takes as many steps: there, a clock could tell something of the noise.
+#: Up to this many draws at a time, each takes as many steps: with few, a clock could tell some of the noise.
 FEW = 1 << 12
 #: Up to this width a law has a table of its own; wider ones are cut into steps, that leave a table of WIDE.
 NARROW = {"laplace": 600, "gaussian": 2400}
