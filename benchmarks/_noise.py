@@ -20,7 +20,7 @@ SCALES = {
 
 
 def noise_figures(count: int = 1_000_000, rounds: int = 5, *, opendp: bool = True) -> dict[str, float]:
-    """Return `noise_ns_per_value` (the slowest of the laws with a table of their own) and what stands beside it.
+    """Return `noise_ns_per_value` (the slower of two laws with a table of their own) and what stands beside.
 
     CPU time, each in turn, medians; tables are made beforehand, as they are kept between releases.
     """
