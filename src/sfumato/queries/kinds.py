@@ -236,8 +236,8 @@ def _arithmetic(op: str, args: tuple[Typed, ...]) -> Typed:
     for each in args:
         if each.kind in DATED:
             raise InvalidRequest(
-                f"{_show(each)} is {_WORDS[each.kind]}: arithmetic on dates is not understood; compare it with a date, "
-                "or cut it with DATE_TRUNC"
+                f"{_show(each)} is {_WORDS[each.kind]}: arithmetic on dates is not understood; "
+                "compare it with a date, or cut it with DATE_TRUNC"
             )
         _must(each, NUMERIC, "arithmetic is of numbers")
     kind: Kind = "integer" if all(each.kind == "integer" for each in args) else "number"

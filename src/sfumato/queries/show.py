@@ -75,6 +75,8 @@ def _call(op: str, args: tuple[Expr, ...]) -> tuple[str, int]:
     if op in ("and", "or"):
         level = _LEVELS[op]
         return f" {op.upper()} ".join(_inside(each, level + 1) for each in args), level
+    if op == "not" and isinstance(args[0], Call) and args[0].op in ("in", "like", "is null"):
+        return _denied(args[0]), _COMPARISON
     if op == "not":
         return f"NOT {_inside(args[0], _COMPARISON)}", _LEVELS["not"]
     if op in _COMPARISONS or op == "like":
@@ -91,6 +93,18 @@ def _call(op: str, args: tuple[Expr, ...]) -> tuple[str, int]:
     if op == "case":
         return _case(args), _ATOM
     return f"{op.upper()}({', '.join(show(each) for each in args)})", _ATOM
+
+
+def _denied(inner: Call) -> str:
+    text = _inside(inner.args[0], 5)
+    if inner.op == "is null":
+        return f"{text} IS NOT NULL"
+    rest = (
+        _inside(inner.args[1], 5)
+        if inner.op == "like"
+        else f"({', '.join(show(each) for each in inner.args[1:])})"
+    )
+    return f"{text} NOT {inner.op.upper()} {rest}"
 
 
 def _inside(expression: Expr, level: int) -> str:

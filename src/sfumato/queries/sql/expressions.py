@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
-from math import floor
 from typing import Final
 
 from sqlglot import exp
@@ -15,14 +14,15 @@ from sqlglot import exp
 from sfumato.core.errors import InvalidRequest, nearest
 from sfumato.queries import kinds
 from sfumato.queries.kinds import Typed
-from sfumato.queries.model import Column, Constant, Value
-from sfumato.queries.show import number, show
+from sfumato.queries.model import Constant, Value
+from sfumato.queries.show import show
+from sfumato.queries.sql import bins, dates
+from sfumato.queries.sql.refusals import NODES
 from sfumato.queries.sql.scope import Scope
 from sfumato.queries.sql.text import DEEPEST, Text
-from sfumato.queries.sql.words import FUNCTIONS, PARTS, REFUSED, SUNDAY_FIRST, UNITS
+from sfumato.queries.sql.words import FUNCTIONS, PARTS, REFUSED, SUNDAY_FIRST
 
 _NUMBER: Final = re.compile(r"(\d{1,40}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1,3})?")
-_INTERVAL: Final = re.compile(r"\s*1\s+([a-zA-Z]+)\s*")
 #: What the parser adds, and what no answer depends on.
 _IDLE: Final = {
     "big_int",
@@ -36,7 +36,7 @@ _IDLE: Final = {
     "_type",
 }
 
-_COMPARISONS: dict[type[exp.Expr], str] = {
+COMPARISONS: dict[type[exp.Expr], str] = {
     exp.EQ: "=",
     exp.NEQ: "<>",
     exp.LT: "<",
@@ -45,35 +45,6 @@ _COMPARISONS: dict[type[exp.Expr], str] = {
     exp.GTE: ">=",
 }
 _ARITHMETIC: dict[type[exp.Expr], str] = {exp.Add: "+", exp.Sub: "-", exp.Mul: "*"}
-_REFUSED_NODES: dict[type[exp.Expr], str] = {
-    exp.Div: "division can fail, and an error that depends on the data is an answer without noise; write AVG for a "
-    "mean, x * 0.1 for x / 10, FLOOR(x / 10) for bins",
-    exp.IntDiv: "division can fail; for bins write FLOOR(x / 10) * 10",
-    exp.Mod: "remainders are not understood; for bins write FLOOR(x / 10) * 10, for dates HOUR(x) or ISODOW(x)",
-    exp.Pow: "powers have no bound; write x * x, or ask for VAR_POP(x)",
-    exp.Window: "window functions give every row a figure, and rows are about people; use GROUP BY",
-    exp.Subquery: "a question inside an expression is not understood; join the table on the privacy unit",
-    exp.Select: "a question inside an expression is not understood; join the table on the privacy unit",
-    exp.Exists: "a question inside an expression is not understood; join the table on the privacy unit",
-    exp.Any: "a question inside an expression is not understood; join the table on the privacy unit",
-    exp.Star: "* shows rows, and rows are about people; ask for COUNT(*)",
-    exp.Null: "NULL is no value to compare or compute with; write x IS NULL",
-    exp.Cast: "casts can fail, and an error that depends on the data is an answer without noise; compare the column as "
-    "it is, cut times with DATE_TRUNC('day', x)",
-    exp.TryCast: "casts are not understood; compare the column as it is, cut times with DATE_TRUNC('day', x)",
-    exp.DPipe: "joining text is not understood; group by both columns",
-    exp.Concat: "joining text is not understood; group by both columns",
-    exp.Interval: "arithmetic on dates is not understood; compare with a date, as in DATE '2026-01-31'",
-    exp.RegexpLike: "regular expressions are not understood; write LIKE 'north%'",
-    exp.RegexpILike: "regular expressions are not understood; write LIKE 'north%'",
-    exp.SimilarTo: "regular expressions are not understood; write LIKE 'north%'",
-    exp.Glob: "GLOB is not understood; write LIKE 'north%'",
-    exp.NullSafeEQ: "IS NOT DISTINCT FROM is not understood; write x = y OR (x IS NULL AND y IS NULL)",
-    exp.NullSafeNEQ: "IS DISTINCT FROM is not understood; write x <> y OR x IS NULL",
-    exp.Escape: "ESCAPE is not understood; leave it out",
-    exp.Tuple: "lists of columns are not understood; write a = 1 AND b = 2",
-    exp.Alias: "a name cannot be given here; leave AS out",
-}
 
 
 @dataclass(slots=True)
@@ -123,19 +94,20 @@ class Reader:
 
     def _read(self, node: exp.Expr) -> Typed:
         kind = type(node)
-        if kind in _REFUSED_NODES and not (kind in (exp.Cast, exp.IntDiv)):
-            raise self.text.refuse(node, _REFUSED_NODES[kind])
-        if kind in _COMPARISONS:
-            return self._compared(node, _COMPARISONS[kind])
+        if kind in NODES and kind not in (exp.Cast, exp.IntDiv):
+            raise self.text.refuse(node, NODES[kind])
+        if kind in COMPARISONS:
+            return self._compared(node, COMPARISONS[kind])
         if kind in _ARITHMETIC:
             self.only(node, "this", "expression")
-            return kinds.call(_ARITHMETIC[kind], *self._each(node, "this", "expression"))
+            return kinds.call(_ARITHMETIC[kind], *self.each(node, "this", "expression"))
         handler = _HANDLERS.get(kind)
         if handler is not None:
             return handler(self, node)
         return self._function(node)
 
-    def _each(self, node: exp.Expr, *names: str) -> list[Typed]:
+    def each(self, node: exp.Expr, *names: str) -> list[Typed]:
+        """Return what several parts of a node mean."""
         return [self.expression(node.args[name]) for name in names]
 
     def constant(self, node: exp.Expr) -> Value:
@@ -168,12 +140,10 @@ class Reader:
             return Fraction(inner.this)
         raise self.text.refuse(node, "a constant number must stand here, as in 0 or 12.5")
 
-    # -- kinds of nodes, by name --------------------------------------------------------------------------------------
-
     def _column(self, node: exp.Expr) -> Typed:
         self.only(node, "this", "table")
         if isinstance(node.this, exp.Star):
-            raise self.text.refuse(node, _REFUSED_NODES[exp.Star])
+            raise self.text.refuse(node, NODES[exp.Star])
         return self.scope.column(node.name, node.text("table"))
 
     def _literal(self, node: exp.Expr) -> Typed:
@@ -219,7 +189,7 @@ class Reader:
             raise self.text.refuse(
                 node, "a comparison with NULL is never true; write x IS NULL or x IS NOT NULL"
             )
-        return kinds.call(op, *self._each(node, "this", "expression"))
+        return kinds.call(op, *self.each(node, "this", "expression"))
 
     def _is(self, node: exp.Expr) -> Typed:
         self.only(node, "this", "expression")
@@ -234,7 +204,7 @@ class Reader:
 
     def _in(self, node: exp.Expr) -> Typed:
         if node.args.get("query"):
-            raise self.text.refuse(node, _REFUSED_NODES[exp.Subquery])
+            raise self.text.refuse(node, NODES[exp.Subquery])
         self.only(node, "this", "expressions")
         if not node.expressions:
             raise self.text.refuse(node, "IN takes constants, as in x IN (1, 2)")
@@ -242,12 +212,12 @@ class Reader:
 
     def _between(self, node: exp.Expr) -> Typed:
         self.only(node, "this", "low", "high")
-        inner, low, high = self._each(node, "this", "low", "high")
+        inner, low, high = self.each(node, "this", "low", "high")
         return kinds.call("and", kinds.call(">=", inner, low), kinds.call("<=", inner, high))
 
     def _like(self, node: exp.Expr) -> Typed:
         self.only(node, "this", "expression")
-        inner, pattern = self._each(node, "this", "expression")
+        inner, pattern = self.each(node, "this", "expression")
         if isinstance(node, exp.ILike):
             inner = kinds.call("lower", inner)
             if isinstance(pattern.of, Constant) and isinstance(pattern.of.value, str):
@@ -268,7 +238,7 @@ class Reader:
 
     def _if(self, node: exp.Expr) -> Typed:
         self.only(node, "this", "true", "false")
-        return self._chosen(node, self._each(node, "this", "true"), node.args.get("false"))
+        return self._chosen(node, self.each(node, "this", "true"), node.args.get("false"))
 
     def _chosen(self, node: exp.Expr, parts: list[Typed], last: exp.Expr | None) -> Typed:
         if not parts:
@@ -284,192 +254,18 @@ class Reader:
 
     def _nullif(self, node: exp.Expr) -> Typed:
         self.only(node, "this", "expression")
-        inner, other = self._each(node, "this", "expression")
+        inner, other = self.each(node, "this", "expression")
         if not isinstance(other.of, Constant):
             raise self.text.refuse(node, "NULLIF takes a constant, as in NULLIF(x, 0)")
         return kinds.call("case", kinds.call("<>", inner, other), inner)
 
     def _one(self, node: exp.Expr) -> Typed:
         self.only(node, "this")
-        return kinds.call(
-            {exp.Abs: "abs", exp.Lower: "lower"}.get(type(node), "upper"), self.expression(node.this)
-        )
+        op = "abs" if isinstance(node, exp.Abs) else "lower" if isinstance(node, exp.Lower) else "upper"
+        return kinds.call(op, self.expression(node.this))
 
-    def _clamp(self, node: exp.Expr) -> Typed:
-        args = self._arguments(node, 3, "CLAMP(x, 0, 10)")
-        for each in args[1:]:
-            self.number(each)
-        return kinds.call("clamp", *map(self.expression, args))
-
-    def _least(self, node: exp.Expr) -> Typed:
-        """Read LEAST(GREATEST(x, low), high), either way round, as bounds."""
-        way = "bounds are written CLAMP(x, low, high) or LEAST(GREATEST(x, low), high)"
-        sides = [node.this, *node.expressions]
-        inner = [side for side in sides if isinstance(side.unnest(), exp.Least | exp.Greatest)]
-        outer = [side for side in sides if not isinstance(side.unnest(), exp.Least | exp.Greatest)]
-        if len(sides) != 2 or len(inner) != 1 or type(inner[0].unnest()) is type(node):
-            raise self.text.refuse(node, way)
-        within = inner[0].unnest()
-        values = [within.this, *within.expressions]
-        subject = [value for value in values if not isinstance(value.unnest(), exp.Literal | exp.Neg)]
-        if len(values) != 2 or len(subject) != 1:
-            raise self.text.refuse(node, way)
-        other = next(value for value in values if value is not subject[0])
-        low, high = (other, outer[0]) if isinstance(node, exp.Least) else (outer[0], other)
-        for each in (low, high):
-            self.number(each)
-        return kinds.call("clamp", *map(self.expression, (subject[0], low, high)))
-
-    def _cast(self, node: exp.Expr) -> Typed:
-        """Read DATE '2026-01-31', TIMESTAMP '...', and the day of a time."""
-        self.only(node, "this", "to")
-        inner, to = node.this.unnest(), node.args["to"].this
-        day = to in (exp.DType.DATE, exp.DType.DATE32)
-        if to not in (
-            exp.DType.DATE,
-            exp.DType.DATE32,
-            exp.DType.TIMESTAMP,
-            exp.DType.TIMESTAMPNTZ,
-            exp.DType.DATETIME,
-        ):
-            raise self.text.refuse(node, _REFUSED_NODES[exp.Cast])
-        return self._dated(node, inner, day)
-
-    def _date(self, node: exp.Expr) -> Typed:
-        self.only(node, "this")
-        return self._dated(node, node.this, True)
-
-    def _dated(self, node: exp.Expr, inner: exp.Expr | None, day: bool) -> Typed:
-        if isinstance(inner, exp.Literal) and inner.args.get("is_string"):
-            kind: kinds.Kind = "date" if day else "timestamp"
-            return kinds.beside(kinds.constant(str(inner.this)), kind, "this")
-        if day and inner is not None:
-            of = self.expression(inner)
-            if of.kind == "timestamp":
-                return kinds.truncated("day", of)
-            if of.kind == "date":
-                return of
-        raise self.text.refuse(node, _REFUSED_NODES[exp.Cast])
-
-    # -- parts of dates, and bins -------------------------------------------------------------------------------------
-
-    def _extract(self, node: exp.Expr) -> Typed:
-        self.only(node, "this", "expression")
-        return self._part(node, node.name, node.expression)
-
-    def _part(self, node: exp.Expr, name: str, of: exp.Expr) -> Typed:
-        """Return a part of a date; DOW counts from Sunday, which is 0."""
-        name = name.upper().rstrip("S") if name.upper() not in PARTS else name.upper()
-        if name in SUNDAY_FIRST:
-            weekday = kinds.part_of("weekday", self.expression(of))
-            sunday = kinds.call("=", weekday, kinds.constant(7))
-            return kinds.call("case", sunday, kinds.constant(0), weekday)
-        if name not in PARTS:
-            near = nearest(name, PARTS) or "HOUR"
-            raise self.text.refuse(
-                node,
-                f"{name[:30]!r} is no part of a date that is understood; did you mean {near}? Parts: {', '.join(PARTS)}",
-            )
-        return kinds.part_of(PARTS[name], self.expression(of))
-
-    def _named_part(self, node: exp.Expr) -> Typed:
-        self.only(node, "this")
-        names = {
-            exp.DayOfWeek: "DOW",
-            exp.DayOfWeekIso: "ISODOW",
-            exp.DayOfMonth: "DAY",
-            exp.DayOfYear: "DAYOFYEAR",
-            exp.WeekOfYear: "WEEK",
-        }
-        return self._part(node, names.get(type(node), type(node).__name__), node.this)
-
-    def _truncated(self, node: exp.Expr) -> Typed:
-        self.only(node, "this", "unit")
-        return self._cut(node, str(node.args["unit"].name), node.this)
-
-    def _cut(self, node: exp.Expr, unit: str, of: exp.Expr) -> Typed:
-        if unit.lower() not in UNITS:
-            raise self.text.refuse(
-                node,
-                f"times are cut to whole units; {unit[:30]!r} is none: year, quarter, month, week, day, hour, minute",
-            )
-        return kinds.truncated(UNITS[unit.lower()], self.expression(of))
-
-    def _time_bucket(self, node: exp.Expr) -> Typed:
-        self.only(node, "this", "expression")
-        width = node.this
-        if isinstance(width, exp.Interval):
-            self.only(width, "this", "unit")
-            written = f"{width.this.name if width.this else ''} {width.text('unit')}"
-        else:
-            written = width.name if isinstance(width, exp.Literal) else ""
-        found = _INTERVAL.fullmatch(written)
-        if found is None:
-            raise self.text.refuse(
-                node,
-                f"times are cut to one whole unit, not to {written.strip()[:30]!r}; write DATE_TRUNC('hour', x)",
-            )
-        return self._cut(node, found.group(1), node.expression)
-
-    def _floor(self, node: exp.Expr) -> Typed:
-        self.only(node, "this")
-        inner = node.this.unnest()
-        if isinstance(inner, exp.Div):
-            return self._stairs(node, inner.this, self.number(inner.expression))
-        return self._stairs(node, node.this, Fraction(1))
-
-    def _whole_quotient(self, node: exp.Expr) -> Typed:
-        self.only(node, "this", "expression")
-        return self._stairs(node, node.this, self.number(node.expression), least=0)
-
-    def _stairs(self, node: exp.Expr, of: exp.Expr, width: Fraction, least: int | None = None) -> Typed:
-        """Return floor(x / width), which is a bin, since x has declared bounds."""
-        inner = self.expression(of)
-        bounds = self._bounds(inner)
-        if bounds is None or width <= 0:
-            raise self.text.refuse(
-                node,
-                f"bins need the bounds of {show(inner.of)}; write BIN_OF({show(inner.of)}, low, width, count)",
-            )
-        low, high = (floor(bound / width) for bound in bounds)
-        if least is not None and low < least:
-            raise self.text.refuse(node, _REFUSED_NODES[exp.IntDiv])
-        step = kinds.binned(inner, low * width, width, high - low + 1)
-        return kinds.call("+", step, kinds.constant(low)) if low else step
-
-    def _bounds(self, inner: Typed) -> tuple[Fraction, Fraction] | None:
-        if not isinstance(inner.of, Column):
-            return None
-        source = self.scope.called(inner.of.table)[0]
-        return source.shape.bounds.get(inner.of.name)
-
-    def _width_bucket(self, node: exp.Expr) -> Typed:
-        """Return bins with one more at each end: 0 is below, count + 1 from the upper bound on."""
-        self.only(node, "this", "min_value", "max_value", "num_buckets")
-        low, high = self.number(node.args["min_value"]), self.number(node.args["max_value"])
-        count = self._whole(node.args["num_buckets"])
-        if high <= low:
-            raise self.text.refuse(
-                node, f"bins from {number(low)} to {number(high)} hold nothing; lower bound first"
-            )
-        width = (high - low) / count
-        return kinds.binned(self.expression(node.this), low - width, width, count + 2)
-
-    def _bin_of(self, node: exp.Expr) -> Typed:
-        of, low, width, count = self._arguments(node, 4, "BIN_OF(x, low, width, count)")
-        return kinds.binned(self.expression(of), self.number(low), self.number(width), self._whole(count))
-
-    def _whole(self, node: exp.Expr) -> int:
-        found = self.number(node)
-        if found.denominator != 1 or not 1 <= found <= 10_000:
-            raise self.text.refuse(
-                node, f"{number(found)[:30]} bins cannot be; give a whole number from 1 to 10000"
-            )
-        return int(found)
-
-    # -- functions that are known by name alone -----------------------------------------------------------------------
-
-    def _arguments(self, node: exp.Expr, count: int, form: str) -> list[exp.Expr]:
+    def arguments(self, node: exp.Expr, count: int, form: str) -> list[exp.Expr]:
+        """Return the arguments of a function, which are so many."""
         self.only(node, "this", "expressions")
         if len(node.expressions) != count:
             raise self.text.refuse(node, f"{self.text.word(node)} takes {count} arguments: {form}")
@@ -479,12 +275,12 @@ class Reader:
         name = self.text.word(node)
         if isinstance(node, exp.Anonymous):
             if name in ("CLAMP", "BIN_OF"):
-                return self._clamp(node) if name == "CLAMP" else self._bin_of(node)
+                return bins.clamp(self, node) if name == "CLAMP" else bins.bin_of(self, node)
             if name in ("DATE_PART", "DATEPART"):
-                part, of = self._arguments(node, 2, "DATE_PART('hour', x)")
-                return self._part(node, part.name, of)
+                part, of = self.arguments(node, 2, "DATE_PART('hour', x)")
+                return dates.part(self, node, part.name, of)
             if name in PARTS or name in SUNDAY_FIRST:
-                return self._part(node, name, self._arguments(node, 1, f"{name}(x)")[0])
+                return dates.part(self, node, name, self.arguments(node, 1, f"{name}(x)")[0])
         raise self.text.refuse(node, self.why_not(name, isinstance(node, exp.Func)))
 
     def why_not(self, name: str, function: bool = True) -> str:
@@ -522,27 +318,27 @@ _HANDLERS: dict[type[exp.Expr], Callable[[Reader, exp.Expr], Typed]] = {
     exp.Abs: Reader._one,
     exp.Lower: Reader._one,
     exp.Upper: Reader._one,
-    exp.Least: Reader._least,
-    exp.Greatest: Reader._least,
-    exp.Cast: Reader._cast,
-    exp.Date: Reader._date,
-    exp.Extract: Reader._extract,
-    exp.Year: Reader._named_part,
-    exp.Quarter: Reader._named_part,
-    exp.Month: Reader._named_part,
-    exp.Week: Reader._named_part,
-    exp.WeekOfYear: Reader._named_part,
-    exp.Day: Reader._named_part,
-    exp.DayOfMonth: Reader._named_part,
-    exp.Hour: Reader._named_part,
-    exp.Minute: Reader._named_part,
-    exp.DayOfWeek: Reader._named_part,
-    exp.DayOfWeekIso: Reader._named_part,
-    exp.DayOfYear: Reader._named_part,
-    exp.TimestampTrunc: Reader._truncated,
-    exp.DateTrunc: Reader._truncated,
-    exp.DateBin: Reader._time_bucket,
-    exp.Floor: Reader._floor,
-    exp.IntDiv: Reader._whole_quotient,
-    exp.WidthBucket: Reader._width_bucket,
+    exp.Least: bins.least_greatest,
+    exp.Greatest: bins.least_greatest,
+    exp.Cast: dates.cast,
+    exp.Date: dates.day,
+    exp.Extract: dates.extract,
+    exp.Year: dates.named_part,
+    exp.Quarter: dates.named_part,
+    exp.Month: dates.named_part,
+    exp.Week: dates.named_part,
+    exp.WeekOfYear: dates.named_part,
+    exp.Day: dates.named_part,
+    exp.DayOfMonth: dates.named_part,
+    exp.Hour: dates.named_part,
+    exp.Minute: dates.named_part,
+    exp.DayOfWeek: dates.named_part,
+    exp.DayOfWeekIso: dates.named_part,
+    exp.DayOfYear: dates.named_part,
+    exp.TimestampTrunc: dates.truncated,
+    exp.DateTrunc: dates.truncated,
+    exp.DateBin: dates.time_bucket,
+    exp.Floor: bins.floor_of,
+    exp.IntDiv: bins.whole_quotient,
+    exp.WidthBucket: bins.width_bucket,
 }

@@ -8,6 +8,7 @@ from typing import Final
 
 from sqlglot import exp
 
+from sfumato.core.errors import InvalidRequest
 from sfumato.queries import kinds
 from sfumato.queries.kinds import Typed
 from sfumato.queries.model import Aggregate, AggregateKind, Call, Column, Constant, Expr
@@ -127,7 +128,8 @@ def _units(reader: Reader, node: exp.Expr) -> Aggregate:
     unit = reader.scope.sources[0].unit
     raise reader.text.refuse(
         node,
-        f"COUNT(DISTINCT ...) counts people alone: write COUNT(DISTINCT {unit}); for other columns, GROUP BY them",
+        f"COUNT(DISTINCT ...) counts people alone: write COUNT(DISTINCT {unit}); "
+        "for other columns, GROUP BY them",
     )
 
 
@@ -196,10 +198,10 @@ def valued(kind: AggregateKind, found: Typed, quantile: Fraction | None = None) 
     """Return a figure of numbers, without a name; the outermost CLAMP gives its bounds.
 
     Raises:
-        kinds.InvalidRequest: where they are none.
+        InvalidRequest: where they are none.
     """
     if found.kind not in kinds.NUMERIC:
-        raise kinds.InvalidRequest(
+        raise InvalidRequest(
             f"{kind} is of numbers; {kinds.told(found)}"
             + (
                 "; count with COUNT(*) FILTER (WHERE ...)"
@@ -212,7 +214,7 @@ def valued(kind: AggregateKind, found: Typed, quantile: Fraction | None = None) 
         low, high = (kinds.bound_of(Typed(each, "number")) for each in of.args[1:])
         of, bounds = of.args[0], (low, high)
     if isinstance(of, Constant):
-        raise kinds.InvalidRequest(f"{show(of)} is the same for everybody; ask for COUNT(*)")
+        raise InvalidRequest(f"{show(of)} is the same for everybody; ask for COUNT(*)")
     return Aggregate(kind, "", of=of, quantile=quantile, bounds=bounds)
 
 

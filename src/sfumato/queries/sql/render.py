@@ -14,7 +14,8 @@ from sfumato.queries.sql.words import UNIT
 def render(query: Query, tables: Mapping[str, TableShape] | None = None) -> str:
     """Return the query as SQL that parses to the same query.
 
-    >>> render(Query(table="flow", aggregates=(Aggregate("count", "n"),), keys=(Key("hour", Column("hour")),)))
+    >>> hours, crowd = Key("hour", Column("hour")), Aggregate("count", "n")
+    >>> render(Query(table="flow", aggregates=(crowd,), keys=(hours,)))
     'SELECT hour, COUNT(*) AS n FROM flow GROUP BY hour'
 
     Args:
@@ -36,7 +37,7 @@ def render(query: Query, tables: Mapping[str, TableShape] | None = None) -> str:
     if query.having:
         words += [
             "HAVING",
-            " AND ".join(f"{identifier(name)} {op} {number!r}" for name, op, number in query.having),
+            " AND ".join(f"{identifier(name)} {op} {_plain(limit)}" for name, op, limit in query.having),
         ]
     if query.order:
         order = (identifier(each.by) + (" DESC" if each.descending else "") for each in query.order)
@@ -71,7 +72,7 @@ def _key(key: Key) -> str:
 
 
 def _group(key: Key, place: int) -> str:
-    return show(key.of) if isinstance(key.of, Column) else str(place)
+    return show(key.of) if isinstance(key.of, Column) and key.of.name == key.name else str(place)
 
 
 def _aggregate(asked: Aggregate, unit: str) -> str:
@@ -93,3 +94,7 @@ def _aggregate(asked: Aggregate, unit: str) -> str:
             }
             text = f"{names[kind]}({inner})"
     return text if asked.where is None else f"{text} FILTER (WHERE {show(asked.where)})"
+
+
+def _plain(limit: float) -> str:
+    return constant(int(limit) if float(limit).is_integer() and abs(limit) < 1e15 else float(limit))

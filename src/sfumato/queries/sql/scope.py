@@ -65,9 +65,8 @@ class Scope:
         if len(found) == 1:
             return found[0]
         if found:
-            raise InvalidRequest(
-                f"{name} is a column of several tables; write {sources[0].name}.{name} or {sources[1].name}.{name}"
-            )
+            ways = " or ".join(f"{each.name}.{name}" for each in sources if same(name, each.columns))
+            raise InvalidRequest(f"{name} is a column of several tables; write {ways}")
         known = [own for source in sources for own in source.columns]
         near = nearest(name, known)
         where = qualifier or ", ".join(source.table for source in sources)

@@ -43,7 +43,7 @@ class Tables:
         self._only(start, "this")
         joins = tree.args.get("joins") or []
         self.alone = not joins
-        sources = (self.source(start.this),)
+        sources: tuple[Source, ...] = (self.source(start.this),)
         where = list(sources[0].where)
         if len(joins) >= _MOST_PARTS:
             raise self.text.refuse(

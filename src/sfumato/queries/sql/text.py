@@ -12,7 +12,7 @@ try:
     import sqlglot
     from sqlglot import exp
     from sqlglot.errors import SqlglotError
-    from sqlglot.tokens import Token, TokenType
+    from sqlglot.tokenizer_core import Token, TokenType
 except ImportError as absent:  # pragma: no cover
     raise MissingExtra("SQL", ("sqlglot",), "queries") from absent
 
