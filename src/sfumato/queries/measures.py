@@ -85,11 +85,11 @@ def needs(
     if of is None or bounds is None:
         lacks = "something to work on" if of is None else "bounds, such as bounds=(0, 100)"
         raise InvalidRequest(f"{aggregate.name}: a {aggregate.kind} needs {lacks}")
-    step = grid(bounds, step, whole=whole)
+    declared, step = step, grid(bounds, step, whole=whole)
     if aggregate.kind == "quantile":
         if aggregate.quantile is None or not 0 <= aggregate.quantile <= 1:
             raise InvalidRequest(f"{aggregate.name}: a quantile lies in 0..1, got {aggregate.quantile}")
-        low, width, count = quantiles.bins(bounds, step, whole=whole)
+        low, width, count = quantiles.bins(bounds, declared, whole=whole)
         return (Measure("bins", Binned(of, low, width, count), where),)
     low_steps, high_steps = math.floor(bounds[0] / step), math.ceil(bounds[1] / step)
 

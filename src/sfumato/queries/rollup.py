@@ -99,6 +99,11 @@ def _spread(target: int, fans: Sequence[int], up: Sequence[_Up], noise: Sequence
     return total
 
 
+def upward(sizes: Sequence[int], noise: Sequence[Spread]) -> list[float]:
+    """Return the variance of the estimate of a node of each level from its own number and those below it."""
+    return [one.variance for one in _upward(sizes, noise)]
+
+
 def non_negative(levels: Sequence[Floats]) -> list[Floats]:
     """Return the nearest estimates that are not below 0 and still add up, from the root down.
 
