@@ -202,7 +202,10 @@ def columns(keys: tuple[str, ...], figures: tuple[str, ...]) -> tuple[str, ...]:
     Raises:
         InvalidRequest: two of them would have the same name.
     """
-    names = [*keys, *(name for figure in figures for name in (figure, *(f"{figure}_{end}" for end in BESIDE)))]
+    names = [
+        *keys,
+        *(name for figure in figures for name in (figure, *(f"{figure}_{end}" for end in BESIDE))),
+    ]
     for name in names:
         if names.count(name) > 1:
             raise InvalidRequest(

@@ -42,7 +42,9 @@ def grid(bounds: Bounds, step: Fraction | None = None, *, whole: bool = False) -
     """
     low, high = bounds
     if not low < high:
-        raise InvalidRequest(f"bounds must rise, got {_text(low)}..{_text(high)}: give a low and a higher bound")
+        raise InvalidRequest(
+            f"bounds must rise, got {_text(low)}..{_text(high)}: give a low and a higher bound"
+        )
     if step is not None:
         if step <= 0:
             raise InvalidRequest(f"a step must be above 0, got {_text(step)}")

@@ -102,7 +102,9 @@ def quantile(
     # A rank takes many noises together, so its tails are nearly normal.
     z = NORMAL if not noise[0].fourth else NORMAL + (LAPLACE - NORMAL) / 4
     clear = total > z * math.sqrt(fan * up[0])
-    low, high = _ends(np.cumsum(best[-1], axis=-1) - float(at) * total[:, None], _deviations(fan, up, float(at)) * z)
+    low, high = _ends(
+        np.cumsum(best[-1], axis=-1) - float(at) * total[:, None], _deviations(fan, up, float(at)) * z
+    )
     value, place = _crossing(best, np.maximum(total, 0), float(at))
     start, width = float(grid[0]), float(grid[1])
     single = whole and grid[1] == 1

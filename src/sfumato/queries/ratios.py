@@ -9,6 +9,7 @@ its interval is all that the bounds allow.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -32,19 +33,15 @@ class Figures:
     low: Floats
     high: Floats
 
-    def times(self, factor: float, divisor: float = 1.0) -> Figures:
-        """Return the figures in another unit."""
-        return Figures(
-            self.value * factor / divisor,
-            self.error * factor / divisor,
-            self.low * factor / divisor,
-            self.high * factor / divisor,
-        )
+    def on_grid(self, step: Fraction, centre: int = 0) -> Figures:
+        """Return figures that were counted in steps from a centre in units of the values."""
+        # Whole numbers stay exact up to the one division, so that 7 steps of 1/10 are 0.7.
+        up, down = float(step.numerator), float(step.denominator)
+        value, low, high = ((one + centre) * up / down for one in (self.value, self.low, self.high))
+        return Figures(value, self.error * up / down, low, high)
 
 
-def mean(
-    sums: Floats, rows: Floats, noise: tuple[Spread, Spread], bounds: tuple[float, float]
-) -> Figures:
+def mean(sums: Floats, rows: Floats, noise: tuple[Spread, Spread], bounds: tuple[float, float]) -> Figures:
     """Return sums / rows.
 
     Guarantee: the interval covers the true ratio in 95 % of draws, however few rows there are; more often where it

@@ -28,7 +28,10 @@ def consistent(levels: Sequence[NDArray[np.int64]], noise: Sequence[Spread]) -> 
         noise: of one number of each level.
     """
     up = _upward([level.shape[-1] for level in levels], noise)
-    fans = [1, *(below.shape[-1] // above.shape[-1] for above, below in zip(levels, levels[1:], strict=False))]
+    fans = [
+        1,
+        *(below.shape[-1] // above.shape[-1] for above, below in zip(levels, levels[1:], strict=False)),
+    ]
     best: list[Floats] = [levels[-1].astype(np.float64)]
     for depth in range(len(levels) - 2, -1, -1):
         sums = _sums(best[0], fans[depth + 1])
