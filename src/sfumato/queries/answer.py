@@ -64,8 +64,9 @@ class Answer:
     Guarantee: what it holds was computed from noisy numbers and public facts; copies of it cost nothing.
 
     Args:
-        table: a row per group: the keys, and for each figure NAME also NAME_error (standard error), NAME_low and
-            NAME_high (95 % interval). Null is missing: too few rows to tell, or, in a key, the total over it.
+        table: a row per group: the keys, and for each figure NAME also NAME_error (standard error), NAME_low
+            and NAME_high (95 % interval). Null is missing: too few rows to tell, or, in a key, the total over
+            it.
         keys, figures: names of columns.
         notes: what readers have to know about how figures were finished.
         guarantee: what is promised to whom, in a sentence or two.
@@ -86,7 +87,8 @@ class Answer:
         wanted = columns(self.keys, self.figures)
         if tuple(self.table.column_names) != wanted:
             raise InvalidRequest(
-                f"an answer's table has the columns {', '.join(wanted)}, got {', '.join(self.table.column_names)}"
+                f"an answer's table has the columns {', '.join(wanted)}, got "
+                f"{', '.join(self.table.column_names)}"
             )
 
     def __len__(self) -> int:
@@ -122,10 +124,11 @@ class Answer:
             MissingExtra: pandas is not installed.
         """
         try:
-            import pandas  # noqa: F401, ICN001
+            import pandas  # noqa: F401
         except ImportError as error:
             raise MissingExtra("an answer as a pandas frame", ("pandas",), "queries") from error
-        return self.table.to_pandas()
+        frame: pd.DataFrame = self.table.to_pandas()
+        return frame
 
     def to_polars(self) -> pl.DataFrame:
         """Return a polars frame; what is missing is null.

@@ -39,8 +39,9 @@ class Noisy:
     Args:
         law, scale: of the noise on each number: Laplace's scale, or the variance of a Gaussian.
         values: (cells,) int64; of `bins`, (cells, nodes).
-        level: how many of the keys tell its cells apart; None: all of them. A rollup has every measure at every
-            level from all keys down to 0. But for `units`, the exact totals must be sums of the exact cells below.
+        level: how many of the keys tell its cells apart; None: all of them. A rollup has every measure at
+            every level from all keys down to 0. But for `units`, the exact totals must be sums of the exact
+            cells below.
         depth: of `bins`: which level of `quantiles.levels`, from the top down.
     """
 
@@ -221,7 +222,7 @@ def _total(measure: Measure, tables: _Tables, level: int, terms: Terms, whole: b
         values, spread = tables.get(measure, level)
         width, error = spread.half_width, spread.deviation
         low, high = values - width, values + width
-        shown = [level for level, _ in tables.tree(measure)]
+        shown = [numbers for numbers, _ in tables.tree(measure)]
         shown = rollup.non_negative(shown) if positive else shown
         values = (rollup.whole(shown) if whole else shown)[level].astype(np.float64)
     else:
@@ -265,8 +266,11 @@ def _whole(aggregate: Aggregate, measures: tuple[Measure, ...], known: Finishing
     """Return whether a figure is told in whole numbers."""
     if not known.terms.integers:
         return False
-    sums = aggregate.kind == "sum" and aggregate.name in known.whole and measures[0].step.denominator == 1
-    return sums or aggregate.kind in ("count", "units")
+    if aggregate.name in known.whole and aggregate.kind in ("sum", "quantile"):
+        of = measures[0].of
+        step = of.width if isinstance(of, Binned) else measures[0].step
+        return step == 1 if aggregate.kind == "quantile" else step.denominator == 1
+    return aggregate.kind in ("count", "units")
 
 
 def _arrays(aggregate: Aggregate, figures: Figures, whole: bool) -> dict[str, pa.Array]:
@@ -275,7 +279,7 @@ def _arrays(aggregate: Aggregate, figures: Figures, whole: bool) -> dict[str, pa
     def array(values: Floats, whole: bool) -> pa.Array:
         absent = np.isnan(values)
         if whole:
-            return pa.array(np.clip(values, -(2.0**62), 2.0**62).astype(np.int64), mask=absent)
+            return pa.array(np.clip(np.nan_to_num(values), -(2.0**62), 2.0**62).astype(np.int64), mask=absent)
         return pa.array(values, mask=absent)
 
     name = aggregate.name
@@ -302,7 +306,7 @@ def _sizes(keys: pa.Table, count: int) -> tuple[int, ...]:
 def _rows(
     query: Query, keys: pa.Table, levels: Sequence[int], sizes: Sequence[int]
 ) -> tuple[dict[str, pa.Array], NDArray[np.int64]]:
-    """Return key columns for the cells of all levels, and the order of rows: totals after what they add up."""
+    """Return key columns for the cells of all levels, and the order of rows: totals after their parts."""
     parts, ends, depths = [], [], []
     for level in levels:
         cells = sizes[level] if len(levels) > 1 else sizes[0]
@@ -324,12 +328,11 @@ def _rows(
 
 
 def _chosen(table: pa.Table, query: Query) -> pa.Table:
-    """Return the rows that HAVING, ORDER BY and LIMIT leave; what is missing passes no comparison, and comes last."""
+    """Return the rows that HAVING, ORDER BY and LIMIT leave: what is missing passes no test and is last."""
     for name, op, number in query.having:
         table = table.filter(pc.fill_null(COMPARE[op](table.column(name), pa.scalar(float(number))), False))
     for item in reversed(query.order):
-        # One stable sort for each, the least important first: a sort of a whole list takes one direction for all
-        # that is missing.
+        # One stable sort for each, the least important first, so that what is missing comes last in each.
         keys = [(item.by, "descending" if item.descending else "ascending")]
-        table = table.take(pc.sort_indices(table, sort_keys=keys, null_placement="at_end"))
+        table = table.take(pc.sort_indices(table, sort_keys=keys))
     return table if query.limit is None else table.slice(0, query.limit)

@@ -16,7 +16,8 @@ from sfumato.queries.model import Aggregate, Binned
 Bounds = tuple[Fraction, Fraction]
 Relation = Literal["add-or-remove-one", "replace-one"]
 
-#: A default step cuts the range into at least this many: rounding moves a value by 1/20,000 of the range at most.
+#: A default step cuts the range into at least this many: rounding moves a value by 1/20,000 of the range at
+#: most.
 STEPS = 10_000
 #: Whole numbers keep the step 1 up to this range, so that sums of 10^9 squares still fit 64 bits.
 WHOLE = 100_000
@@ -42,15 +43,13 @@ def grid(bounds: Bounds, step: Fraction | None = None, *, whole: bool = False) -
     """
     low, high = bounds
     if not low < high:
-        raise InvalidRequest(
-            f"bounds must rise, got {_text(low)}..{_text(high)}: give a low and a higher bound"
-        )
+        raise InvalidRequest(f"bounds must rise, got {_text(low)}..{_text(high)}: give low, then high")
     if step is not None:
         if step <= 0:
             raise InvalidRequest(f"a step must be above 0, got {_text(step)}")
         if (high - low) / step > MOST_STEPS:
             raise InvalidRequest(
-                f"a step of {_text(step)} cuts {_text(low)}..{_text(high)} into more than {MOST_STEPS:,} parts: "
+                f"a step of {_text(step)} cuts {_text(low)}..{_text(high)} into over {MOST_STEPS:,} parts: "
                 f"give {_text((high - low) / MOST_STEPS)} or more, or narrower bounds"
             )
         return step
@@ -159,11 +158,11 @@ def sensitivity(
 
     Add-or-remove-one: |change_j| <= p g_j. Hence linf = p m, l1 = p K, l2^2 = p^2 G.
 
-    Replace-one: the change is x - y of two such vectors, with g_j and h_j. linf: (d + u) m, since x_j and -y_j
-    lie in [-d m, u m] and [-u m, d m]. l1: the triangle inequality, 2 p K. l2^2: where x_j and y_j have one
-    sign, (x_j - y_j)^2 <= max(x_j^2, y_j^2); else it is at most (u g_j + d h_j)^2 or (d g_j + u h_j)^2. Both are
-    at most (d^2 + u^2)(g_j^2 + h_j^2) by Cauchy and Schwarz: 2 (d^2 + u^2) G in all. Where there is one
-    number only, l1 = linf and l2^2 = linf^2.
+    Replace-one: the change is x - y of two such vectors, with g_j and h_j. linf: (d + u) m, since x_j and
+    -y_j lie in [-d m, u m] and [-u m, d m]. l1: the triangle inequality, 2 p K. l2^2: where x_j and y_j have
+    one sign, (x_j - y_j)^2 <= max(x_j^2, y_j^2); else it is at most (u g_j + d h_j)^2 or (d g_j + u h_j)^2.
+    Both are at most (d^2 + u^2)(g_j^2 + h_j^2) by Cauchy and Schwarz: 2 (d^2 + u^2) G in all. Where there is
+    one number only, l1 = linf and l2^2 = linf^2.
 
     Args:
         groups: k, cells that a unit counts in; rows: r, of its rows in each.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 
 from sfumato.queries.bounded import Measure
@@ -12,55 +12,64 @@ from sfumato.queries.model import Binned, Query, Terms
 def notes(
     query: Query, needed: Sequence[tuple[Measure, ...]], terms: Terms, missing: Sequence[str]
 ) -> list[str]:
-    """Return notes, one sentence or two each, the columns they are about first."""
-    said = [
-        line
-        for one, measures in zip(query.aggregates, needed, strict=True)
-        for line in _grid(one.name, measures)
+    """Return notes, a sentence or two each, with the columns that they are about first."""
+    return [
+        *_grids(query, needed),
+        *_totals(query, needed, terms),
+        *_few(missing),
+        *_chosen(query),
     ]
-    totals = [
-        one.name
-        for one, measures in zip(query.aggregates, needed, strict=True)
-        if one.kind in ("count", "units", "sum") and measures[0].low >= 0
-    ]
+
+
+def _grids(query: Query, needed: Sequence[tuple[Measure, ...]]) -> Iterator[str]:
+    grids: dict[str, list[str]] = {}
+    for one, measures in zip(query.aggregates, needed, strict=True):
+        if said := next(filter(None, map(_grid, measures)), ""):
+            grids.setdefault(said, []).append(one.name)
+    for said, names in grids.items():
+        yield f"{_names(names)}: {said}"
+
+
+def _grid(measure: Measure) -> str:
+    if isinstance(measure.of, Binned):
+        return f"read from bins {_text(measure.of.width)} wide"
+    if measure.kind != "sum":
+        return ""
+    low, high = measure.low * measure.step, measure.high * measure.step
+    return f"of values clamped to {_text(low)}..{_text(high)} and rounded to {_text(measure.step)}"
+
+
+def _totals(query: Query, needed: Sequence[tuple[Measure, ...]], terms: Terms) -> Iterator[str]:
+    kinds = [(one, measures[0]) for one, measures in zip(query.aggregates, needed, strict=True)]
+    totals = [one.name for one, first in kinds if one.kind in ("count", "units", "sum") and first.low >= 0]
     if terms.non_negative and totals:
-        said.append(
-            f"{_names(totals)}: what noise took below 0 is shown as 0, so that figures near 0 are too large on "
-            "average; their sums are, too"
+        yield (
+            f"{_names(totals)}: what noise took below 0 is shown as 0, so that figures near 0 are too large "
+            "on average"
         )
-    if query.rollup and terms.consistent and query.keys:
-        added = [one.name for one in query.aggregates if one.kind in ("count", "sum")]
-        if added:
-            said.append(
-                f"{_names(added)}: totals and their parts were made to add up, which lessens the noise"
-            )
-    if query.rollup and (units := [one.name for one in query.aggregates if one.kind == "units"]):
-        said.append(
-            f"{_names(units)}: one may be in several groups, so that parts add up to more than the total"
-        )
+    if not (query.rollup and query.keys):
+        return
+    added = [one.name for one in query.aggregates if one.kind in ("count", "sum")]
+    if terms.consistent and added:
+        yield f"{_names(added)}: totals and their parts were made to add up, which lessens the noise"
+    if units := [one.name for one in query.aggregates if one.kind == "units"]:
+        yield f"{_names(units)}: one may be in several groups, so that parts add up to more than the total"
+
+
+def _few(missing: Sequence[str]) -> Iterator[str]:
     if missing:
-        said.append(
-            f"{_names(missing)}: missing where the rows are too few to tell under this noise; the interval is then "
-            "all that the bounds allow"
+        yield (
+            f"{_names(missing)}: missing where rows are too few to tell under this noise; the interval is "
+            "then all that the bounds allow"
         )
+
+
+def _chosen(query: Query) -> Iterator[str]:
     if query.having or (query.order and query.limit is not None):
-        said.append(
-            "rows were chosen by noisy figures: those shown lean to the side they were chosen for, and fewer than "
-            "95 % of their intervals may hold"
+        yield (
+            "rows were chosen by noisy figures: those shown lean to the side they were chosen for, and fewer "
+            "than 95 % of their intervals may hold"
         )
-    return said
-
-
-def _grid(name: str, measures: Sequence[Measure]) -> list[str]:
-    for measure in measures:
-        if measure.kind == "sum":
-            low, high = measure.low * measure.step, measure.high * measure.step
-            return [
-                f"{name}: of values clamped to {_text(low)}..{_text(high)} and rounded to {_text(measure.step)}"
-            ]
-        if isinstance(measure.of, Binned):
-            return [f"{name}: read from bins {_text(measure.of.width)} wide"]
-    return []
 
 
 def _names(names: Iterable[str]) -> str:

@@ -1,7 +1,8 @@
 """Quantiles from noisy histograms of several widths: a tree over the bins of a public grid.
 
-A rank is a sum over bins: over thousands of noisy ones it would be all noise. With a tree it takes a few numbers of
-each level, and what all levels say together is made consistent. Bins and levels depend on public numbers only.
+A rank is a sum over bins: over thousands of noisy ones it would be all noise. With a tree it takes a few
+numbers of each level, and what all levels say together is made consistent. Bins and levels depend on public
+numbers only.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from sfumato.queries import rollup
 from sfumato.queries.ratios import Figures
 from sfumato.queries.spread import LAPLACE, NORMAL, Floats, Spread
 
-#: Bins at most, where a step is declared, and where none is; children of a node at most. Every level takes its
-#: share of the noise, so two of them do better for small groups, and a third is for who asks for fine steps.
+#: Bins at most, where a step is declared, and where none is; children of a node at most. Every level takes
+#: its share of the noise, so two of them do better for small groups, and a third is for who asks for fine
+#: steps.
 MOST, USUAL, FAN = 4096, 256, 16
 
 
@@ -85,8 +87,9 @@ def quantile(
 ) -> Figures:
     """Return a quantile of each cell: the first value with a share of at least `at` not above it.
 
-    Guarantee: the interval holds the true quantile in 95 % of draws or more, to the edges of the bins that its ends
-    lie in. Where there may be no rows at all, the figure is missing and its interval is all of `bounds`.
+    Guarantee: the interval holds the true quantile in 95 % of draws or more, to the edges of the bins that
+    its ends lie in. Where there may be no rows at all, the figure is missing and its interval is all of
+    `bounds`.
 
     Args:
         tree: (cells, nodes) of each level, from the top down; noise: of one number of each.
@@ -131,8 +134,8 @@ def _ends(ranks: Floats, doubt: Floats) -> tuple[NDArray[np.int64], NDArray[np.i
         doubt: (bins,) half the width of its 95 % interval.
     """
     count = ranks.shape[-1]
-    # True ranks rise; halfway between the rising bounds around noisy ones is no further from them, and far less
-    # often at nought where no rows lie.
+    # True ranks rise; halfway between the rising bounds around noisy ones is no further from them, and far
+    # less often at nought where no rows lie.
     rising = np.maximum.accumulate(ranks, axis=-1)
     rising = (rising + np.minimum.accumulate(ranks[:, ::-1], axis=-1)[:, ::-1]) / 2
     reached, short = rising + doubt >= 0, rising - doubt < 0
@@ -143,7 +146,7 @@ def _ends(ranks: Floats, doubt: Floats) -> tuple[NDArray[np.int64], NDArray[np.i
 
 
 def _crossing(best: Sequence[Floats], total: Floats, at: float) -> tuple[Floats, NDArray[np.int64]]:
-    """Return the bin where the share is reached, by estimates without negative counts, and how far into it."""
+    """Return how far into which bin the share is reached, by estimates without negative counts."""
     leaves = rollup.non_negative([total[:, None], *best])[-1]
     ranks = np.cumsum(leaves, axis=-1)
     wanted = np.maximum(at * total, 1e-9 * np.maximum(total, 1))[:, None]
@@ -157,8 +160,8 @@ def _crossing(best: Sequence[Floats], total: Floats, at: float) -> tuple[Floats,
 def _deviations(fan: int, up: Sequence[float], at: float) -> Floats:
     """Return the standard deviation of rank - at * total at the end of every bin.
 
-    A rank is a weighted sum of the estimates of one level; within a family of siblings these are what the parent
-    leaves, shared out, plus independent noise whose sum was taken off.
+    A rank is a weighted sum of the estimates of one level; within a family of siblings these are what the
+    parent leaves, shared out, plus independent noise whose sum was taken off.
     """
     index = np.arange(fan ** len(up))
     variance, inside = np.zeros(len(index)), np.zeros(len(index))
@@ -177,7 +180,7 @@ def _deviations(fan: int, up: Sequence[float], at: float) -> Floats:
 
 
 def _round_up(least: Fraction, *, whole: bool) -> Fraction:
-    """Return the first of ..., 0.1, 0.2, 0.5, 1, 2, 5, ... that is not below `least`; whole ones alone, if so asked."""
+    """Return the first of ..., 0.1, 0.2, 0.5, 1, 2, 5, ... not below `least`; if `whole`, of 1, 2, 5, ..."""
     step = Fraction(10) ** (math.floor(math.log10(least)) - 1)
     if whole:
         step = max(step, Fraction(1))

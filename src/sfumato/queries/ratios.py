@@ -1,9 +1,9 @@
 """Means and variances from noisy sums, with intervals that hold for small groups too.
 
 A ratio of two noisy numbers has no standard error worth the name where the lower one may be 0. Fieller's way
-(1954) needs none: for the true ratio t, S - t N is noise alone, of a known law; the interval is every t for which
-that noise is not too large. Where the noisy N may as well be 0, every t is possible: the figure is missing, and
-its interval is all that the bounds allow.
+(1954) needs none: for the true ratio t, S - t N is noise alone, of a known law; the interval is every t for
+which that noise is not too large. Where the noisy N may as well be 0, every t is possible: the figure is
+missing, and its interval is all that the bounds allow.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sfumato.queries.spread import LAPLACE, NORMAL, Floats, Spread, half_width
 
-#: Variances are told where there are this many times more rows than the noise on them: below it, what the mean
-#: is off by would count as spread.
+#: Variances are told where there are this many times more rows than the noise on them: below it, what the
+#: mean is off by would count as spread.
 CLEAR = 10.0
 
 
@@ -44,8 +45,8 @@ class Figures:
 def mean(sums: Floats, rows: Floats, noise: tuple[Spread, Spread], bounds: tuple[float, float]) -> Figures:
     """Return sums / rows.
 
-    Guarantee: the interval covers the true ratio in 95 % of draws, however few rows there are; more often where it
-    is all of `bounds`.
+    Guarantee: the interval covers the true ratio in 95 % of draws, however few rows there are; more often
+    where it is all of `bounds`.
 
     Args:
         sums, rows: (cells,), noisy.
@@ -71,8 +72,8 @@ def variance(
     With m = sums / rows, squares - 2 m sums + m^2 rows - v rows is noise alone for the true variance v, and
     is level in m at the true mean: so the noisy m does, and v + m^2 is a ratio as above.
 
-    Guarantee: the interval covers the true variance in 94 to 96 % of draws, however few rows there are; more often
-    where it is all that the bounds allow.
+    Guarantee: the interval covers the true variance in 94 to 96 % of draws, however few rows there are; more
+    often where it is all that the bounds allow.
     """
     of_squares, of_sums, of_rows = noise
     enough = rows > CLEAR * of_rows.deviation
@@ -100,7 +101,12 @@ def root(figures: Figures) -> Figures:
 
 
 def _known(
-    value: Floats, error: Floats, low: Floats, high: Floats, clear: Floats, bounds: tuple[float, float]
+    value: Floats,
+    error: Floats,
+    low: Floats,
+    high: Floats,
+    clear: NDArray[np.bool_],
+    bounds: tuple[float, float],
 ) -> Figures:
     """Leave out what noise alone could have made."""
     return Figures(
@@ -119,7 +125,7 @@ def _fieller(
     noise: Spread,
     least: float | Floats,
     most: float | Floats,
-) -> tuple[Floats, Floats, Floats]:
+) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     """Return the ends of the set of ratios, and where it has ends."""
     tail = LAPLACE if noise.fourth else NORMAL
     clear = below > tail * noise.deviation

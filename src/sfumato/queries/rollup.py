@@ -1,12 +1,14 @@
 """Totals that add up: noisy numbers of every level of a tree become one consistent set of estimates.
 
 Weighted least squares over a tree whose nodes of one level have equally many children and equally much noise:
-Hay, Rastogi, Miklau and Suciu 2010 (arXiv 0904.0942, theorem 3), with a variance for each level. It is linear and
-unbiased, and of all such estimates the one with the smallest variance. All of it is work on noisy numbers.
+Hay, Rastogi, Miklau and Suciu 2010 (arXiv 0904.0942, theorem 3), with a variance for each level. It is linear
+and unbiased, and of all such estimates the one with the smallest variance. All of it is work on noisy
+numbers.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -30,7 +32,7 @@ def consistent(levels: Sequence[NDArray[np.int64]], noise: Sequence[Spread]) -> 
     up = _upward([level.shape[-1] for level in levels], noise)
     fans = [
         1,
-        *(below.shape[-1] // above.shape[-1] for above, below in zip(levels, levels[1:], strict=False)),
+        *(below.shape[-1] // above.shape[-1] for above, below in itertools.pairwise(levels)),
     ]
     best: list[Floats] = [levels[-1].astype(np.float64)]
     for depth in range(len(levels) - 2, -1, -1):
@@ -46,19 +48,19 @@ def consistent(levels: Sequence[NDArray[np.int64]], noise: Sequence[Spread]) -> 
 def spreads(sizes: Sequence[int], noise: Sequence[Spread]) -> list[Spread]:
     """Return the spread of one estimate of each level of `consistent`.
 
-    An estimate is a weighted sum of all noisy numbers. The weight of a number depends only on its level and on
-    where its path to the root meets that of the estimate, so a few classes of numbers stand for all.
+    An estimate is a weighted sum of all noisy numbers. The weight of a number depends only on its level and
+    on where its path to the root meets that of the estimate, so a few classes of numbers stand for all.
 
     Args:
         sizes: nodes of each level, from the root down.
     """
     up = _upward(sizes, noise)
-    fans = [1, *(below // above for above, below in zip(sizes, sizes[1:], strict=False))]
+    fans = [1, *(below // above for above, below in itertools.pairwise(sizes))]
     return [_spread(depth, fans, up, noise) for depth in range(len(sizes))]
 
 
 class _Up:
-    """What the estimate of a node from below weighs: `own` its own number, the rest the sum of its children."""
+    """The estimate of a node from below: `own` is the weight of its own number, the rest its children's."""
 
     def __init__(self, own: float, variance: float) -> None:
         self.own, self.variance = own, variance
@@ -92,7 +94,7 @@ def _spread(target: int, fans: Sequence[int], up: Sequence[_Up], noise: Sequence
         inherited = 0.0
         for meets in range(min(level, target) + 1):
             inherited += path[meets] * reach(meets, level)
-            if meets == target or meets == level:
+            if meets in (target, level):
                 count = math.prod(fans[meets + 1 : level + 1])
                 total += noise[level].times(inherited, count)
             else:

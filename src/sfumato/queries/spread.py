@@ -61,8 +61,9 @@ class Spread:
 def half_width(variance: Number, fourth: Number) -> Number:
     """Return half the width of a 95 % interval.
 
-    Exact for normal and Laplace noise. Sums of Laplace noises lie between; by their excess kurtosis, what this
-    covers is 94.9 to 95.1 % for two or more of them in any proportion (integrated numerically, and tested).
+    Exact for normal and Laplace noise. Sums of Laplace noises lie between; by their excess kurtosis, what
+    this covers is 94.9 to 95.1 % for two or more of them in any proportion (integrated numerically, and
+    tested).
     """
     kurtosis = np.clip(fourth / np.maximum(variance, 1e-300) ** 2, 0, 3)
     result: Number = (NORMAL + (LAPLACE - NORMAL) * (kurtosis / 3) ** 0.75) * np.sqrt(variance)
