@@ -21,7 +21,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from sfumato.core.errors import InvalidRequest
-from sfumato.core.event import Event, Gaussian, Laplace, PureDP, Repeated, probability
+from sfumato.core.event import ZCDP, ApproxDP, Event, Gaussian, Laplace, PureDP, Repeated, probability
 from sfumato.core.losses import (
     ADD_OR_REMOVE,
     RELATIONS,
@@ -236,6 +236,9 @@ class Share:
                 price = min(price, rough_epsilon(candidate, delta, self.relation))
             return self.fits(before.plus(Totals(_bounded(price), delta)))
 
+        def fits_sum(epsilon: Fraction) -> bool:
+            return self.fits(before.plus(Totals(_bounded(epsilon), delta)))
+
         match event:
             case Gaussian(noise_multiplier=start):
                 found = _least(lambda value: fits(Gaussian(value)), start)
@@ -245,6 +248,13 @@ class Share:
                 return f"Laplace, noise multiplier at least {brief(found)}" if found else "none"
             case PureDP(epsilon=start):
                 most = _most(lambda value: fits(PureDP(value)), start)
+                return f"epsilon {brief(most, up=False)}" if most else "none"
+            case ZCDP(rho=start):
+                most = _most(lambda value: fits(ZCDP(value)), start)
+                return f"rho {brief(most, up=False)}" if most else "none"
+            case ApproxDP(epsilon=start, delta=part):
+                # What it costs is its epsilon, where its delta fits.
+                most = _most(lambda value: fits_sum(value), start) if part <= delta else Fraction(0)
                 return f"epsilon {brief(most, up=False)}" if most else "none"
             case Repeated(event=inner, times=times):
                 count = _count(lambda value: fits(Repeated(inner, value)), times)

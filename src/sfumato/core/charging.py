@@ -250,12 +250,14 @@ def _refusal(full: Sequence[_Account], of: int, event: Event) -> BudgetSpent:
     spent_epsilon, spent_delta = terms.spent(one.before)
     asked_epsilon, asked_delta = terms.spent(one.price)
     left = max(terms.epsilon - spent_epsilon, Fraction(0))
+    missing = terms.spent(one.after)[0] - terms.epsilon
     asked = f"epsilon {brief(asked_epsilon)}" + (f", delta {brief(asked_delta)}" if asked_delta else "")
     return BudgetSpent(
         f"the budget of {one.name} has no room for this release. Asked (on its own): {asked}. "
         f"Budget: epsilon {brief(terms.epsilon)}, delta {brief(terms.delta)}. "
         f"Left: epsilon {brief(left, up=False)}"
         + (f", delta {brief(terms.delta - spent_delta, up=False)}" if terms.kind == "sum" else "")
+        + (f". Missing: epsilon {brief(missing)}" if missing > 0 else "")
         + f". Largest that would fit: {terms.largest(event, one.before, one.part)}."
         + (
             f" No room in {len(full)} of the {of} accounts that it charges; nothing was charged."

@@ -9,6 +9,9 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
+from sfumato.core.column_policy import ColumnSection
+from sfumato.core.policy_values import whole
+
 DatasetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 #: Kinds of personal data, for the legal records of the report.
 Category = Literal[
@@ -96,6 +99,12 @@ class DatasetSection(BaseModel):
         sensitive: kept columns whose values nobody should learn; for l-diversity and t-closeness.
         partition: "subject" stores every person's rows on their own, so that they can be erased on their own.
         categories: kinds of personal data in it; source: where it was obtained. Both for the report.
+        table: where a table lies that is asked questions and not taken in: a Parquet or CSV file (or a
+            pattern), seen from the project's folder, or "postgresql://host/database#schema.table".
+        release: of a table in a database, which nobody changes after it was declared: its name.
+        columns: what is publicly known of its columns, for private queries.
+        max_groups, max_rows: in how many groups of one answer a privacy unit counts, and how many of its
+            rows in each; more is left out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -110,6 +119,11 @@ class DatasetSection(BaseModel):
     partition: Literal["whole", "subject"] = "whole"
     categories: tuple[Category, ...] = ()
     source: Annotated[str, Field(pattern=r"^[^\x00-\x1f]{0,300}$")] = ""
+    table: Annotated[str, Field(pattern=r"^[^\x00-\x1f]{0,500}$")] = ""
+    release: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,60}$")] = ""
+    columns: dict[str, ColumnSection] = {}
+    max_groups: Annotated[int, Field(ge=1, le=10**6), BeforeValidator(whole)] | None = None
+    max_rows: Annotated[int, Field(ge=1, le=10**6), BeforeValidator(whole)] | None = None
 
     @model_validator(mode="after")
     def _on_the_list(self) -> DatasetSection:
@@ -118,6 +132,8 @@ class DatasetSection(BaseModel):
             "quasi_identifiers": self.quasi_identifiers,
             "sensitive": self.sensitive,
         }
+        if self.keep or not self.table:
+            named["columns"] = tuple(name for name in self.columns if name != self.unit)
         for key, columns in named.items():
             if absent := [column for column in columns if column not in self.keep]:
                 raise ValueError(

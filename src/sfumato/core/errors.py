@@ -20,6 +20,7 @@ SfumatoError                     exit 1  anything else that went wrong
 │   ├── UnsupportedMedia                 a format or feature that is not handled
 │   ├── MediaTooLarge                    more pixels or frames than the limit allows
 │   └── CheckFailed                      the check found something in the redacted copy: it was quarantined
+├── EngineFailed                 exit 1  a database or query engine failed; nothing was released
 ├── AuditFailed                  exit 1  an audit contradicts what a training run claims: no release
 ├── Erased                       exit 1  the person's key was destroyed: nobody can read their data any more
 ├── DownloadFailed               exit 1  a model could not be fetched or does not match its hash
@@ -141,6 +142,10 @@ class MediaTooLarge(MediaError):
 
 class CheckFailed(MediaError):
     """The redacted copy was checked and still showed something; it lies in quarantine."""
+
+
+class EngineFailed(SfumatoError):
+    """A database or query engine failed; nothing was released. Its own words may quote data, and are left out."""
 
 
 class AuditFailed(SfumatoError):

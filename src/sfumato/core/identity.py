@@ -77,6 +77,10 @@ class Actor:
             return False
         return True
 
+    def is_one_of(self, users: tuple[str, ...]) -> bool:
+        """Whether a list of the policy names this user, by name or number, or this token by its name."""
+        return bool({self.key, *self.names} & set(users))
+
     def about(self, purpose: str) -> None:
         """Refuse a purpose that a token is not for.
 

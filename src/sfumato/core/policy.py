@@ -178,11 +178,16 @@ class RolesSection(_Section):
 
 
 class ShareSection(_Section):
-    """[populations.NAME.shares.NAME]: a part of the budget, fixed once opened."""
+    """[populations.NAME.shares.NAME]: a part of the budget, fixed once opened.
+
+    Args:
+        users: who alone may spend it; empty: whoever may make the release.
+    """
 
     kind: Kind = "filter"
     epsilon: Exact
     delta: Exact = Fraction(0)
+    users: tuple[User, ...] = ()
 
 
 class Population(_Section):

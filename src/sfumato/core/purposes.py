@@ -45,6 +45,8 @@ def check(policy: Policy, plan: Plan, actor: Actor, at: datetime, ledger: Ledger
             rule="roles",
         )
     actor.check(plan.purpose, plan.action, at)
+    for population, share in ((plan.population, plan.share), *plan.also):
+        _spendable(policy, population, share, actor)
     for name, _ in plan.datasets:
         _charged(policy, plan, name)
     if plan.action in RIGHTS or not policy.purposes:
@@ -57,6 +59,20 @@ def check(policy: Policy, plan: Plan, actor: Actor, at: datetime, ledger: Ledger
         own = () if made_from and name not in policy.datasets else (name,)
         for one in sorted({*own, *made_from}):
             _given(policy, plan, one)
+
+
+def _spendable(policy: Policy, population: str, share: str, actor: Actor) -> None:
+    section = policy.populations.get(population.partition(MARK)[0])
+    if section is None or share not in section.shares:
+        return
+    users, key = section.shares[share].users, f"populations.{population}.shares.{share}.users"
+    if users and not actor.is_one_of(users):
+        mine = [name for name, one in section.shares.items() if not one.users or actor.is_one_of(one.users)]
+        raise PolicyRefused(
+            f"the share {share!r} of {population!r} is for others to spend; yours: "
+            f"{', '.join(sorted(mine)) or 'none'}. The rule: {key} in {FILE_NAME}.",
+            rule=key,
+        )
 
 
 def _declared(policy: Policy, plan: Plan) -> Purpose:

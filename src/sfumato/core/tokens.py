@@ -209,7 +209,15 @@ class Tokens:
                 f'"token:{found.name}" under roles.{found.role} in sfumato.toml.',
                 rule=f"roles.{found.role}",
             )
-        return Actor(f"token:{found.id}", found.role, found.id, found.purposes, found.actions, ends)
+        return Actor(
+            f"token:{found.id}",
+            found.role,
+            found.id,
+            found.purposes,
+            found.actions,
+            ends,
+            names=(f"token:{found.name}",),
+        )
 
     def _write(self, tokens: list[Token]) -> None:
         text = json.dumps({"format": FORMAT, "tokens": [asdict(token) for token in tokens]}, indent=2)

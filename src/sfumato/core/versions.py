@@ -28,6 +28,8 @@ WITHDRAWN = "withdrawn"
 CUT = re.compile(r"([0-9]+)w[0-9]+")
 #: How versions are called that were made from others; any other came from a source, and holds new people.
 DERIVED = frozenset({"copy", "view", "merge", "without", WITHDRAWN, "encrypted", RESTRICTED})
+#: How a table is called that is asked questions where it lies; the catalogue does not have it.
+OUTSIDE = "table"
 RETENTION = "retention"
 #: "vault": what it held lies encrypted in a later version.
 REASONS = (RETENTION, "vault", "by hand")

@@ -16,7 +16,7 @@ from sfumato.core.errors import (
     PolicyRefused,
 )
 from sfumato.core.vaults import MADE
-from sfumato.core.versions import CUT, DERIVED, RESTRICTED, touched
+from sfumato.core.versions import CUT, DERIVED, OUTSIDE, RESTRICTED, touched
 from sfumato.core.versions import versions as rows_of
 from sfumato.data.lineage import ancestors
 from sfumato.data.version import TAKEN_OVER, Version
@@ -154,7 +154,11 @@ class Recorder:
 
 def recorded(project: Project) -> tuple[Known, Known]:
     """Return the versions that the ledger knows, and those that it knows to be retired."""
-    known = {(row.body["dataset"], row.body["label"]): row.body["hash"] for row in rows_of(project.ledger)}
+    known = {
+        (row.body["dataset"], row.body["label"]): row.body["hash"]
+        for row in rows_of(project.ledger)
+        if row.body["how"] != OUTSIDE
+    }
     gone = {
         (row.body["dataset"], row.body["label"]): row.body["hash"]
         for row in project.ledger.book.all(kind="retired")

@@ -21,7 +21,7 @@ MeasureKind = Literal["units", "rows", "sum", "squares", "bins"]
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One whole number per cell. Of a privacy unit with n rows of a cell (after `where`, without nulls of `of`):
+    """One whole number per cell. Of a unit with n rows of a cell (after `where`, without nulls of `of`):
 
     - units: 1 where n > 0
     - rows: min(n, r)
@@ -107,9 +107,9 @@ class Cells:
     """The exact answer of an engine.
 
     Args:
-        values: per measure, int64 (cells,), or (cells, bins) for `bins`. With public keys all cells are there,
-            in the order of the product of the keys' values, the last key fastest; with private keys in that of
-            `keys`. Without keys there is one cell.
+        values: per measure, int64 (cells,), or (cells, bins) for `bins`. With public keys all cells are
+            there, in the order of the product of the keys' values, the last key fastest; with private keys in
+            that of `keys`. Without keys there is one cell.
         keys: where keys are private: one row per cell that occurs; else None.
     """
 

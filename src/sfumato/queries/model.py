@@ -1,8 +1,7 @@
 """What is asked, as plain frozen data: the same for SQL, Python and every engine.
 
 An expression is total: no value that a row can hold makes it fail, because an error that depends on the data
-would be an answer without noise. So there is no division, arithmetic is on clamped columns, and casts are left
-out.
+would be an answer without noise. So there is no division and no cast, and arithmetic is on clamped columns.
 """
 
 from __future__ import annotations
@@ -79,7 +78,7 @@ class Truncated:
 
 @dataclass(frozen=True, slots=True)
 class Binned:
-    """The bin of a number, 0..count-1: bins of one width from `low`; what lies outside goes to the end bins."""
+    """The bin of a number, 0..count-1, of one width from `low`; what lies outside goes to the end bins."""
 
     of: Expr
     low: Fraction

@@ -1,0 +1,190 @@
+"""The front door: questions to a project's tables, from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from sfumato.core.accounting import Share
+from sfumato.core.errors import InvalidRequest
+from sfumato.core.event import Composed, Event
+from sfumato.core.gate import Gate
+from sfumato.core.numbers import Amount, brief, rational
+from sfumato.core.project import FOLDER
+from sfumato.queries.engines import engine_for
+from sfumato.queries.kinds import TableShape
+from sfumato.queries.model import Query, Terms
+from sfumato.queries.plan import Planned, plan_query
+from sfumato.queries.run import run_query
+from sfumato.queries.sql import parse, table_names
+from sfumato.queries.store import Store
+from sfumato.queries.tables import Table, purpose_for, resolve
+
+if TYPE_CHECKING:
+    from sfumato.core.project import Project
+    from sfumato.data.wrapping import Access
+    from sfumato.queries.answer import Answer
+    from sfumato.queries.builder import Builder
+
+#: Where answers are kept, in a project's private folder.
+ANSWERS = "answers"
+
+
+class Questions:
+    """Questions to a project's tables, for one purpose.
+
+    >>> questions = project.questions(purpose="traffic-planning")  # doctest: +SKIP
+    >>> questions.run("SELECT junction, COUNT(*) FROM flow GROUP BY 1", epsilon=0.5)  # doctest: +SKIP
+
+    Args:
+        project: whose tables, policy and ledger.
+        purpose: of the policy; empty: the only one that allows questions.
+        access: what may open the vault, where there is one.
+        engine: name of the engine; empty: by where the table lies.
+        gate: default: that of whoever runs this process.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        *,
+        purpose: str = "",
+        access: Access | None = None,
+        engine: str = "",
+        gate: Gate | None = None,
+    ) -> None:
+        self.project, self._access, self._engine = project, access, engine
+        self.purpose = purpose_for(project.policy, purpose)
+        self.gate = gate or project.gate()
+        self._tables: dict[str, Table] = {}
+
+    def table(self, spec: str) -> Table:
+        """Return a table that may be asked; it is looked up once."""
+        if spec not in self._tables:
+            self._tables[spec] = resolve(self.project, spec, self.purpose, self.gate, self._access)
+        return self._tables[spec]
+
+    def shape(self, spec: str) -> TableShape:
+        """Return what may be asked of a table."""
+        table = self.table(spec)
+        return TableShape(table.unit, table.kinds, table.clamps())
+
+    def parse(self, sql: str) -> Query:
+        """Return a question in SQL as a query; nothing is read.
+
+        Raises:
+            InvalidRequest: it is no question of this kind; says where, and the nearest that is.
+        """
+        return parse(sql, {name: self.shape(name) for name in table_names(sql)})
+
+    def query(self, spec: str) -> Builder:
+        """Begin a question in Python: `questions.query("flow").count().by("junction").run(epsilon=0.5)`."""
+        from sfumato.queries.builder import Builder
+
+        return Builder.of(spec, self.shape, self._do)
+
+    def plan(self, question: str | Query, terms: Terms | None = None, **asked: Any) -> Planned:
+        """Return what a question would cost and how exact its answer would be; nothing is read or charged.
+
+        Args:
+            question: SQL, or a query.
+            terms: or its values as keywords, such as `epsilon=0.5`, `groups=3`, `target_error=20`.
+        """
+        query = self.parse(question) if isinstance(question, str) else question
+        tables = {query.alias or query.table: self.table(query.table)}
+        for join in query.joins:
+            tables[join.alias] = self.table(join.table)
+        return plan_query(query, terms_of(terms, asked), tables, self.project.policy, self.purpose)
+
+    def run(self, question: str | Query | Planned, terms: Terms | None = None, **asked: Any) -> Answer:
+        """Answer a question. It is charged before noise is drawn; one that was answered before costs nothing.
+
+        Raises:
+            PolicyRefused, BudgetSpent, IntegrityError: nothing was charged and nothing was read.
+        """
+        planned = question if isinstance(question, Planned) else self.plan(question, terms, **asked)
+        engine = engine_for([table.place for table in planned.tables.values()], self._engine)
+        try:
+            return run_query(planned, self.gate, Store(self.project.root / FOLDER / ANSWERS), engine)
+        finally:
+            engine.close()
+
+    def price(self, planned: Sequence[Planned]) -> Batch:
+        """Return what several questions cost together, and whether they fit; nothing is charged."""
+        return price(planned, self.gate)
+
+    def _do(self, what: str, query: Query, terms: Terms) -> Any:
+        planned = self.plan(query, terms)
+        return self.run(planned) if what == "run" else planned
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What several statements cost together.
+
+    Args:
+        population, share: who pays.
+        epsilon, delta: what the share would have spent with them; before: without them.
+        fits: whether all of them would pass, one after the other.
+    """
+
+    population: str
+    share: str
+    before: Fraction
+    epsilon: Fraction
+    delta: Fraction
+    budget: Fraction
+    fits: bool
+
+    def __str__(self) -> str:
+        verdict = "they fit" if self.fits else "they do NOT all fit"
+        return (
+            f"{self.population}/{self.share}: spent {brief(self.before)} of {brief(self.budget, up=False)}; with "
+            f"these {brief(self.epsilon)}: {verdict}"
+        )
+
+
+def price(planned: Sequence[Planned], gate: Gate) -> Batch:
+    """Return what several planned questions cost together; they must be of one population and share."""
+    payers = {(one.plan.population, one.plan.share) for one in planned}
+    if len(payers) != 1 or gate.ledger is None:
+        raise InvalidRequest("statements are priced together where one population and share pays for all of them")
+    population, share = next(iter(payers))
+    terms: Share = gate.ledger.share(population, share)
+    before = gate.ledger.totals(population, share)
+    after = before
+    for one in planned:
+        after = after.plus(terms.charge(one.plan.event, one.plan.delta))
+    spent, delta = terms.spent(after)
+    return Batch(population, share, terms.spent(before)[0], spent, delta, terms.epsilon, terms.fits(after))
+
+
+def together(planned: Sequence[Planned]) -> Event:
+    """Return the event of several statements, one after the other."""
+    return Composed(tuple(one.plan.event for one in planned))
+
+
+_AMOUNTS = ("epsilon", "delta")
+
+
+def terms_of(terms: Terms | None, asked: dict[str, Any]) -> Terms:
+    """Return terms with further values, amounts as exact numbers.
+
+    >>> terms_of(None, {"epsilon": 0.1}).epsilon
+    Fraction(1, 10)
+    """
+    unknown = set(asked) - set(Terms.__slots__)
+    if unknown:
+        raise InvalidRequest(f"unknown terms {', '.join(sorted(unknown))}; known: {', '.join(Terms.__slots__)}")
+    exact = {
+        name: rational(value, name=name) if name in _AMOUNTS and value is not None else value
+        for name, value in asked.items()
+    }
+    return replace(terms or Terms(), **exact)
+
+
+def amount(value: Amount) -> Fraction:
+    """Return an exact amount."""
+    return rational(value)
