@@ -79,14 +79,14 @@ def _mechanism(scale: float) -> Any:
         import opendp.prelude as dp
     except ImportError as error:
         raise MissingExtra("Laplace noise", ("opendp",), "dp") from error
-    with _contrib():
+    with contrib():
         return dp.m.make_laplace(
             dp.vector_domain(dp.atom_domain(T="i64")), dp.l1_distance(T="i64"), scale=scale
         )
 
 
 @contextmanager
-def _contrib() -> Iterator[None]:
+def contrib() -> Iterator[None]:
     """Allow what OpenDP counts as not yet vetted, such as its Laplace, and leave its switch as it was."""
     from opendp.mod import GLOBAL_FEATURES, disable_features, enable_features
 
