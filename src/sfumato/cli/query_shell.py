@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -18,12 +19,14 @@ from sfumato.core.numbers import brief, rational
 from sfumato.core.project import FOLDER
 
 if TYPE_CHECKING:
+    from sfumato.core.column_policy import ColumnSection
     from sfumato.core.project import Project
     from sfumato.queries.api import Questions
     from sfumato.queries.model import Terms
 
 Ask = Callable[[str], str]
 PROMPT, MORE = "sfumato> ", "    ...> "
+_COMMAND = re.compile(r"\s*\.[a-z]")
 HELP = {
     ".budget": "what is left of the people's budget",
     ".tables": "which tables can be asked",
@@ -102,10 +105,8 @@ class Shell:
             questions = self._questions()
             planned = questions.plan(one, self._terms)
             before = questions.price([planned])
-            if not before.questions:
-                click.echo("Answered before: free.")
-            else:
-                click.echo(f"Costs epsilon {brief(planned.epsilon)}; {before}.")
+            if before.questions:
+                click.echo(f"Costs epsilon {brief(planned.epsilon)}. {before}.")
             show(questions.run(planned), questions.price([planned]))
 
     def _explain(self, script: str) -> None:
@@ -139,7 +140,7 @@ class Shell:
 
     def _tables(self, rest: str) -> None:
         questions, rows = self._questions(), []
-        for name in table_names(self._project):
+        for name in questions.names():
             try:
                 found = questions.table(name)
                 bounds = f"{found.groups or '-'} x {found.rows or '-'}"
@@ -154,18 +155,23 @@ class Shell:
         name = rest.rstrip(";").strip() or _nothing("a table's name", ".columns flow")[0]
         found, rows = self._questions().table(name), []
         for column, kind in found.kinds.items():
-            declared = found.columns.get(column)
-            said = "whose a row is" if column == found.unit else ""
-            if declared is not None and (values := declared.public_values()) is not None:
-                said = ", ".join(safe(str(one)) for one in values[:6]) + (", ..." if len(values) > 6 else "")
-            elif declared is not None and declared.bounds is not None:
-                said = " .. ".join(str(one) for one in declared.bounds)
+            said = "whose a row is" if column == found.unit else _public(found.columns.get(column))
             rows.append((safe(column), kind, said))
         table(("column", "kind", "public"), rows)
 
     def _help(self, rest: str) -> None:
         click.echo("SELECT ...;  asks. Figures: COUNT(*), COUNT(DISTINCT unit), SUM, AVG, QUANTILE_CONT, ...")
         table(("command", "what it does"), list(HELP.items()))
+
+
+def _public(declared: ColumnSection | None) -> str:
+    """Return what the policy says of a column, in a few words."""
+    if declared is None:
+        return ""
+    if (pair := declared.range or declared.bounds) is not None:
+        return f"{pair[0]} to {pair[1]}"
+    values = declared.values or ()
+    return ", ".join(safe(str(one)) for one in values[:6]) + (", ..." if len(values) > 6 else "")
 
 
 def _nothing(what: str, way: str) -> list[str]:
@@ -187,22 +193,12 @@ def _said(ask: Ask) -> str | None:
             return ""
         if not lines and (not line.strip() or line.lstrip().startswith(".")):
             return line.strip()
+        if _COMMAND.match(line):  # no line of SQL begins so
+            note("the unfinished question was dropped")
+            return line.strip()
         lines.append(line)
         if not line.strip() or complete("\n".join(lines)):
             return "\n".join(lines).strip()
-
-
-def table_names(project: Project) -> list[str]:
-    """Return the names of tables that may be there: declared ones, and those of the catalogue."""
-    names = {name: None for name, section in project.policy.datasets.items() if section.table}
-    if (project.root / FOLDER / "catalogue").exists() or (project.root / FOLDER / "vault").exists():
-        from sfumato.data.opening import open_catalogue
-
-        try:
-            names |= dict.fromkeys(open_catalogue(project).names())
-        except SfumatoError:
-            pass  # a vault that is closed; its tables can still be asked by name
-    return list(names)
 
 
 def history_file(project: Project) -> Path | None:
@@ -231,7 +227,7 @@ def asker(project: Project, questions: Callable[[], Questions]) -> Ask:
     path = history_file(project)
     session: Any = PromptSession(
         history=FileHistory(str(path)) if path is not None else InMemoryHistory(),
-        completer=Words(project, questions).completer(),
+        completer=Words(questions).completer(),
         complete_while_typing=False,
         enable_history_search=True,
     )

@@ -28,7 +28,6 @@ def answer_data(answer: Answer, planned: Planned, left: Standing) -> dict[str, A
     return {
         "question": planned.plan.parameters["question"],
         **data,
-        "charged_now": not answer.replayed,
         "budget": {"account": left.account, "left": brief(left.left, up=False), "of": brief(left.budget, up=False)},
     }
 
@@ -121,10 +120,10 @@ def around(row: dict[str, Any], figure: str) -> str:
     value, error, low, high = (row[name] for name in (figure, f"{figure}_error", f"{figure}_low", f"{figure}_high"))
     if low is None or high is None:
         return ""
-    if value is not None and math.isclose(value - low, high - value, rel_tol=1e-6, abs_tol=1e-9):
-        return f"+- {number((high - low) / 2 if isinstance(high - low, float) else _half(high - low), error)}"
+    if value is not None:
+        sides = value - low, high - value
+        # Whole numbers are rounded, each side by itself.
+        near = 1 if isinstance(value, int) else (error or 0.0) / 100
+        if abs(sides[1] - sides[0]) <= near:
+            return f"+- {number(max(sides), error)}"
     return f"{number(low, error)} .. {number(high, error)}"
-
-
-def _half(width: int) -> int | float:
-    return width // 2 if width % 2 == 0 else width / 2

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from sfumato.cli.query_shell import HELP, table_names
+from sfumato.cli.query_shell import HELP
 from sfumato.core.errors import SfumatoError
 
 if TYPE_CHECKING:
-    from sfumato.core.project import Project
     from sfumato.queries.api import Questions
 
 SQL = (
@@ -27,15 +26,16 @@ _UNDER_THE_CURSOR = re.compile(r"'[^']*\Z|[\w.(*@-]*\Z")
 class Words:
     """The words of a project's tables, looked up once, when the first is needed."""
 
-    def __init__(self, project: Project, questions: Callable[[], Questions]) -> None:
-        self._project, self._questions = project, questions
+    def __init__(self, questions: Callable[[], Questions]) -> None:
+        self._questions = questions
 
     @cached_property
     def known(self) -> tuple[str, ...]:
         """All words: commands, SQL, tables, columns, and values in quotes."""
         found: dict[str, None] = dict.fromkeys(SQL.split())
         try:
-            questions, names = self._questions(), table_names(self._project)
+            questions = self._questions()
+            names = questions.names()
         except SfumatoError:
             return tuple(found)
         for name in names:

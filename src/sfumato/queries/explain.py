@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -12,11 +13,11 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.numbers import brief, text
 from sfumato.queries import laws
 from sfumato.queries.measures import key
-from sfumato.queries.plan import Draw, Planned, measures_of
-from sfumato.queries.domain import Domain
+from sfumato.queries.plan import Draw, Planned
 from sfumato.queries.wording import expression, plural, spelled
 
 if TYPE_CHECKING:
+    from sfumato.queries.bounded import Measure
     from sfumato.queries.model import Aggregate, Key
     from sfumato.queries.standing import Standing
 
@@ -28,6 +29,8 @@ TOLD = frozenset(Fraction(one) for one in ("1/10", "1/3", "1", "3", "10"))
 ROWS = (100, 1_000, 10_000)
 #: Public values named in the text.
 NAMED = 6
+#: Characters of a line.
+LINE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +108,12 @@ class Explanation:
         return cls(question, stages, expected, curve)
 
     def __str__(self) -> str:
-        width = max(len(stage.name) for stage in self.stages)
-        lines = [self.question, ""]
+        margin = max(len(stage.name) for stage in self.stages) + 5
+        lines = [*textwrap.wrap(self.question, LINE), ""]
         for index, stage in enumerate(self.stages, 1):
-            for at, line in enumerate(stage.lines):
-                head = f"{index}. {stage.name:<{width}}" if not at else " " * (width + 3)
-                lines.append(f"{head}  {line}".rstrip())
+            told = [part for line in stage.lines for part in textwrap.wrap(line, LINE - margin)]
+            heads = [f"{index}. {stage.name}", *("" for _ in told[1:])]
+            lines += [f"{head:<{margin}}{part}" for head, part in zip(heads, told, strict=True)]
         return "\n".join(lines)
 
     def to_data(self) -> dict[str, Any]:
@@ -185,31 +188,30 @@ def _people(planned: Planned) -> Stage:
     whole = not planned.private and groups >= planned.cells
     inside = "" if not planned.keys else f" in at most {_count(groups, 'group')}, and"
     lines = [f"One {unit} counts{inside} with at most {_count(rows, 'row')}{' in each' if inside else ''}."]
-    if whole:
+    if whole and inside:
         lines.append("No group of anybody is left out.")
-    else:
+    elif not whole:
         lines.append(
             f"Of who is in more groups, {groups} chosen by chance count. How much that leaves out is not known: it "
             "follows from the data."
         )
-    lines.append(f"Who has more than {_count(rows, 'row')} in a group counts there as {rows}; not known for how many.")
+    where = " in a group counts there" if inside else " counts"
+    lines.append(f"Who has more than {_count(rows, 'row')}{where} as {rows}; how many do is not known.")
     facts = {"unit": unit, "groups": groups, "rows": rows, "groups_left_out": "nothing" if whole else "not known"}
     return Stage(f"one {unit}", tuple(lines), facts)
 
 
 def _figures(planned: Planned) -> Stage:
-    domain, lines, facts = Domain(planned.tables), [], []
-    for one in planned.query.aggregates:
-        measures = measures_of(one, domain)
+    lines, facts = [], []
+    for one, measures in zip(planned.query.aggregates, planned.needed, strict=True):
         told = [_finest(planned, measure) for measure in measures]
         bounds = next((measure for measure in measures if measure.high > measure.low), None)
         clamped = ""
         if bounds is not None:
             low, high, step = bounds.low * bounds.step, bounds.high * bounds.step, bounds.step
-            clamped = f", values held within {brief_signed(low)} to {brief_signed(high)}, to the nearest {brief(step)}"
+            clamped = f", values held within {_signed(low)} to {_signed(high)}, to the nearest {brief(step)}"
         moved = [
-            f"{_MEASURES[measure.kind]} by at most {_units(draw.linf, measure.step)} in a group and "
-            f"{_units(draw.l1, measure.step)} in all"
+            f"{_MEASURES[measure.kind]} by at most {_moved(measure, draw, alone=not planned.keys)}"
             for measure, draw in zip(measures, told, strict=True)
         ]
         lines.append(f"{one.name}: {_kind(one)}{clamped}. One {planned.unit} moves {'; '.join(moved)}.")
@@ -227,7 +229,7 @@ def _figures(planned: Planned) -> Stage:
 
 
 _MEASURES = {
-    "units": "the number of units",
+    "units": "the number of different units",
     "rows": "the number of rows",
     "sum": "the sum",
     "squares": "the sum of squares",
@@ -244,7 +246,7 @@ _KINDS = {
 
 def _kind(one: Aggregate) -> str:
     if one.kind == "units":
-        said = "how many different ones"
+        said = "the number of different units"
     elif one.kind == "quantile":
         said = f"the value that {float(one.quantile or 0):.0%} of {expression(one.of)} do not pass"
     else:
@@ -258,7 +260,8 @@ def _noise(planned: Planned) -> Stage:
     lines, facts = [], []
     for draw in planned.draws:
         measure = planned.measures[draw.measure]
-        spread = float(laws.deviation(draw.law, draw.scale)) * float(measure.step)
+        unit = measure.step**2 if measure.kind == "squares" else measure.step
+        spread = float(laws.deviation(draw.law, draw.scale)) * float(unit)
         facts.append({"measure": measure.kind, "level": draw.level, "scale": text(draw.scale), "deviation": spread})
     for index, measure in enumerate(planned.measures):
         spreads = [
@@ -267,8 +270,8 @@ def _noise(planned: Planned) -> Stage:
         levels = f", at {len(spreads)} levels" if len(spreads) > 1 else ""
         lines.append(f"{_MEASURES[measure.kind]}: standard deviation {_brief(max(spreads))}{levels}")
     head = (
-        f"Discrete {planned.law.capitalize()}, exact, on whole numbers; drawn once, after the charge, and by equal "
-        f"parts of the price for {_count(len(planned.draws), 'draw')}."
+        f"Discrete {planned.law.capitalize()}, exact, on whole numbers; drawn once, after the charge. "
+        + (f"{len(planned.draws)} numbers per group or level share the price equally." if len(planned.draws) > 1 else "")
     )
     return Stage("noise", (head, *lines), {"law": planned.law, "draws": facts})
 
@@ -288,8 +291,7 @@ def _exactness(
 
 
 def _expected(planned: Planned, one: Aggregate) -> Expected:
-    domain = Domain(planned.tables)
-    measures = measures_of(one, domain)
+    measures = planned.needed[planned.query.aggregates.index(one)]
     draws = [_finest(planned, measure) for measure in measures]
     if one.kind in ("count", "units", "sum"):
         width = laws.interval(draws[0].law, draws[0].scale) * float(measures[0].step)
@@ -383,7 +385,7 @@ def _cost(planned: Planned, standing: Standing | None, answered: bool) -> Stage:
     return Stage("cost", tuple(lines), facts)
 
 
-def _finest(planned: Planned, measure: Any) -> Draw:
+def _finest(planned: Planned, measure: Measure) -> Draw:
     """Return the draw of a measure in the groups themselves, not in their totals."""
     index = [key(one) for one in planned.measures].index(key(measure))
     draws = [draw for draw in planned.draws if draw.measure == index]
@@ -394,12 +396,14 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-def _units(moved: int, step: Fraction) -> str:
-    return _brief(float(moved * step))
+def _moved(measure: Measure, draw: Draw, *, alone: bool) -> str:
+    """Return how far one unit moves a measure, in the units of its values."""
+    unit = measure.step**2 if measure.kind == "squares" else measure.step
+    most, all_of_it = (_brief(float(moved * unit)) for moved in (draw.linf, draw.l1))
+    return most if alone and measure.kind != "bins" else f"{most} in a group and {all_of_it} in all"
 
 
-def brief_signed(value: Fraction) -> str:
-    """Return a short number that may be negative."""
+def _signed(value: Fraction) -> str:
     return f"{float(value):.6g}"
 
 

@@ -80,9 +80,7 @@ class Standing:
         lacks = f" Missing: epsilon {brief(missing)}." if missing > 0 else ""
         if missing <= 0 and self.delta > self.budget_delta:
             lacks = f" Missing: delta {brief(self.delta - self.budget_delta)}."
-        passes = "" if one else f" The first {self.first} would fit: ask those, or ask for less each."
-        if not one and not self.first:
-            passes = " Not even the first would fit: ask for less."
+        passes = "" if one else f" {_first(self.first)}"
         asked = "this question" if one else f"these {self.questions} questions together"
         return (
             f"the budget of {self.account} has no room for {asked}. Left: epsilon "
@@ -92,6 +90,13 @@ class Standing:
     @property
     def _of(self) -> str:
         return brief(self.budget, up=False)
+
+
+def _first(count: int) -> str:
+    if not count:
+        return "Not even the first of them would fit: ask for less."
+    which = "Only the first" if count == 1 else f"The first {count}"
+    return f"{which} would fit: ask {'that' if count == 1 else 'those'}, or for less each."
 
 
 def standing(ledger: Ledger, plans: Sequence[Plan], accounts_of: Plan | None = None) -> Standing:

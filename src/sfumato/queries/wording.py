@@ -18,7 +18,7 @@ def plural(unit: str) -> str:
 
 def expression(one: Expr | None) -> str:
     """Return an expression as SQL."""
-    from sfumato.queries.spelling import show
+    from sfumato.queries.show import show
 
     return show(one) if one is not None else ""
 
