@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from sfumato.core.accounting import Share
-from sfumato.core.errors import InvalidRequest
+from sfumato.core.errors import InvalidRequest, UnknownName
 from sfumato.core.event import Composed, Event
 from sfumato.core.gate import Gate
-from sfumato.core.numbers import Amount, brief, rational
+from sfumato.core.numbers import brief, rational
 from sfumato.core.project import FOLDER
 from sfumato.queries.engines import engine_for
 from sfumato.queries.kinds import TableShape
 from sfumato.queries.model import Query, Terms
 from sfumato.queries.plan import Planned, plan_query
 from sfumato.queries.run import run_query
-from sfumato.queries.sql import parse, table_names
+from sfumato.queries.sql import parse
 from sfumato.queries.store import Store
 from sfumato.queries.tables import Table, purpose_for, resolve
 
@@ -66,6 +66,13 @@ class Questions:
             self._tables[spec] = resolve(self.project, spec, self.purpose, self.gate, self._access)
         return self._tables[spec]
 
+    def names(self) -> tuple[str, ...]:
+        """Return the datasets that may be asked: those of the policy with a table, and the catalogue's."""
+        from sfumato.data.opening import open_catalogue
+
+        outside = {name for name, one in self.project.policy.datasets.items() if one.table}
+        return tuple(sorted({*outside, *open_catalogue(self.project, self._access).names()}))
+
     def shape(self, spec: str) -> TableShape:
         """Return what may be asked of a table."""
         table = self.table(spec)
@@ -77,13 +84,13 @@ class Questions:
         Raises:
             InvalidRequest: it is no question of this kind; says where, and the nearest that is.
         """
-        return parse(sql, {name: self.shape(name) for name in table_names(sql)})
+        return parse(sql, _Shapes(self))
 
     def query(self, spec: str) -> Builder:
         """Begin a question in Python: `questions.query("flow").count().by("junction").run(epsilon=0.5)`."""
         from sfumato.queries.builder import Builder
 
-        return Builder.of(spec, self.shape, self._do)
+        return Builder(_Shapes(self), self._do, spec)
 
     def plan(self, question: str | Query, terms: Terms | None = None, **asked: Any) -> Planned:
         """Return what a question would cost and how exact its answer would be; nothing is read or charged.
@@ -105,11 +112,8 @@ class Questions:
             PolicyRefused, BudgetSpent, IntegrityError: nothing was charged and nothing was read.
         """
         planned = question if isinstance(question, Planned) else self.plan(question, terms, **asked)
-        engine = engine_for([table.place for table in planned.tables.values()], self._engine)
-        try:
-            return run_query(planned, self.gate, Store(self.project.root / FOLDER / ANSWERS), engine)
-        finally:
-            engine.close()
+        store = Store(self.project.root / FOLDER / ANSWERS)
+        return run_query(planned, self.gate, store, lambda tables: engine_for(tables, self._engine or None))
 
     def price(self, planned: Sequence[Planned]) -> Batch:
         """Return what several questions cost together, and whether they fit; nothing is charged."""
@@ -118,6 +122,31 @@ class Questions:
     def _do(self, what: str, query: Query, terms: Terms) -> Any:
         planned = self.plan(query, terms)
         return self.run(planned) if what == "run" else planned
+
+
+class _Shapes(Mapping[str, TableShape]):
+    """The tables that may be asked, each looked up when it is needed."""
+
+    def __init__(self, questions: Questions) -> None:
+        self._questions = questions
+
+    def __getitem__(self, spec: str) -> TableShape:
+        try:
+            return self._questions.shape(spec)
+        except UnknownName as error:
+            raise KeyError(spec) from error
+
+    def __contains__(self, spec: object) -> bool:
+        try:
+            return isinstance(spec, str) and self[spec] is not None
+        except KeyError:
+            return False
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._questions.names())
+
+    def __len__(self) -> int:
+        return len(self._questions.names())
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +170,8 @@ class Batch:
     def __str__(self) -> str:
         verdict = "they fit" if self.fits else "they do NOT all fit"
         return (
-            f"{self.population}/{self.share}: spent {brief(self.before)} of {brief(self.budget, up=False)}; with "
+            f"{self.population}/{self.share}: spent {brief(self.before)} of {brief(self.budget, up=False)}; "
+            "with "
             f"these {brief(self.epsilon)}: {verdict}"
         )
 
@@ -150,7 +180,9 @@ def price(planned: Sequence[Planned], gate: Gate) -> Batch:
     """Return what several planned questions cost together; they must be of one population and share."""
     payers = {(one.plan.population, one.plan.share) for one in planned}
     if len(payers) != 1 or gate.ledger is None:
-        raise InvalidRequest("statements are priced together where one population and share pays for all of them")
+        raise InvalidRequest(
+            "statements are priced together where one population and share pays for all of them"
+        )
     population, share = next(iter(payers))
     terms: Share = gate.ledger.share(population, share)
     before = gate.ledger.totals(population, share)
@@ -177,14 +209,12 @@ def terms_of(terms: Terms | None, asked: dict[str, Any]) -> Terms:
     """
     unknown = set(asked) - set(Terms.__slots__)
     if unknown:
-        raise InvalidRequest(f"unknown terms {', '.join(sorted(unknown))}; known: {', '.join(Terms.__slots__)}")
-    exact = {
+        raise InvalidRequest(
+            f"unknown terms {', '.join(sorted(unknown))}; known: {', '.join(Terms.__slots__)}"
+        )
+    exact: dict[str, Any] = {
         name: rational(value, name=name) if name in _AMOUNTS and value is not None else value
         for name, value in asked.items()
     }
     return replace(terms or Terms(), **exact)
 
-
-def amount(value: Amount) -> Fraction:
-    """Return an exact amount."""
-    return rational(value)
