@@ -217,4 +217,3 @@ def terms_of(terms: Terms | None, asked: dict[str, Any]) -> Terms:
         for name, value in asked.items()
     }
     return replace(terms or Terms(), **exact)
-

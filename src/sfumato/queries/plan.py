@@ -137,7 +137,7 @@ def plan_query(
     least = 0
     if private:
         counted = _units(draws, measures)
-        least = threshold(price.law, counted.scale, groups, price.selection, population.relation)
+        least = threshold(price.law, counted.scale, groups, price.selection)
     plan = Plan(
         action="query",
         mechanism=f"discrete {price.law} noise on bounded counts and sums",

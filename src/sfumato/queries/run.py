@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -22,7 +21,6 @@ from sfumato.queries.answer import Answer, Cost
 from sfumato.queries.bounded import Bounded, Cells, Engine, TableRef
 from sfumato.queries.finish import Finishing, Noisy, finish
 from sfumato.queries.measures import key
-from sfumato.queries.model import Key
 from sfumato.queries.plan import Draw, Planned
 from sfumato.queries.quantiles import tree_sums
 from sfumato.queries.store import Kept, Store
@@ -157,43 +155,18 @@ def _released(planned: Planned, cells: Cells, permit: Permit) -> Answer:
         keys, exact, drawn = _selected(planned, keys, exact, noise)
     noisy = []
     for index, measure in enumerate(planned.measures):
-        binned = measure.kind == "bins"
-        for draw, values in _levels(planned, index, exact[index]):
-            noisy.append(
-                Noisy(
-                    measure,
-                    draw.law,
-                    draw.scale,
-                    drawn[index] if index in drawn else _add(noise, draw, values),
-                    level=None if binned else draw.level,
-                    depth=draw.level if binned else 0,
-                )
-            )
+        levels = _levels(planned, index, exact[index])
+        values = [drawn[index] if index in drawn else _add(noise, draw, each) for draw, each in levels]
+        noisy.append(Noisy(measure, planned.law, tuple(draw.scale for draw, _ in levels), tuple(values)))
     plan = planned.plan
-    charged = f"zCDP, rho {text(planned.rho)}" if planned.rho else f"pure, epsilon {text(planned.epsilon)}"
     return finish(
         planned.query,
-        keys if keys is not None else key_table(planned.keys),
+        keys if keys is not None else planned.keys,
         noisy,
         Finishing(needed=planned.needed, terms=planned.terms, bounds=planned.bounds, whole=planned.whole),
-        cost=Cost(planned.epsilon, planned.delta, charged, plan.population, plan.share),
+        cost=Cost(planned.epsilon, planned.delta, planned.rho, plan.population, plan.share),
         guarantee=plan.statement,
     )
-
-
-def key_table(keys: tuple[Key, ...]) -> pa.Table:
-    """Return all groups of public keys, the last key fastest."""
-    import pyarrow as pa
-
-    table, count = {}, 1
-    sizes = [len(one.values or ()) for one in keys]
-    total = math.prod(sizes)
-    for one, size in zip(keys, sizes, strict=True):
-        inner = total // (count * size)
-        places = np.tile(np.repeat(np.arange(size), inner), count)
-        table[one.name] = pa.array(list(one.values or ())).take(pa.array(places))
-        count *= size
-    return pa.table(table)
 
 
 def _levels(planned: Planned, index: int, values: NDArray[np.int64]) -> list[tuple[Draw, NDArray[np.int64]]]:
