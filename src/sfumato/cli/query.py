@@ -70,15 +70,24 @@ TERMS = (
 )
 @click.option("--non-negative", is_flag=True, help="Counts below 0 become 0.")
 @click.option("--no-integers", is_flag=True, help="Do not round counts to whole numbers.")
-@click.option("--engine", default="", metavar="E", help="What counts: duckdb, postgres or spark.  [default: by where the table is]")
-@click.option("--csv", "csv_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the answer as CSV.")
+@click.option(
+    "--engine",
+    default="",
+    metavar="E",
+    help="What counts: duckdb, postgres or spark.  [default: by where the table is]",
+)
+@click.option(
+    "--csv", "csv_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the answer as CSV."
+)
 @click.option(
     "--plot",
     "plot_file",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Draw the answer as SVG; with --explain, the error that other prices would buy.",
 )
-@click.option("--explain", is_flag=True, help="Say what it would cost and how exact it would be; charge nothing.")
+@click.option(
+    "--explain", is_flag=True, help="Say what it would cost and how exact it would be; charge nothing."
+)
 @passphrase_option
 @json_option
 def command(statements: tuple[str, ...], **options: Any) -> None:
@@ -127,7 +136,9 @@ def _statements(given: tuple[str, ...], options: dict[str, Any]) -> list[str]:
     if script is None and not given:
         wanted = [name for name in ("as_json", "csv_file", "plot_file", "explain") if options[name]]
         if wanted or not sys.stdin.isatty():
-            raise click.UsageError('Give a question, as in sfumato query "SELECT COUNT(*) FROM flow", or -f FILE.')
+            raise click.UsageError(
+                'Give a question, as in sfumato query "SELECT COUNT(*) FROM flow", or -f FILE.'
+            )
         return []
     from sfumato.core.plugins import need
 

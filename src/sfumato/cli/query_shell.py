@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sfumato.cli.output import note, table
-from sfumato.cli.query_show import cost, safe, show
+from sfumato.cli.query_show import safe, show
 from sfumato.core.errors import InvalidRequest, SfumatoError, UnknownName
 from sfumato.core.numbers import brief, rational
 from sfumato.core.project import FOLDER
@@ -123,7 +123,9 @@ class Shell:
                 raise InvalidRequest("epsilon must be above 0: an answer without any cost would be no answer")
             self._terms = replace(self._terms, epsilon=epsilon, target_error=None)
         now = self._terms.epsilon
-        click.echo(f"Each question may cost epsilon {brief(now)}." if now else "No epsilon is set: .epsilon 0.1")
+        click.echo(
+            f"Each question may cost epsilon {brief(now)}." if now else "No epsilon is set: .epsilon 0.1"
+        )
 
     def _budget(self, rest: str) -> None:
         rows = [

@@ -28,7 +28,11 @@ def answer_data(answer: Answer, planned: Planned, left: Standing) -> dict[str, A
     return {
         "question": planned.plan.parameters["question"],
         **data,
-        "budget": {"account": left.account, "left": brief(left.left, up=False), "of": brief(left.budget, up=False)},
+        "budget": {
+            "account": left.account,
+            "left": brief(left.left, up=False),
+            "of": brief(left.budget, up=False),
+        },
     }
 
 
@@ -40,7 +44,9 @@ def show(answer: Answer, left: Standing) -> None:
         click.echo(f"... and {more:,} more groups: --csv FILE or --json has them all.")
     for remark in answer.notes:
         click.echo(f"Note: {remark}")
-    click.echo(f"{cost(answer)} {left.account}: epsilon {brief(left.left, up=False)} of {brief(left.budget, up=False)} left.")
+    click.echo(
+        f"{cost(answer)} {left.account}: epsilon {brief(left.left, up=False)} of {brief(left.budget, up=False)} left."
+    )
     if answer.receipt:
         click.echo(f"Receipt: .sfumato/receipts/{answer.receipt}")
 
@@ -117,7 +123,9 @@ def around(row: dict[str, Any], figure: str) -> str:
     >>> around({"n": 0, "n_error": 2.8, "n_low": 0, "n_high": 6}, "n")
     '0 .. 6'
     """
-    value, error, low, high = (row[name] for name in (figure, f"{figure}_error", f"{figure}_low", f"{figure}_high"))
+    value, error, low, high = (
+        row[name] for name in (figure, f"{figure}_error", f"{figure}_low", f"{figure}_high")
+    )
     if low is None or high is None:
         return ""
     if value is not None:

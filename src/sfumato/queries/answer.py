@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 FORMAT = "sfumato-answer/1"
 #: Beside each figure NAME: its standard error, and the ends of its 95 % interval.
 BESIDE = ("error", "low", "high")
+AMOUNTS = ("epsilon", "delta", "rho")
 _TYPES = {
     str(kind): kind for kind in (pa.bool_(), pa.int32(), pa.int64(), pa.float64(), pa.string(), pa.date32())
 }
@@ -37,13 +38,13 @@ class Cost:
 
     Args:
         epsilon, delta: of the whole statement.
-        charged: the event, in words, such as "zCDP, rho = 1/200".
+        rho: of Gaussian noise, in zero-concentrated differential privacy.
         population, share: who paid.
     """
 
     epsilon: Fraction
     delta: Fraction = Fraction(0)
-    charged: str = ""
+    rho: Fraction = Fraction(0)
     population: str = ""
     share: str = ""
 
@@ -153,19 +154,7 @@ class Answer:
 
     def to_json(self) -> str:
         """Return JSON that `from_json` reads back exactly: rows as objects, and everything beside them."""
-        data = {
-            "format": FORMAT,
-            "keys": self.keys,
-            "figures": self.figures,
-            "columns": {item.name: str(item.type) for item in self.table.schema},
-            "rows": [{name: _plain(value) for name, value in row.items()} for row in self],
-            "notes": self.notes,
-            "cost": {**asdict(self.cost), "epsilon": text(self.cost.epsilon), "delta": text(self.cost.delta)},
-            "guarantee": self.guarantee,
-            "receipt": self.receipt,
-            "replayed": self.replayed,
-        }
-        return json.dumps(data, ensure_ascii=False, allow_nan=False)
+        return json.dumps(self.to_data(), ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def from_json(cls, document: str) -> Answer:
@@ -175,24 +164,54 @@ class Answer:
             InvalidRequest: not an answer.
         """
         try:
-            data = json.loads(document)
+            return cls.from_data(json.loads(document))
+        except (ValueError, RecursionError) as error:
+            raise InvalidRequest(f"this is no stored answer of format {FORMAT}: {error}") from error
+
+    def to_data(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        cost = {
+            name: text(value) if isinstance(value, Fraction) else value
+            for name, value in asdict(self.cost).items()
+        }
+        return {
+            "format": FORMAT,
+            "keys": list(self.keys),
+            "figures": list(self.figures),
+            "columns": {item.name: str(item.type) for item in self.table.schema},
+            "rows": [{name: _plain(value) for name, value in row.items()} for row in self],
+            "notes": list(self.notes),
+            "cost": cost,
+            "guarantee": self.guarantee,
+            "receipt": self.receipt,
+            "replayed": self.replayed,
+        }
+
+    @classmethod
+    def from_data(cls, data: Any) -> Answer:
+        """Read what `to_data` gave.
+
+        Raises:
+            InvalidRequest: not an answer.
+        """
+        try:
             if data["format"] != FORMAT:
                 raise ValueError(f"format {data['format']!r}")
             schema = pa.schema([(name, _type(kind)) for name, kind in data["columns"].items()])
             read = {item.name: _reader(item.type) for item in schema}
             rows = [{name: read[name](value) for name, value in row.items()} for row in data["rows"]]
-            cost = {**data["cost"]}
+            cost = {**data["cost"], **{name: Fraction(data["cost"][name]) for name in AMOUNTS}}
             return cls(
                 table=pa.Table.from_pylist(rows, schema=schema),
                 keys=tuple(data["keys"]),
                 figures=tuple(data["figures"]),
                 notes=tuple(data["notes"]),
-                cost=Cost(**{**cost, "epsilon": Fraction(cost["epsilon"]), "delta": Fraction(cost["delta"])}),
+                cost=Cost(**cost),
                 guarantee=data["guarantee"],
                 receipt=data["receipt"],
                 replayed=data["replayed"],
             )
-        except (ValueError, KeyError, TypeError, AttributeError, pa.ArrowException, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, pa.ArrowException) as error:
             raise InvalidRequest(f"this is no stored answer of format {FORMAT}: {error}") from error
 
 

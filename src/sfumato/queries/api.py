@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from sfumato.core.errors import InvalidRequest
+from sfumato.core.errors import InvalidRequest, UnknownName
 from sfumato.core.gate import Gate
 from sfumato.core.numbers import rational
 from sfumato.core.project import FOLDER
@@ -16,7 +16,7 @@ from sfumato.queries.kinds import TableShape
 from sfumato.queries.model import Query, Terms
 from sfumato.queries.plan import Planned, plan_query
 from sfumato.queries.run import question_digest, run_query
-from sfumato.queries.sql import parse, table_names
+from sfumato.queries.sql import parse
 from sfumato.queries.standing import Standing, standing
 from sfumato.queries.store import Store
 from sfumato.queries.tables import Table, purpose_for, resolve
@@ -66,6 +66,13 @@ class Questions:
             self._tables[spec] = resolve(self.project, spec, self.purpose, self.gate, self._access)
         return self._tables[spec]
 
+    def names(self) -> tuple[str, ...]:
+        """Return the datasets that may be asked: those of the policy with a table, and the catalogue's."""
+        from sfumato.data.opening import open_catalogue
+
+        outside = {name for name, one in self.project.policy.datasets.items() if one.table}
+        return tuple(sorted({*outside, *open_catalogue(self.project, self._access).names()}))
+
     def shape(self, spec: str) -> TableShape:
         """Return what may be asked of a table."""
         table = self.table(spec)
@@ -77,13 +84,13 @@ class Questions:
         Raises:
             InvalidRequest: it is no question of this kind; says where, and the nearest that is.
         """
-        return parse(sql, {name: self.shape(name) for name in table_names(sql)})
+        return parse(sql, _Shapes(self))
 
     def query(self, spec: str) -> Builder:
         """Begin a question in Python: `questions.query("flow").count().by("junction").run(epsilon=0.5)`."""
         from sfumato.queries.builder import Builder
 
-        return Builder.of(spec, self.shape, self._do)
+        return Builder(_Shapes(self), self._do, spec)
 
     def plan(self, question: str | Query, terms: Terms | None = None, **asked: Any) -> Planned:
         """Return what a question would cost and how exact its answer would be; nothing is read or charged.
@@ -105,11 +112,9 @@ class Questions:
             PolicyRefused, BudgetSpent, IntegrityError: nothing was charged and nothing was read.
         """
         planned = question if isinstance(question, Planned) else self.plan(question, terms, **asked)
-        engine = engine_for([table.place for table in planned.tables.values()], self._engine)
-        try:
-            return run_query(planned, self.gate, self._store, engine)
-        finally:
-            engine.close()
+        return run_query(
+            planned, self.gate, self._store, lambda tables: engine_for(tables, self._engine or None)
+        )
 
     def answered(self, planned: Planned) -> bool:
         """Whether the same question to the same data was answered before: again, it costs nothing."""
@@ -153,6 +158,31 @@ class Questions:
         return self.run(planned) if what == "run" else planned
 
 
+class _Shapes(Mapping[str, TableShape]):
+    """The tables that may be asked, each looked up when it is needed."""
+
+    def __init__(self, questions: Questions) -> None:
+        self._questions = questions
+
+    def __getitem__(self, spec: str) -> TableShape:
+        try:
+            return self._questions.shape(spec)
+        except UnknownName as error:
+            raise KeyError(spec) from error
+
+    def __contains__(self, spec: object) -> bool:
+        try:
+            return isinstance(spec, str) and self[spec] is not None
+        except KeyError:
+            return False
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._questions.names())
+
+    def __len__(self) -> int:
+        return len(self._questions.names())
+
+
 _AMOUNTS = ("epsilon", "delta")
 
 
@@ -164,8 +194,10 @@ def terms_of(terms: Terms | None, asked: dict[str, Any]) -> Terms:
     """
     unknown = set(asked) - set(Terms.__slots__)
     if unknown:
-        raise InvalidRequest(f"unknown terms {', '.join(sorted(unknown))}; known: {', '.join(Terms.__slots__)}")
-    exact = {
+        raise InvalidRequest(
+            f"unknown terms {', '.join(sorted(unknown))}; known: {', '.join(Terms.__slots__)}"
+        )
+    exact: dict[str, Any] = {
         name: rational(value, name=name) if name in _AMOUNTS and value is not None else value
         for name, value in asked.items()
     }

@@ -197,7 +197,12 @@ def _people(planned: Planned) -> Stage:
         )
     where = " in a group counts there" if inside else " counts"
     lines.append(f"Who has more than {_count(rows, 'row')}{where} as {rows}; how many do is not known.")
-    facts = {"unit": unit, "groups": groups, "rows": rows, "groups_left_out": "nothing" if whole else "not known"}
+    facts = {
+        "unit": unit,
+        "groups": groups,
+        "rows": rows,
+        "groups_left_out": "nothing" if whole else "not known",
+    }
     return Stage(f"one {unit}", tuple(lines), facts)
 
 
@@ -220,7 +225,13 @@ def _figures(planned: Planned) -> Stage:
                 "name": one.name,
                 "kind": one.kind,
                 "measures": [
-                    {"kind": m.kind, "step": text(m.step), "linf": d.linf, "l1": d.l1, "l2_squared": d.l2_squared}
+                    {
+                        "kind": m.kind,
+                        "step": text(m.step),
+                        "linf": d.linf,
+                        "l1": d.l1,
+                        "l2_squared": d.l2_squared,
+                    }
                     for m, d in zip(measures, told, strict=True)
                 ],
             }
@@ -262,16 +273,19 @@ def _noise(planned: Planned) -> Stage:
         measure = planned.measures[draw.measure]
         unit = measure.step**2 if measure.kind == "squares" else measure.step
         spread = float(laws.deviation(draw.law, draw.scale)) * float(unit)
-        facts.append({"measure": measure.kind, "level": draw.level, "scale": text(draw.scale), "deviation": spread})
+        facts.append(
+            {"measure": measure.kind, "level": draw.level, "scale": text(draw.scale), "deviation": spread}
+        )
     for index, measure in enumerate(planned.measures):
         spreads = [
             one["deviation"] for one, draw in zip(facts, planned.draws, strict=True) if draw.measure == index
         ]
         levels = f", at {len(spreads)} levels" if len(spreads) > 1 else ""
         lines.append(f"{_MEASURES[measure.kind]}: standard deviation {_brief(max(spreads))}{levels}")
-    head = (
-        f"Discrete {planned.law.capitalize()}, exact, on whole numbers; drawn once, after the charge. "
-        + (f"{len(planned.draws)} numbers per group or level share the price equally." if len(planned.draws) > 1 else "")
+    head = f"Discrete {planned.law.capitalize()}, exact, on whole numbers; drawn once, after the charge. " + (
+        f"{len(planned.draws)} numbers per group or level share the price equally."
+        if len(planned.draws) > 1
+        else ""
     )
     return Stage("noise", (head, *lines), {"law": planned.law, "draws": facts})
 
@@ -304,7 +318,9 @@ def _expected(planned: Planned, one: Aggregate) -> Expected:
         whole = math.hypot(wide[1] * float(sums.step), wide[0] * half)
         per = {count: whole / count for count in ROWS if count > 3 * wide[0]}
         said = ", ".join(f"+- {_brief(width)} in a group of {count:,} rows" for count, width in per.items())
-        return Expected(one.name, None, per, f"at most about {said}" if said else "useless: the noise drowns it")
+        return Expected(
+            one.name, None, per, f"at most about {said}" if said else "useless: the noise drowns it"
+        )
     if one.kind == "quantile":
         width = laws.interval(draws[0].law, draws[0].scale)
         return Expected(
@@ -330,7 +346,10 @@ def _curve(
             except SfumatoError:  # no such noise, as where epsilon is tiny
                 continue
             widths = {one.name: _expected(other, one).half_width for one in direct}
-            yield planned.epsilon * times, {name: width for name, width in widths.items() if width is not None}
+            yield (
+                planned.epsilon * times,
+                {name: width for name, width in widths.items() if width is not None},
+            )
 
     return tuple(points())
 
@@ -345,7 +364,9 @@ def _finish(planned: Planned) -> Stage:
         lines.append("Totals are made to add up.")
     lines += [f"Only groups where {name} {op} {value:g} are shown." for name, op, value in query.having]
     if query.order:
-        lines.append(f"Sorted by {', '.join(one.by + (' downwards' if one.descending else '') for one in query.order)}.")
+        lines.append(
+            f"Sorted by {', '.join(one.by + (' downwards' if one.descending else '') for one in query.order)}."
+        )
     if query.limit is not None:
         lines.append(f"The first {query.limit} groups are shown.")
     if lines:
@@ -367,7 +388,11 @@ def _cost(planned: Planned, standing: Standing | None, answered: bool) -> Stage:
         lines.append(
             f"{standing.account} has epsilon {brief(standing.left, up=False)} of "
             f"{brief(standing.budget, up=False)} left now, and "
-            + (f"{brief(standing.left_after, up=False)} afterwards." if standing.fits else "no room for this.")
+            + (
+                f"{brief(standing.left_after, up=False)} afterwards."
+                if standing.fits
+                else "no room for this."
+            )
         )
     lines.append(planned.plan.statement)
     facts: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -12,12 +13,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sfumato.core.errors import InvalidRequest, UnknownName
+from sfumato.mechanisms.exact import Kind
 from sfumato.queries import laws, notes, quantiles, ratios, rollup
 from sfumato.queries.answer import Answer, Cost, columns
 from sfumato.queries.bounded import Measure
-from sfumato.queries.laws import Law
 from sfumato.queries.measures import Bounds, key
-from sfumato.queries.model import Aggregate, Binned, Query, Terms
+from sfumato.queries.model import Aggregate, Binned, Key, Query, Terms
 from sfumato.queries.ratios import Figures
 from sfumato.queries.spread import Floats, Spread
 
@@ -37,20 +38,17 @@ class Noisy:
     """A measure with its noise on.
 
     Args:
-        law, scale: of the noise on each number: Laplace's scale, or the variance of a Gaussian.
-        values: (cells,) int64; of `bins`, (cells, nodes).
-        level: how many of the keys tell its cells apart; None: all of them. A rollup has every measure at
-            every level from all keys down to 0. But for `units`, the exact totals must be sums of the exact
-            cells below.
-        depth: of `bins`: which level of `quantiles.levels`, from the top down.
+        law: of the noise.
+        scales: of Laplace noise, or variances of Gaussian, one for each of `values`.
+        values: int64 (cells,), or (cells, nodes) of `bins`: one array; for a rollup one for each level, from
+            all keys to none; of `bins`, for each level in turn, one for each level of the tree, from the top
+            down. But for `units`, exact totals must be sums of the exact cells below them.
     """
 
     measure: Measure
-    law: Law
-    scale: Fraction
-    values: NDArray[np.int64]
-    level: int | None = None
-    depth: int = 0
+    law: Kind
+    scales: tuple[Fraction, ...]
+    values: tuple[NDArray[np.int64], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +94,7 @@ def check(query: Query) -> tuple[str, ...]:
 
 def finish(
     query: Query,
-    keys: pa.Table,
+    keys: pa.Table | Sequence[Key],
     noisy: Sequence[Noisy],
     known: Finishing,
     *,
@@ -109,7 +107,7 @@ def finish(
     Guarantee: it depends on the data through `noisy` alone.
 
     Args:
-        keys: one row per cell, in the order of the noisy values; ignored without keys.
+        keys: one row per cell, in the order of the noisy values; or the keys with their public values.
         noisy: every measure of `known.needed`, at every level and depth that it has.
         remarks: notes to put first.
 
@@ -117,7 +115,8 @@ def finish(
         InvalidRequest: noisy numbers that are missing or of another shape.
     """
     names = check(query)
-    tables = _Tables(query, keys, noisy, known.terms.consistent)
+    cells = keys if isinstance(keys, pa.Table) else product(keys)
+    tables = _Tables(query, cells, noisy, known.terms.consistent)
     figures: dict[str, pa.Array] = {}
     missing: list[str] = []
     for aggregate, measures in zip(query.aggregates, known.needed, strict=True):
@@ -143,6 +142,32 @@ def finish(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Array:
+    """Numbers with the noise of one scale on each."""
+
+    law: Kind
+    scale: Fraction
+    values: NDArray[np.int64]
+
+    @property
+    def spread(self) -> Spread:
+        return Spread.of(self.law, self.scale)
+
+
+def product(keys: Sequence[Key]) -> pa.Table:
+    """Return one row for each combination of public values, the last key fastest.
+
+    >>> product([Key("a", Column("a"), (1, 2)), Key("b", Column("b"), ("x", "y"))]).to_pylist()[1]
+    {'a': 1, 'b': 'y'}
+    """
+    sizes = [len(item.values or ()) for item in keys]
+    places = np.unravel_index(np.arange(math.prod(sizes)), sizes) if keys else ()
+    return pa.table(
+        {item.name: pa.array(item.values or ()).take(at) for item, at in zip(keys, places, strict=True)}
+    )
+
+
 class _Tables:
     """Noisy numbers of every level, made consistent where they are to add up."""
 
@@ -151,9 +176,7 @@ class _Tables:
         self.sizes = _sizes(keys, count) if query.rollup else (keys.num_rows if count else 1,)
         self.levels = list(range(count, -1, -1)) if query.rollup else [count]
         self.together = query.rollup and consistent and count > 0
-        self._noisy = {
-            (key(one.measure), count if one.level is None else one.level, one.depth): one for one in noisy
-        }
+        self._noisy = {key(one.measure): one for one in noisy}
         self._found: dict[str, list[tuple[Floats, Spread]]] = {}
         self.keys, self.order = _rows(query, keys, self.levels, self.sizes)
 
@@ -161,22 +184,29 @@ class _Tables:
         """Return how many cells a level has."""
         return self.sizes[level] if len(self.levels) > 1 else self.sizes[0]
 
-    def raw(self, measure: Measure, level: int, depth: int = 0) -> Noisy:
-        """Return the noisy numbers as they came."""
-        found = self._noisy.get((key(measure), level, depth))
-        if found is None:
-            raise InvalidRequest(f"no noisy {measure.kind} for level {level}, depth {depth}")
-        if found.values.shape[0] != self.cells(level):
+    def raw(self, measure: Measure, level: int) -> list[_Array]:
+        """Return the noisy numbers of a level as they came: one array, or as many as a tree of bins has."""
+        found = self._noisy.get(key(measure))
+        shapes: list[tuple[int, ...]] = [(self.cells(level),)]
+        if isinstance(measure.of, Binned) and measure.kind == "bins":
+            shapes = [(self.cells(level), nodes) for nodes in quantiles.levels(measure.of.count)]
+        first = self.levels.index(level) * len(shapes)
+        came = slice(first, first + len(shapes))
+        if found is None or [one.shape for one in found.values[came]] != shapes:
+            got = [] if found is None else [one.shape for one in found.values]
             raise InvalidRequest(
-                f"{measure.kind} has {found.values.shape[0]} cells at level {level}, not {self.cells(level)}"
+                f"noisy {measure.kind} must have the shapes {shapes} from {first}, got {got}"
             )
-        return found
+        return [
+            _Array(found.law, scale, values)
+            for scale, values in zip(found.scales[came], found.values[came], strict=True)
+        ]
 
     def get(self, measure: Measure, level: int) -> tuple[Floats, Spread]:
         """Return numbers of a level and the spread of the noise on each."""
         if not self.adds_up(measure):
-            one = self.raw(measure, level)
-            return one.values.astype(np.float64), Spread.of(one.law, one.scale)
+            (one,) = self.raw(measure, level)
+            return one.values.astype(np.float64), one.spread
         return self.tree(measure)[level]
 
     def adds_up(self, measure: Measure) -> bool:
@@ -187,8 +217,8 @@ class _Tables:
         """Return the consistent numbers of every level, from the grand total on."""
         name = key(measure)
         if name not in self._found:
-            came = [self.raw(measure, level) for level in reversed(self.levels)]
-            noise = [Spread.of(one.law, one.scale) for one in came]
+            came = [self.raw(measure, level)[0] for level in reversed(self.levels)]
+            noise = [one.spread for one in came]
             best = rollup.consistent([one.values for one in came], noise)
             left = rollup.spreads(self.sizes, noise)
             self._found[name] = list(zip(best, left, strict=True))
@@ -226,7 +256,7 @@ def _total(measure: Measure, tables: _Tables, level: int, terms: Terms, whole: b
         shown = rollup.non_negative(shown) if positive else shown
         values = (rollup.whole(shown) if whole else shown)[level].astype(np.float64)
     else:
-        one = tables.raw(measure, level)
+        (one,) = tables.raw(measure, level)
         values, error = one.values.astype(np.float64), laws.deviation(one.law, one.scale)
         reach = laws.interval(one.law, one.scale)
         low, high = values - reach, values + reach
@@ -246,15 +276,11 @@ def _quantile(
     grid = measure.of
     if not isinstance(grid, Binned) or aggregate.quantile is None:
         raise InvalidRequest(f"{aggregate.name}: a quantile needs bins and its share, got {measure}")
-    depths = quantiles.levels(grid.count)
-    tree = [tables.raw(measure, level, depth) for depth in range(len(depths))]
-    for one, nodes in zip(tree, depths, strict=True):
-        if one.values.shape[1:] != (nodes,):
-            raise InvalidRequest(f"{aggregate.name}: {one.values.shape} numbers where {nodes} bins were due")
+    tree = tables.raw(measure, level)
     low, high = known.bounds.get(aggregate.name, (grid.low, grid.low + grid.width * grid.count))
     return quantiles.quantile(
         [one.values for one in tree],
-        [Spread.of(one.law, one.scale) for one in tree],
+        [one.spread for one in tree],
         aggregate.quantile,
         (grid.low, grid.width),
         (float(low), float(high)),

@@ -1,8 +1,8 @@
 """From an epsilon to noise: how a statement's price is split over its draws, and which noise is the smaller.
 
-Laplace noise of total epsilon is charged as a pure event, Gaussian noise as a zCDP event: discrete noise on whole
-numbers has exactly these losses (Canonne, Kamath, Steinke 2020, arXiv 2004.00010, Theorems 4 and 14), which a
-continuous distribution of the same scale need not have.
+Laplace noise of total epsilon is charged as a pure event, Gaussian noise as a zCDP event: discrete noise on
+whole numbers has exactly these losses (Canonne, Kamath, Steinke 2020, arXiv 2004.00010, Theorems 4 and 14),
+which a continuous distribution of the same scale need not have.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def rho_for(epsilon: Fraction, delta: Fraction) -> Fraction:
 def default_delta(kind: Kind, share_delta: Fraction, asked: Fraction | None) -> Fraction:
     """Return the delta that a statement's (epsilon, delta) is told at.
 
-    In a filter it is the share's: nothing of it is used up. In a share of kind `sum` it is taken, and so has to
-    be asked for.
+    In a filter it is the share's: nothing of it is used up. In a share of kind `sum` it is taken, and so has
+    to be asked for.
     """
     if asked is not None:
         return asked

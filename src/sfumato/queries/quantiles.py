@@ -63,6 +63,15 @@ def levels(count: int) -> tuple[int, ...]:
     return (count,)
 
 
+def widths(count: int) -> tuple[int, ...]:
+    """Return how many bins a node of each level holds, from the top down.
+
+    >>> widths(4096)
+    (256, 16, 1)
+    """
+    return tuple(count // nodes for nodes in levels(count))
+
+
 def tree_sums(leaves: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """Return the exact sums of every level, from the top down; the last is `leaves` itself.
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sfumato.queries.laws import Law
+from sfumato.mechanisms.exact import Kind
 
 Floats = NDArray[np.float64]
 Number = TypeVar("Number", float, Floats)
@@ -32,7 +32,7 @@ class Spread:
     fourth: float = 0.0
 
     @classmethod
-    def of(cls, law: Law, scale: Fraction) -> Spread:
+    def of(cls, law: Kind, scale: Fraction) -> Spread:
         """Return the spread of one draw; `scale` is Laplace's, or the variance of a Gaussian."""
         if law == "gaussian":
             return cls(float(scale))

@@ -131,12 +131,12 @@ def standing(ledger: Ledger, plans: Sequence[Plan], accounts_of: Plan | None = N
 
 def _deltas(ledger: Ledger, asked: Request) -> dict[str, Fraction]:
     """Return the delta that each share takes: as the ledger does, none in a filter beside a sum."""
-    shares = {f"{split(name)[0]}/{share}": ledger.share(split(name)[0], share) for name, share in asked.pairs()}
+    shares = {
+        f"{split(name)[0]}/{share}": ledger.share(split(name)[0], share) for name, share in asked.pairs()
+    }
     mixed = any(terms.kind == "sum" for terms in shares.values())
     part = Fraction(asked.delta)
-    return {
-        name: Fraction(0) if mixed and terms.kind == "filter" else part for name, terms in shares.items()
-    }
+    return {name: Fraction(0) if mixed and terms.kind == "filter" else part for name, terms in shares.items()}
 
 
 def _totals(ledger: Ledger, name: str) -> Totals:
