@@ -20,14 +20,14 @@ from sfumato.queries.written import Figure, Group, Number, Written, condition, e
 _EXACT = ("epsilon", "delta")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Builder:
     """A question that grows: every method returns a new one and leaves this one as it is.
 
     Columns and conditions are SQL text, as in "speed > 50", or expressions of the model.
 
     >>> flow = TableShape("vehicle", {"junction": "text", "hour": "integer", "speed": "number"})
-    >>> asked = Builder(shapes={"flow": flow}, table="flow", ask=lambda query, terms, how: terms.epsilon)
+    >>> asked = Builder({"flow": flow}, lambda what, query, terms: terms.epsilon, "flow")
     >>> asked = asked.where("speed > 50").count().by("junction", "hour")
     >>> asked.to_sql()
     'SELECT junction, hour, COUNT(*) AS count FROM flow WHERE speed > 50 GROUP BY junction, hour'
@@ -36,12 +36,12 @@ class Builder:
 
     Args:
         shapes: dataset -> its privacy unit and columns; table: the dataset asked about ("flow" or "flow@3").
-        ask: called with the question, its terms, and one of "run", "plan" and "explain".
+        ask: called with one of "run", "plan" and "explain", the question, and its terms.
     """
 
     shapes: Mapping[str, TableShape]
+    ask: Callable[[str, Query, Terms], Any]
     table: str
-    ask: Callable[[Query, Terms, str], Any]
     _joins: tuple[Join, ...] = ()
     _where: tuple[Written, ...] = ()
     _groups: tuple[Group, ...] = ()
@@ -193,7 +193,7 @@ class Builder:
         return replace(self, _order=(*self._order, Order(self._named(by), descending)))
 
     def top(self, n: int, by: str = "") -> Builder:
-        """Show only the `n` groups whose figure is largest, after the noise; by the first, if none is named."""
+        """Show only the `n` groups whose figure is largest, after the noise: the first, or that of `by`."""
         if not self._figures:
             raise InvalidRequest("top sorts by a figure, and none was asked for; add .count() first")
         if isinstance(n, bool) or not isinstance(n, int) or n < 1:
@@ -222,11 +222,11 @@ class Builder:
 
     def plan(self, epsilon: Number | None = None, **terms: Any) -> Any:
         """Return what would happen and what it would cost; nothing is spent."""
-        return self.ask(self.query, self._priced(epsilon, terms), "plan")
+        return self.ask("plan", self.query, self._priced(epsilon, terms))
 
     def explain(self, epsilon: Number | None = None, **terms: Any) -> Any:
         """Return the plan as text; nothing is spent."""
-        return self.ask(self.query, self._priced(epsilon, terms), "explain")
+        return self.ask("explain", self.query, self._priced(epsilon, terms))
 
     def run(self, epsilon: Number | None = None, **terms: Any) -> Any:
         """Return the answer, which is charged before its noise is drawn.
@@ -235,7 +235,7 @@ class Builder:
             epsilon: for the whole question; or target_error=...
             terms: other fields of `Terms`, such as delta, mechanism and purpose.
         """
-        return self.ask(self.query, self._priced(epsilon, terms), "run")
+        return self.ask("run", self.query, self._priced(epsilon, terms))
 
     def _priced(self, epsilon: Number | None, terms: dict[str, Any]) -> Terms:
         known = [each.name for each in fields(Terms)]

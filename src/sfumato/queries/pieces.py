@@ -45,7 +45,7 @@ def valued(
     quantile: Fraction | None = None,
     bounds: tuple[Fraction, Fraction] | None = None,
 ) -> Aggregate:
-    """Return a figure of numbers, without a name; the outermost CLAMP gives its bounds, and sums of ones are counts.
+    """Return a figure of numbers, without a name; the outer CLAMP gives its bounds; sums of ones are counts.
 
     Raises:
         InvalidRequest: where they are no numbers.

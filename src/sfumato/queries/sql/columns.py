@@ -70,7 +70,8 @@ class Columns:
             self.chosen.append(Chosen(inner, alias, name, figure=replace(found, name=name)))
         else:
             of, values = self.key(inner)
-            name = self._free(node, alias, key_name(of))
+            default = self.reader.scope.spelt(inner.name) if isinstance(inner, exp.Column) else key_name(of)
+            name = self._free(node, alias, default)
             self.chosen.append(Chosen(inner, alias, name, key=Key(name, of, values)))
 
     def _free(self, node: exp.Expr, alias: str, default: str) -> str:

@@ -76,6 +76,10 @@ class Scope:
             f"Columns: {listed(known)}"
         )
 
+    def spelt(self, name: str) -> str:
+        """Return a column's name as its table spells it."""
+        return next((own for each in self.sources if (own := same(name, each.columns)) is not None), name)
+
     def bounds(self, of: Typed) -> tuple[Fraction, Fraction] | None:
         """Return the declared bounds of a column; None where it is none, or has none."""
         if not isinstance(of.of, Column):
@@ -104,10 +108,13 @@ def named(name: str, shapes: Mapping[str, TableShape]) -> tuple[str, TableShape]
     Raises:
         InvalidRequest: where there is no such dataset; the nearest one is suggested.
     """
+    if name in shapes:
+        return name, shapes[name]
     base, at, version = name.partition("@")
     own = same(base, shapes)
     if own is not None:
-        return own + at + version, shapes[own]
+        whole = own + at + version
+        return whole, shapes[whole] if whole in shapes else shapes[own]
     near = nearest(base, shapes)
     raise InvalidRequest(
         f"there is no dataset {base[:60]!r}{f'; did you mean {near!r}?' if near else '.'} "
