@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import InvalidRequest, SfumatoError
 from sfumato.core.numbers import brief, text
 from sfumato.queries import laws
 from sfumato.queries.measures import key
@@ -48,7 +48,7 @@ class Expected:
 
     Args:
         name: of the figure.
-        half_width: half of its 95 % interval, in every group, by the noise; None where it depends on the data.
+        half_width: half of its 95 % interval in every group, by the noise; None: it depends on the data.
         per_rows: of a mean: half the width in a group of so many rows.
         says: the same in words.
     """
@@ -68,12 +68,14 @@ class Explanation:
         stages: in the order in which they happen.
         expected: per figure.
         curve: (epsilon, {figure: half the width of its 95 % interval}): what another price would buy.
+        epsilon: what it costs.
     """
 
     question: str
     stages: tuple[Stage, ...]
     expected: tuple[Expected, ...]
     curve: tuple[tuple[Fraction, Mapping[str, float]], ...] = ()
+    epsilon: Fraction = Fraction(0)
 
     @classmethod
     def of(
@@ -105,7 +107,7 @@ class Explanation:
             _cost(planned, standing, answered),
         )
         question = str(planned.plan.parameters["question"])
-        return cls(question, stages, expected, curve)
+        return cls(question, stages, expected, curve, planned.epsilon)
 
     def __str__(self) -> str:
         margin = max(len(stage.name) for stage in self.stages) + 5
@@ -115,6 +117,25 @@ class Explanation:
             heads = [f"{index}. {stage.name}", *("" for _ in told[1:])]
             lines += [f"{head:<{margin}}{part}" for head, part in zip(heads, told, strict=True)]
         return "\n".join(lines)
+
+    def to_svg(self) -> str:
+        """Return a picture: the error of each count and sum against epsilon.
+
+        Raises:
+            InvalidRequest: no figure's error is known beforehand.
+        """
+        from sfumato.queries.plots import curve
+
+        names = [one.name for one in self.expected if one.half_width is not None]
+        if not names or not self.curve:
+            raise InvalidRequest(
+                "a picture of errors needs a count or a sum: the error of other figures depends on the data"
+            )
+        lines = [
+            (name, [(float(at), widths[name]) for at, widths in self.curve if widths.get(name)])
+            for name in names
+        ]
+        return curve(lines, float(self.epsilon))
 
     def to_data(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -192,8 +213,8 @@ def _people(planned: Planned) -> Stage:
         lines.append("No group of anybody is left out.")
     elif not whole:
         lines.append(
-            f"Of who is in more groups, {groups} chosen by chance count. How much that leaves out is not known: it "
-            "follows from the data."
+            f"Of who is in more groups, {groups} chosen by chance count. How much that leaves out is not "
+            "known: it follows from the data."
         )
     where = " in a group counts there" if inside else " counts"
     lines.append(f"Who has more than {_count(rows, 'row')}{where} as {rows}; how many do is not known.")
@@ -268,7 +289,8 @@ def _kind(one: Aggregate) -> str:
 
 
 def _noise(planned: Planned) -> Stage:
-    lines, facts = [], []
+    lines: list[str] = []
+    facts: list[dict[str, Any]] = []
     for draw in planned.draws:
         measure = planned.measures[draw.measure]
         unit = measure.step**2 if measure.kind == "squares" else measure.step
@@ -295,7 +317,7 @@ def _exactness(
 ) -> Stage:
     lines = [f"{one.name}: {one.says}" for one in expected]
     told = [
-        f"at epsilon {brief(epsilon)}: {', '.join(f'{name} +- {_brief(width)}' for name, width in widths.items())}"
+        f"at epsilon {brief(epsilon)}: " + ", ".join(f"{name} +- {_brief(w)}" for name, w in widths.items())
         for epsilon, widths in curve
         if epsilon / planned.epsilon in TOLD and widths
     ]
@@ -311,7 +333,7 @@ def _expected(planned: Planned, one: Aggregate) -> Expected:
         width = laws.interval(draws[0].law, draws[0].scale) * float(measures[0].step)
         return Expected(one.name, width, {}, f"+- {_brief(width)} in every group, however large it is")
     if one.kind == "mean":
-        rows, sums = measures
+        sums = measures[1]
         wide = [laws.interval(draw.law, draw.scale) for draw in draws]
         # The mean lies within half a range of the centre, where the noise of the number of rows moves it.
         half = float((sums.high - sums.low) * sums.step) / 2
@@ -364,9 +386,8 @@ def _finish(planned: Planned) -> Stage:
         lines.append("Totals are made to add up.")
     lines += [f"Only groups where {name} {op} {value:g} are shown." for name, op, value in query.having]
     if query.order:
-        lines.append(
-            f"Sorted by {', '.join(one.by + (' downwards' if one.descending else '') for one in query.order)}."
-        )
+        by = [one.by + (" downwards" if one.descending else "") for one in query.order]
+        lines.append(f"Sorted by {', '.join(by)}.")
     if query.limit is not None:
         lines.append(f"The first {query.limit} groups are shown.")
     if lines:
