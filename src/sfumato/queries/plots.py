@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from datetime import date
@@ -26,6 +27,8 @@ from sfumato.queries.svg import (
 )
 
 WIDTH, RIGHT, ROW, HEIGHT = 640.0, 20.0, 24.0, 240.0
+#: Of bars: pale enough that the interval shows on them.
+BAR = "#6fa9b4"
 #: Bars at most; lines at most in one picture; a key with more values than this is no set of lines.
 BARS, LINES = 40, len(COLOURS)
 Row = dict[str, Any]
@@ -53,8 +56,8 @@ def draw(answer: Answer, figure: str = "") -> str:
         raise UnknownName("figure of this answer", name, answer.figures)
     if len(answer.keys) > 2:
         raise InvalidRequest(
-            f"a picture shows one or two keys, and this answer has {len(answer.keys)}: {', '.join(answer.keys)}; "
-            "ask for fewer, or for a CSV"
+            f"a picture shows one or two keys, and this answer has {len(answer.keys)}: ask for fewer of "
+            f"{', '.join(answer.keys)}, or for a CSV"
         )
     rows = [row for row in answer if all(row[key] is not None for key in answer.keys)]
     if not rows:
@@ -149,13 +152,13 @@ def _bars(rows: Sequence[Row], keys: Sequence[str], name: str) -> str:
         ends = [x(min(max(float(row[f"{name}_{end}"]), low), high)) for end in ("low", "high")]
         canvas.text(label, left - 8, y + 4, "end")
         if row[name] is None:
-            canvas.whisker(*ends, y, GRID)
+            canvas.whisker(ends[0], ends[1], y, GRID)
         elif counts:
             start, stop = sorted((x(max(low, 0.0)), x(float(row[name]))))
-            canvas.rect(start, y - 7, stop - start, 14, GOOD, f"{label}: {word}")
-            canvas.whisker(*ends, y)
+            canvas.rect(start, y - 7, stop - start, 14, BAR, f"{label}: {word}")
+            canvas.whisker(ends[0], ends[1], y)
         else:
-            canvas.whisker(*ends, y)
+            canvas.whisker(ends[0], ends[1], y)
             canvas.dot(x(float(row[name])), y, GOOD, tip=f"{label}: {word}")
         canvas.text(word, right + 12, y + 4, colour=MUTED if row[name] is None else INK)
     return canvas.svg()
@@ -184,7 +187,8 @@ def _lines(rows: Sequence[Row], along: str, name: str, by: str) -> str:
     stride = max(1, math.ceil(len(values) * widest / (right - left)))
     for value in values[::stride]:
         canvas.line(x(value), floor, x(value), floor + 4, MUTED)
-        canvas.text(str(value), x(value), floor + 17, "middle", MUTED)
+        if x(value) + widest / 2 <= WIDTH:
+            canvas.text(str(value), x(value), floor + 17, "middle", MUTED)
     for index, group in enumerate(groups):
         colour = COLOURS[index % len(COLOURS)]
         mine = sorted((row for row in rows if not by or row[by] == group), key=lambda row: place[row[along]])
@@ -204,7 +208,7 @@ def _lines(rows: Sequence[Row], along: str, name: str, by: str) -> str:
 
 
 def _runs(rows: Sequence[Row], name: str, place: dict[Any, int], along: str) -> list[list[Row]]:
-    """Return stretches of rows that follow each other and have a figure: a line must not span what is missing."""
+    """Return stretches of rows that follow each other: a line must not span what is missing."""
     runs: list[list[Row]] = []
     last = -2
     for row in rows:
@@ -220,7 +224,7 @@ def _runs(rows: Sequence[Row], name: str, place: dict[Any, int], along: str) -> 
 def _legend(canvas: Canvas, names: Sequence[str], x: float, y: float) -> None:
     start = x
     for index, name in enumerate(names):
-        width = len(name) * LETTER + 34
+        width = len(name) * LETTER + 42
         if x + width > canvas.width and x > start:
             x, y = start, y + 18
         canvas.rect(x, y - 8, 14, 8, COLOURS[index % len(COLOURS)])
@@ -278,10 +282,10 @@ def _between(line: Sequence[tuple[float, float]], at: float | None) -> float | N
     """Return the error at an epsilon, between the points of a line."""
     if at is None:
         return None
-    for (x1, y1), (x2, y2) in zip(line, line[1:], strict=False):
+    for (x1, y1), (x2, y2) in itertools.pairwise(line):
         if x1 <= at <= x2:
             part = _log_part(at, x1, x2)
-            return y1 * (y2 / y1) ** part
+            return y1 * math.pow(y2 / y1, part)
     return None
 
 

@@ -49,7 +49,8 @@ class Canvas:
     def text(self, words: str, x: float, y: float, anchor: str = "start", colour: str = INK) -> None:
         """Write words; `y` is their base line, `anchor` is start, middle or end."""
         self._add(
-            f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}">{html.escape(words)}</text>',
+            f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}">'
+            f"{html.escape(words)}</text>",
             y + 4,
         )
 
@@ -77,7 +78,8 @@ class Canvas:
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width:.0f} {height:.0f}" role="img" '
             f'font-family="sans-serif" font-size="11" aria-label="{html.escape(self._label)}">'
-            f'<rect width="{self.width:.0f}" height="{height:.0f}" fill="#ffffff"/>{"".join(self._parts)}</svg>\n'
+            f'<rect width="{self.width:.0f}" height="{height:.0f}" fill="#ffffff"/>'
+            f"{''.join(self._parts)}</svg>\n"
         )
 
     def _add(self, part: str, bottom: float) -> None:
