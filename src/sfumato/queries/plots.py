@@ -11,7 +11,7 @@ from typing import Any
 from sfumato.core.errors import InvalidRequest, UnknownName
 from sfumato.queries import heat
 from sfumato.queries.answer import Answer
-from sfumato.queries.show import MISSING, number
+from sfumato.queries.tabular import MISSING, number
 from sfumato.queries.svg import (
     BAD,
     COLOURS,
