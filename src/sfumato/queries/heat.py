@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
-from sfumato.queries.show import number
+from sfumato.queries.tabular import number
 from sfumato.queries.svg import GRID, INK, LETTER, MUTED, Canvas, brief, clipped, mixed, ticks
 
 WIDTH, RIGHT = 640.0, 20.0
