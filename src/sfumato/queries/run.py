@@ -183,7 +183,10 @@ def _levels(planned: Planned, index: int, values: NDArray[np.int64]) -> list[tup
 
 
 def _add(noise: Noise, draw: Draw, values: NDArray[np.int64]) -> NDArray[np.int64]:
-    return noise.laplace(values, draw.scale) if draw.law == "laplace" else noise.gaussian(values, draw.scale)
+    if draw.law == "gaussian":
+        return noise.gaussian(values, draw.scale)
+    add = noise.rounded_laplace if draw.law == "rounded" else noise.laplace
+    return add(values, draw.scale)
 
 
 def _selected(
