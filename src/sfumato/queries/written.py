@@ -109,7 +109,7 @@ def bounds_of(bounds: tuple[Number, Number]) -> tuple[Fraction, Fraction]:
         raise InvalidRequest(f"bounds={bounds!r} are no bounds; give two numbers, as in bounds=(0, 100)")
     low, high = (exactly(each, "the bound") for each in bounds)
     if low > high:
-        raise InvalidRequest(f"bounds from {low} to {high} hold no number; give the lower one first")
+        raise InvalidRequest(f"bounds from {low} to {high} hold no number; give the lower bound first")
     return low, high
 
 

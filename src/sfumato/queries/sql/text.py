@@ -198,7 +198,11 @@ def _within(text: Text, tokens: Iterable[Token]) -> None:
             first.start, f"{word} is not understood: questions alone can be asked; write SELECT ... FROM ..."
         )
     depth = prefixes = 0
+    last = None
     for token in tokens:
+        if last is TokenType.SEMICOLON and token.token_type is not last:
+            raise text.refuse(token.start, "there is more than one statement; ask one question at a time")
+        last = token.token_type
         if token.token_type in _NEVER:
             raise text.refuse(token.start, _NEVER[token.token_type])
         prefixes = prefixes + 1 if token.token_type in _PREFIXES else 0
