@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from fractions import Fraction
@@ -67,30 +67,32 @@ def shape_of(table: str, tables: Mapping[str, TableShape]) -> TableShape:
     raise UnknownName("dataset", table, tables)
 
 
-def typed(expression: Expr, columns: Mapping[Column, str]) -> Typed:
+def typed(expression: Expr, column: Callable[[Column], Typed]) -> Typed:
     """Return an expression in its canonical form, with its kind.
 
-    >>> typed(Call(">=", (Column("day"), Constant("2026-01-31"))), {Column("day"): "date"}).of.args[1]
+    >>> late = Call(">=", (Column("day"), Constant("2026-01-31")))
+    >>> typed(late, lambda column: Typed(column, "date")).of.args[1]
     Constant(value=datetime.date(2026, 1, 31))
+
+    Args:
+        column: says what a column is.
 
     Raises:
         InvalidRequest: where kinds do not fit, with the expression and its kind.
     """
     match expression:
         case Column():
-            if expression not in columns:
-                raise UnknownName("column", expression.name, (column.name for column in columns))
-            return Typed(expression, as_kind(columns[expression]))
+            return column(expression)
         case Constant(value=value):
             return constant(value)
         case Part(part=part, of=of):
-            return part_of(part, typed(of, columns))
+            return part_of(part, typed(of, column))
         case Truncated(unit=unit, of=of):
-            return truncated(unit, typed(of, columns))
+            return truncated(unit, typed(of, column))
         case Binned(of=of, low=low, width=width, count=count):
-            return binned(typed(of, columns), low, width, count)
+            return binned(typed(of, column), low, width, count)
         case Call(op=op, args=args):
-            return call(op, *(typed(each, columns) for each in args))
+            return call(op, *(typed(each, column) for each in args))
 
 
 def as_kind(kind: str) -> Kind:

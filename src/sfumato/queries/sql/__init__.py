@@ -1,7 +1,7 @@
 """SQL as analysts write it, to a `Query` and back.
 
-The text reaches no engine: only the `Query` does. Whatever is not understood is refused, with its place and the
-nearest form that is.
+The text reaches no engine: only the `Query` does. Whatever is not understood is refused, with its place
+and the nearest form that is.
 """
 
 from __future__ import annotations

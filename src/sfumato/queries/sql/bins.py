@@ -10,7 +10,6 @@ from sqlglot import exp
 
 from sfumato.queries import kinds
 from sfumato.queries.kinds import Typed
-from sfumato.queries.model import Column
 from sfumato.queries.show import number, show
 from sfumato.queries.sql.refusals import NODES
 
@@ -64,7 +63,7 @@ def whole_quotient(reader: Reader, node: exp.Expr) -> Typed:
 def _stairs(reader: Reader, node: exp.Expr, of: exp.Expr, width: Fraction, least: int | None = None) -> Typed:
     """Return floor(x / width), which is a bin, since x has declared bounds."""
     inner = reader.expression(of)
-    bounds = _bounds(reader, inner)
+    bounds = reader.scope.bounds(inner)
     if bounds is None or width <= 0:
         raise reader.text.refuse(
             node,
@@ -75,13 +74,6 @@ def _stairs(reader: Reader, node: exp.Expr, of: exp.Expr, width: Fraction, least
         raise reader.text.refuse(node, NODES[exp.IntDiv])
     step = kinds.binned(inner, low * width, width, high - low + 1)
     return kinds.call("+", step, kinds.constant(low)) if low else step
-
-
-def _bounds(reader: Reader, inner: Typed) -> tuple[Fraction, Fraction] | None:
-    if not isinstance(inner.of, Column):
-        return None
-    source = reader.scope.called(inner.of.table)[0]
-    return source.shape.bounds.get(inner.of.name)
 
 
 def width_bucket(reader: Reader, node: exp.Expr) -> Typed:

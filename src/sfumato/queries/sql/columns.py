@@ -8,12 +8,12 @@ from typing import Final
 from sqlglot import exp
 
 from sfumato.core.errors import InvalidRequest
-from sfumato.queries import kinds
 from sfumato.queries.kinds import Typed
-from sfumato.queries.model import Aggregate, Binned, Column, Constant, Expr, Key, Part, Truncated, Value, walk
+from sfumato.queries.model import Aggregate, Constant, Expr, Key, Value
+from sfumato.queries.pieces import among, default_name, free, key_name
 from sfumato.queries.show import show
 from sfumato.queries.sql.expressions import Reader
-from sfumato.queries.sql.figures import default_name, figure
+from sfumato.queries.sql.figures import figure
 from sfumato.queries.sql.scope import same
 
 ROWS: Final = (
@@ -58,10 +58,6 @@ class Columns:
         alias = node.alias if isinstance(node, exp.Alias) else ""
         if isinstance(node, exp.Aliases):
             raise self.reader.text.refuse(node, "a column has one name; write AS name")
-        if alias and (len(alias) > 128 or not alias.isprintable()):
-            raise self.reader.text.refuse(
-                node, "a name has at most 128 printable letters; choose another one"
-            )
         inner = node.this if isinstance(node, exp.Alias) else node
         inner = inner.unnest()
         if isinstance(inner, exp.Star) or (
@@ -74,20 +70,13 @@ class Columns:
             self.chosen.append(Chosen(inner, alias, name, figure=replace(found, name=name)))
         else:
             of, values = self.key(inner)
-            name = self._free(node, alias, key_name(of))
+            default = self.reader.scope.spelt(inner.name) if isinstance(inner, exp.Column) else key_name(of)
+            name = self._free(node, alias, default)
             self.chosen.append(Chosen(inner, alias, name, key=Key(name, of, values)))
 
     def _free(self, node: exp.Expr, alias: str, default: str) -> str:
-        taken = {each.name.lower() for each in self.chosen}
-        if alias:
-            if alias.lower() in taken:
-                raise self.reader.text.refuse(node, f"two columns are called {alias}; give one another name")
-            return alias
-        name, count = default, 1
-        while name.lower() in taken:
-            count += 1
-            name = f"{default}_{count}"
-        return name
+        with self.reader.at(node):
+            return free(alias, default, {each.name.lower() for each in self.chosen})
 
     def key(self, node: exp.Expr) -> tuple[Expr, tuple[Value, ...] | None]:
         """Return what is grouped by, and the values that AMONG names."""
@@ -144,40 +133,3 @@ class Columns:
                 node, f"there is no column {written[:20]}; SELECT has 1 to {len(self.chosen)}"
             )
         return self.chosen[int(written) - 1]
-
-
-def among(of: Typed, values: list[Typed]) -> tuple[Value, ...]:
-    """Return the values that a key may have, as constants of its kind.
-
-    Raises:
-        InvalidRequest: where one is none, is of another kind, or comes twice.
-    """
-    same_kind, _ = kinds.unified((of, *values), "compared")
-    found: list[Value] = []
-    for each in same_kind[1:]:
-        if not isinstance(each.of, Constant):
-            raise InvalidRequest(f"AMONG takes constants; {show(each.of)} is none")
-        if each.of.value in found:
-            raise InvalidRequest(f"AMONG names {show(each.of)} twice; name every value once")
-        found.append(each.of.value)
-    return tuple(found)
-
-
-def key_name(of: Expr) -> str:
-    """Return what a key is called where nothing was said."""
-    match of:
-        case Column(name=name):
-            return name
-        case Part(part=part):
-            return part
-        case Truncated(unit=unit):
-            return unit
-        case Binned(of=Column(name=name)):
-            return f"{name}_bin"
-    inside = [each for each in walk(of) if not isinstance(each, Constant)]
-    parts = {each.part for each in inside if isinstance(each, Part)}
-    if parts:
-        return parts.pop() if len(parts) == 1 else "key"
-    names = {each.name for each in inside if isinstance(each, Column)}
-    bins = any(isinstance(each, Binned) for each in inside)
-    return names.pop() + ("_bin" if bins else "") if len(names) == 1 else "key"

@@ -216,13 +216,14 @@ class Reader:
         return kinds.call("and", kinds.call(">=", inner, low), kinds.call("<=", inner, high))
 
     def _like(self, node: exp.Expr) -> Typed:
-        self.only(node, "this", "expression")
+        self.only(node, "this", "expression", "negate")
         inner, pattern = self.each(node, "this", "expression")
         if isinstance(node, exp.ILike):
             inner = kinds.call("lower", inner)
             if isinstance(pattern.of, Constant) and isinstance(pattern.of.value, str):
                 pattern = kinds.constant(pattern.of.value.lower())
-        return kinds.call("like", inner, pattern)
+        found = kinds.call("like", inner, pattern)
+        return kinds.call("not", found) if node.args.get("negate") else found
 
     def _case(self, node: exp.Expr) -> Typed:
         self.only(node, "this", "ifs", "default")

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 from typing import Final
 
 from sqlglot import exp
 
-from sfumato.core.errors import InvalidRequest
-from sfumato.queries import kinds
-from sfumato.queries.kinds import Typed
-from sfumato.queries.model import Aggregate, AggregateKind, Call, Column, Constant, Expr
+from sfumato.queries.model import Aggregate, AggregateKind, Expr
+from sfumato.queries.pieces import both, counted, valued
 from sfumato.queries.show import show
 from sfumato.queries.sql.expressions import Reader
 
@@ -66,14 +63,7 @@ def _filtered(reader: Reader, node: exp.Expr) -> Aggregate:
         raise reader.text.refuse(
             node, "FILTER (WHERE ...) follows a figure, as in COUNT(*) FILTER (WHERE x > 50)"
         )
-    where = condition(reader, node.expression.this)
-    return replace(inner, where=_both(inner.where, where))
-
-
-def _both(first: Expr | None, second: Expr) -> Expr:
-    if first is None:
-        return second
-    return kinds.call("and", Typed(first, "boolean"), Typed(second, "boolean")).of
+    return both(inner, condition(reader, node.expression.this))
 
 
 def _count(reader: Reader, node: exp.Expr) -> Aggregate:
@@ -85,17 +75,7 @@ def _count(reader: Reader, node: exp.Expr) -> Aggregate:
         return _units(reader, of)
     if isinstance(of, exp.Column) and _unit(reader, of):
         return Aggregate("count", "")
-    inner = reader.expression(of).of
-    if isinstance(inner, Constant):
-        return Aggregate("count", "")
-    if (
-        isinstance(inner, Call)
-        and inner.op == "case"
-        and len(inner.args) == 2
-        and isinstance(inner.args[1], Constant)
-    ):
-        return Aggregate("count", "", where=inner.args[0])
-    return Aggregate("count", "", of=inner)
+    return counted(reader.expression(of))
 
 
 def _unit(reader: Reader, node: exp.Expr) -> bool:
@@ -189,52 +169,4 @@ def _valued(
         )
         raise reader.text.refuse(node, f"{name} {what}, as in {name}(x)")
     found = reader.expression(of)
-    if kind == "sum" and (counted := _ones(found)) is not None:
-        return Aggregate("count", "", where=counted if counted != Constant(True) else None)
     return valued(kind, found, quantile)
-
-
-def valued(kind: AggregateKind, found: Typed, quantile: Fraction | None = None) -> Aggregate:
-    """Return a figure of numbers, without a name; the outermost CLAMP gives its bounds.
-
-    Raises:
-        InvalidRequest: where they are none.
-    """
-    if found.kind not in kinds.NUMERIC:
-        raise InvalidRequest(
-            f"{kind} is of numbers; {kinds.told(found)}"
-            + (
-                "; count with COUNT(*) FILTER (WHERE ...)"
-                if found.kind == "boolean"
-                else "; count it, or group by it"
-            )
-        )
-    of, bounds = found.of, None
-    if isinstance(of, Call) and of.op == "clamp":
-        low, high = (kinds.bound_of(Typed(each, "number")) for each in of.args[1:])
-        of, bounds = of.args[0], (low, high)
-    if isinstance(of, Constant):
-        raise InvalidRequest(f"{show(of)} is the same for everybody; ask for COUNT(*)")
-    return Aggregate(kind, "", of=of, quantile=quantile, bounds=bounds)
-
-
-def _ones(found: Typed) -> Expr | None:
-    """Return when a summand is one, where it is one or nothing."""
-    if found.kind == "boolean":
-        return found.of
-    match found.of:
-        case Constant(value=1):
-            return Constant(True)
-        case Call(op="case", args=(when, Constant(value=1))):
-            return when
-        case Call(op="case", args=(when, Constant(value=1), Constant(value=0))):
-            return when
-    return None
-
-
-def default_name(asked: Aggregate) -> str:
-    """Return what a figure is called where nothing was said."""
-    kind = {"quantile": "median" if asked.quantile == Fraction(1, 2) else "quantile"}.get(
-        asked.kind, asked.kind
-    )
-    return f"{kind}_{asked.of.name}" if isinstance(asked.of, Column) else kind

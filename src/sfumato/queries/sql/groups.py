@@ -7,8 +7,9 @@ from dataclasses import replace
 from sqlglot import exp
 
 from sfumato.queries.model import Key
+from sfumato.queries.pieces import free, key_name
 from sfumato.queries.show import show
-from sfumato.queries.sql.columns import ROWS, Chosen, Columns, key_name
+from sfumato.queries.sql.columns import ROWS, Chosen, Columns
 from sfumato.queries.sql.scope import same
 
 
@@ -52,11 +53,7 @@ def _distinct(columns: Columns, keys: list[Key]) -> list[Key]:
     taken = {each.name.lower() for each in columns.chosen}
     for key in keys:
         own = columns.key_of(key.of)
-        name, count = key.name, 1
-        while own is None and name.lower() in taken:
-            count += 1
-            name = f"{key.name}_{count}"
-        taken.add(name.lower())
+        name = key.name if own is not None else free("", key.name, taken)
         named.append(replace(key, name=name))
     return named
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Literal
 
 from sfumato.core.errors import InvalidRequest, nearest
@@ -75,6 +76,16 @@ class Scope:
             f"Columns: {listed(known)}"
         )
 
+    def spelt(self, name: str) -> str:
+        """Return a column's name as its table spells it."""
+        return next((own for each in self.sources if (own := same(name, each.columns)) is not None), name)
+
+    def bounds(self, of: Typed) -> tuple[Fraction, Fraction] | None:
+        """Return the declared bounds of a column; None where it is none, or has none."""
+        if not isinstance(of.of, Column):
+            return None
+        return self.called(of.of.table)[0].shape.bounds.get(of.of.name)
+
     def called(self, qualifier: str) -> tuple[Source, ...]:
         """Return the tables that a qualifier means; all, without one."""
         if not qualifier:
@@ -89,6 +100,26 @@ class Scope:
                 f"{listed(source.name for source in self.sources)}"
             )
         return (found[0],)
+
+
+def named(name: str, shapes: Mapping[str, TableShape]) -> tuple[str, TableShape]:
+    """Return a dataset as it is declared, with the version that was said ("flow@3"), and its shape.
+
+    Raises:
+        InvalidRequest: where there is no such dataset; the nearest one is suggested.
+    """
+    if name in shapes:
+        return name, shapes[name]
+    base, at, version = name.partition("@")
+    own = same(base, shapes)
+    if own is not None:
+        whole = own + at + version
+        return whole, shapes[whole] if whole in shapes else shapes[own]
+    near = nearest(base, shapes)
+    raise InvalidRequest(
+        f"there is no dataset {base[:60]!r}{f'; did you mean {near!r}?' if near else '.'} "
+        f"Datasets: {listed(shapes) or 'none'}"
+    )
 
 
 def table(name: str, shape: TableShape, alias: str = "") -> Source:

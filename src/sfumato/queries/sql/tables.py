@@ -9,13 +9,13 @@ from typing import Final, Literal
 
 from sqlglot import exp
 
-from sfumato.core.errors import InvalidRequest, nearest
+from sfumato.core.errors import InvalidRequest
 from sfumato.queries.kinds import TableShape, Typed
 from sfumato.queries.model import Expr, walk
 from sfumato.queries.show import listed
 from sfumato.queries.sql.expressions import Reader
 from sfumato.queries.sql.figures import condition
-from sfumato.queries.sql.scope import Scope, Source, same, table
+from sfumato.queries.sql.scope import Scope, Source, named, same, table
 from sfumato.queries.sql.text import Text
 
 _MOST_PARTS: Final = 10
@@ -80,17 +80,10 @@ class Tables:
             )
             inside.alone = self.alone
             return inside._derived(self.named[part], alias or part)
-        base, at, version = node.name.partition("@")
-        own = same(base, self.shapes)
-        if own is None:
-            near = nearest(base, self.shapes)
-            raise self.text.refuse(
-                node,
-                f"there is no dataset {base[:60]!r}{f'; did you mean {near!r}?' if near else '.'} "
-                f"Datasets: {listed(self.shapes) or 'none'}",
-            )
-        made = table(own + at + version, self.shapes[own], "" if self.alone else alias or own)
-        return replace(made, name=alias or own)
+        with Reader(self.text, Scope()).at(node):
+            own, shape = named(node.name, self.shapes)
+        name = alias or own.partition("@")[0]
+        return replace(table(own, shape, "" if self.alone else name), name=name)
 
     def _alias(self, node: exp.Expr) -> str:
         alias = node.args.get("alias")
