@@ -17,7 +17,7 @@ from sfumato.queries.engines import engine_for
 from sfumato.queries.kinds import TableShape
 from sfumato.queries.model import Query, Terms
 from sfumato.queries.plan import Planned, plan_query
-from sfumato.queries.run import run_query
+from sfumato.queries.run import question_digest, run_query
 from sfumato.queries.sql import parse
 from sfumato.queries.store import Store
 from sfumato.queries.tables import Table, purpose_for, resolve
@@ -61,8 +61,8 @@ class Questions:
         self._tables: dict[str, Table] = {}
 
     def table(self, spec: str) -> Table:
-        """Return a table that may be asked; it is looked up once."""
-        if spec not in self._tables:
+        """Return a table that may be asked; it is looked up once, and again when what it holds was changed."""
+        if spec not in self._tables or not self._tables[spec].unchanged:
             self._tables[spec] = resolve(self.project, spec, self.purpose, self.gate, self._access)
         return self._tables[spec]
 
@@ -111,9 +111,21 @@ class Questions:
         Raises:
             PolicyRefused, BudgetSpent, IntegrityError: nothing was charged and nothing was read.
         """
-        planned = question if isinstance(question, Planned) else self.plan(question, terms, **asked)
+        planned = (
+            self._again(question) if isinstance(question, Planned) else self.plan(question, terms, **asked)
+        )
         store = Store(self.project.root / FOLDER / ANSWERS)
         return run_query(planned, self.gate, store, lambda tables: engine_for(tables, self._engine or None))
+
+    def _again(self, planned: Planned) -> Planned:
+        """Return a plan made anew: what is charged and bounded follows from the policy and data of now."""
+        fresh = self.plan(planned.query, planned.terms)
+        if question_digest(fresh) != question_digest(planned):
+            raise InvalidRequest(
+                "the policy or the data were changed since this was planned, or it was planned for something "
+                "else: plan it again"
+            )
+        return fresh
 
     def price(self, planned: Sequence[Planned]) -> Batch:
         """Return what several questions cost together, and whether they fit; nothing is charged."""

@@ -26,6 +26,8 @@ from sfumato.queries.quantiles import levels
 from sfumato.queries.selection import threshold
 from sfumato.queries.sql.render import render
 from sfumato.queries.tables import Table, evidence, payers
+from sfumato.queries.vetting import check as vet
+from sfumato.queries.vetting import exact
 
 LIMITS = (
     "It covers the figures of this answer; not what is known about the people from elsewhere, and not the "
@@ -117,7 +119,8 @@ def plan_query(
         InvalidRequest: what is asked cannot be bounded, or is no question of this kind.
         PolicyRefused, UnknownName: nobody could pay, or not so.
     """
-    domain = Domain(tables)
+    terms, domain = exact(terms), Domain(tables)
+    vet(query, tables)
     _check(query, tables, domain)
     keys, private = _keys(query, terms, domain)
     cells = 0 if private else _product(keys)
@@ -256,8 +259,6 @@ def _bounds(terms: Terms, table: Table, keys: tuple[Key, ...], cells: int) -> tu
         )
     assert groups is not None
     assert rows is not None
-    if groups < 1 or rows < 1:
-        raise InvalidRequest(f"groups and rows must be at least 1, got {groups} and {rows}")
     return (min(groups, cells) if cells else groups), rows
 
 
