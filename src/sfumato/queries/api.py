@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from sfumato.core.accounting import Share
 from sfumato.core.errors import InvalidRequest, UnknownName
-from sfumato.core.event import Composed, Event
 from sfumato.core.gate import Gate
-from sfumato.core.numbers import brief, rational
+from sfumato.core.numbers import rational
 from sfumato.core.project import FOLDER
 from sfumato.queries.engines import engine_for
 from sfumato.queries.kinds import TableShape
@@ -19,6 +17,7 @@ from sfumato.queries.model import Query, Terms
 from sfumato.queries.plan import Planned, plan_query
 from sfumato.queries.run import question_digest, run_query
 from sfumato.queries.sql import parse
+from sfumato.queries.standing import Standing, standing
 from sfumato.queries.store import Store
 from sfumato.queries.tables import Table, purpose_for, resolve
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from sfumato.data.wrapping import Access
     from sfumato.queries.answer import Answer
     from sfumato.queries.builder import Builder
+    from sfumato.queries.explain import Explanation
 
 #: Where answers are kept, in a project's private folder.
 ANSWERS = "answers"
@@ -61,7 +61,7 @@ class Questions:
         self._tables: dict[str, Table] = {}
 
     def table(self, spec: str) -> Table:
-        """Return a table that may be asked; it is looked up once, and again when what it holds was changed."""
+        """Return a table that may be asked; looked up once, and again when it was changed."""
         if spec not in self._tables or not self._tables[spec].unchanged:
             self._tables[spec] = resolve(self.project, spec, self.purpose, self.gate, self._access)
         return self._tables[spec]
@@ -114,8 +114,9 @@ class Questions:
         planned = (
             self._again(question) if isinstance(question, Planned) else self.plan(question, terms, **asked)
         )
-        store = Store(self.project.root / FOLDER / ANSWERS)
-        return run_query(planned, self.gate, store, lambda tables: engine_for(tables, self._engine or None))
+        return run_query(
+            planned, self.gate, self._store, lambda tables: engine_for(tables, self._engine or None)
+        )
 
     def _again(self, planned: Planned) -> Planned:
         """Return a plan made anew: what is charged and bounded follows from the policy and data of now."""
@@ -127,12 +128,45 @@ class Questions:
             )
         return fresh
 
-    def price(self, planned: Sequence[Planned]) -> Batch:
-        """Return what several questions cost together, and whether they fit; nothing is charged."""
-        return price(planned, self.gate)
+    def answered(self, planned: Planned) -> bool:
+        """Whether the same question to the same data was answered before: again, it costs nothing."""
+        return self._store.read(question_digest(planned)) is not None
+
+    def price(self, planned: Sequence[Planned]) -> Standing:
+        """Return where the budget would stand after several questions, and whether all of them fit.
+
+        Nothing is charged. What was answered before, and what stands there twice, costs nothing.
+        """
+        if not planned or self.gate.ledger is None:
+            raise InvalidRequest("there is no question to price")
+        owed = {question_digest(one): one.plan for one in planned if not self.answered(one)}
+        return standing(self.gate.ledger, list(owed.values()), planned[0].plan)
+
+    def explain(
+        self, question: str | Query | Planned, terms: Terms | None = None, **asked: Any
+    ) -> Explanation:
+        """Return what a question would do, step by step, what it would cost and how exact it would be.
+
+        Nothing is charged, and no row is read.
+        """
+        from sfumato.queries.explain import Explanation
+
+        planned = question if isinstance(question, Planned) else self.plan(question, terms, **asked)
+
+        def again(epsilon: Fraction) -> Planned:
+            return self.plan(planned.query, replace(planned.terms, epsilon=epsilon, target_error=None))
+
+        before = self.answered(planned)
+        return Explanation.of(planned, self.price([planned]), again, answered=before)
+
+    @property
+    def _store(self) -> Store:
+        return Store(self.project.root / FOLDER / ANSWERS)
 
     def _do(self, what: str, query: Query, terms: Terms) -> Any:
         planned = self.plan(query, terms)
+        if what == "explain":
+            return self.explain(planned)
         return self.run(planned) if what == "run" else planned
 
 
@@ -159,55 +193,6 @@ class _Shapes(Mapping[str, TableShape]):
 
     def __len__(self) -> int:
         return len(self._questions.names())
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What several statements cost together.
-
-    Args:
-        population, share: who pays.
-        epsilon, delta: what the share would have spent with them; before: without them.
-        fits: whether all of them would pass, one after the other.
-    """
-
-    population: str
-    share: str
-    before: Fraction
-    epsilon: Fraction
-    delta: Fraction
-    budget: Fraction
-    fits: bool
-
-    def __str__(self) -> str:
-        verdict = "they fit" if self.fits else "they do NOT all fit"
-        return (
-            f"{self.population}/{self.share}: spent {brief(self.before)} of {brief(self.budget, up=False)}; "
-            "with "
-            f"these {brief(self.epsilon)}: {verdict}"
-        )
-
-
-def price(planned: Sequence[Planned], gate: Gate) -> Batch:
-    """Return what several planned questions cost together; they must be of one population and share."""
-    payers = {(one.plan.population, one.plan.share) for one in planned}
-    if len(payers) != 1 or gate.ledger is None:
-        raise InvalidRequest(
-            "statements are priced together where one population and share pays for all of them"
-        )
-    population, share = next(iter(payers))
-    terms: Share = gate.ledger.share(population, share)
-    before = gate.ledger.totals(population, share)
-    after = before
-    for one in planned:
-        after = after.plus(terms.charge(one.plan.event, one.plan.delta))
-    spent, delta = terms.spent(after)
-    return Batch(population, share, terms.spent(before)[0], spent, delta, terms.epsilon, terms.fits(after))
-
-
-def together(planned: Sequence[Planned]) -> Event:
-    """Return the event of several statements, one after the other."""
-    return Composed(tuple(one.plan.event for one in planned))
 
 
 _AMOUNTS = ("epsilon", "delta")

@@ -9,7 +9,8 @@ from typing import Any
 
 from sfumato.core.accounting import Kind as ShareKind
 from sfumato.core.errors import InvalidRequest, PolicyRefused, UnknownName
-from sfumato.core.event import ZCDP, ApproxDP, Event, PureDP
+from sfumato.core.event import ZCDP, ApproxDP, Event, Laplace
+from sfumato.core.files import digest_of
 from sfumato.core.gate import Plan
 from sfumato.core.numbers import brief, text
 from sfumato.core.policy import FILE_NAME, Policy, Population
@@ -29,6 +30,12 @@ from sfumato.queries.tables import Table, evidence, payers
 from sfumato.queries.vetting import check as vet
 from sfumato.queries.vetting import exact
 
+#: What noise is called, for people.
+NAMES: Mapping[Law, str] = {
+    "laplace": "discrete Laplace",
+    "rounded": "rounded Laplace",
+    "gaussian": "discrete Gaussian",
+}
 LIMITS = (
     "It covers the figures of this answer; not what is known about the people from elsewhere, and not the "
     "choice "
@@ -143,7 +150,7 @@ def plan_query(
         least = threshold(price.law, counted.scale, groups, price.selection)
     plan = Plan(
         action="query",
-        mechanism=f"discrete {price.law} noise on bounded counts and sums",
+        mechanism=f"{NAMES[price.law]} noise on bounded counts and sums",
         guarantee="proven",
         statement=_statement(price, population, groups, rows),
         limits=LIMITS,
@@ -327,9 +334,9 @@ class _Price:
 
     def scale(self, draw: Draw) -> Fraction:
         """Return the scale of a draw's Laplace noise, or the variance of its Gaussian noise."""
-        if self.law == "laplace":
-            return draw.l1 * self.count / self.epsilon
-        return draw.l2_squared * self.count / (2 * self.rho)
+        if self.law == "gaussian":
+            return draw.l2_squared * self.count / (2 * self.rho)
+        return draw.l1 * self.count / self.epsilon
 
 
 def _price(terms: Terms, spread: tuple[Draw, ...], kind: ShareKind, delta: Fraction, private: bool) -> _Price:
@@ -345,8 +352,8 @@ def _price(terms: Terms, spread: tuple[Draw, ...], kind: ShareKind, delta: Fract
             rule="populations",
         )
     laplace = _Price(
-        law="laplace",
-        event=ApproxDP(epsilon, delta) if private else PureDP(epsilon),
+        law="laplace" if private else "rounded",
+        event=ApproxDP(epsilon, delta) if private else Laplace(1 / epsilon),
         epsilon=epsilon,
         delta=delta if private else Fraction(0),
         rho=Fraction(0),
@@ -463,10 +470,10 @@ def _statement(price: _Price, population: Population, groups: int, rows: int) ->
     changed = "added or removed" if population.relation == "add-or-remove-one" else "replaced by another"
     return (
         f"The answer is {cost}-differentially private{more} for one {population.unit}, {changed}, with all "
-        "its rows: "
-        f"it counts in at most {groups} groups with at most {rows} rows in each, values are clamped, and "
-        "discrete "
-        f"{price.law} noise is added to whole numbers. It assumes that bounds, groups and filters are public."
+        f"its rows: it counts in at most {groups} groups with at most {rows} rows in each, values are "
+        "clamped, "
+        f"and {NAMES[price.law]} noise is added to whole numbers. It assumes that bounds, groups and filters "
+        "are public."
     )
 
 
@@ -482,8 +489,14 @@ def _parameters(
         "delta": text(price.delta),
         "rho": text(price.rho),
         "finish": [terms.non_negative, terms.integers, terms.consistent],
-        "keys": [
-            None if key.values is None else [repr(value) for value in key.values[:1000]] for key in keys
-        ],
+        "keys": [_values(key) for key in keys],
     }
     return found | ({"threshold": least} if least else {})
+
+
+def _values(key: Key) -> Any:
+    """Return the public values of a key as plain data; of many, a hash."""
+    if key.values is None:
+        return None
+    spelled = [f"{type(value).__name__} {value!r}" for value in key.values]
+    return spelled if len(spelled) <= 100 else {"values": len(spelled), "sha256": digest_of(spelled)}

@@ -124,13 +124,12 @@ def _exact(engines: Engines, planned: Planned, permit: Permit) -> Cells:
     except SfumatoError:
         raise
     except Exception as error:
-        # Whether an engine fails may depend on the rows: a failure that costs nothing could be asked for again
-        # and again. And what it says may quote a row; so may the errors that led to it.
+        # Whether an engine fails may depend on the rows: a failure that costs nothing could be asked for over
+        # and over. And what it says may quote a row; so may the errors that led to it.
         permit.releasing()
         raise EngineFailed(
-            f"the engine could not answer ({type(error).__name__}); nothing was released. The charge stands, "
-            "since a failure may tell of the data. Its own words are kept out, since they may quote data: see "
-            "its log"
+            f"the engine could not answer ({type(error).__name__}). The charge stands, since that alone may tell "
+            "of the data. Its own words are kept out, since they may quote data: see its log"
         ) from None
     if changed := [table.name for table in planned.tables.values() if not table.unchanged]:
         raise InvalidRequest(
@@ -193,7 +192,10 @@ def _levels(planned: Planned, index: int, values: NDArray[np.int64]) -> list[tup
 
 
 def _add(noise: Noise, draw: Draw, values: NDArray[np.int64]) -> NDArray[np.int64]:
-    return noise.laplace(values, draw.scale) if draw.law == "laplace" else noise.gaussian(values, draw.scale)
+    if draw.law == "gaussian":
+        return noise.gaussian(values, draw.scale)
+    add = noise.rounded_laplace if draw.law == "rounded" else noise.laplace
+    return add(values, draw.scale)
 
 
 def _selected(

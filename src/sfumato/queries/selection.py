@@ -54,8 +54,7 @@ def threshold(law: Kind, scale: Fraction, groups: int, delta: Fraction) -> int:
     """
     if groups < 1 or not 0 < delta < Fraction(1, 2):
         raise InvalidRequest(
-            f"a threshold needs 1 group or more and a delta between 0 and 1/2, got {groups} and "
-            f"{float(delta):g}"
+            f"a threshold needs 1 group or more and a delta in 0..1/2, got {groups} and {float(delta):g}"
         )
     above = tail(law, scale)
     most = _EXACT.divide(Decimal(delta.numerator), Decimal(delta.denominator))

@@ -38,7 +38,12 @@ class Spread:
             return cls(float(scale))
         ratio, rest = math.exp(-1 / float(scale)), -math.expm1(-1 / float(scale))
         # The difference of two geometric numbers.
-        return cls(2 * ratio / rest**2, 2 * ratio * (1 + 4 * ratio + ratio**2) / rest**4)
+        two, fourth = 2 * ratio / rest**2, 2 * ratio * (1 + 4 * ratio + ratio**2) / rest**4
+        if law == "laplace":
+            return cls(two, fourth)
+        # Rounded: every number but nought is as much likelier.
+        factor = (1 + ratio) / (2 * math.sqrt(ratio))
+        return cls(factor * two, factor * (fourth + 3 * two**2) - 3 * (factor * two) ** 2)
 
     def __add__(self, other: Spread) -> Spread:
         return Spread(self.variance + other.variance, self.fourth + other.fourth)

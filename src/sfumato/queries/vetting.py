@@ -57,9 +57,9 @@ def check(query: Query, tables: Mapping[str, Table]) -> None:
         if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
             raise InvalidRequest(f"HAVING compares a figure with a finite number, got {number!r}")
     for one in query.aggregates:
-        for number in one.bounds or ():
-            if not isinstance(number, (int, float, Fraction)) or not math.isfinite(number):
-                raise InvalidRequest(f"{one.name}: bounds are two finite numbers, got {number!r}")
+        for end in one.bounds or ():
+            if not isinstance(end, (int, float, Fraction)) or not math.isfinite(end):
+                raise InvalidRequest(f"{one.name}: bounds are two finite numbers, got {end!r}")
     populations = {frozenset(table.populations) for table in tables.values()}
     if len(populations) > 1 and any(join.kind == "left" for join in query.joins):
         # Who is taken out of one population stays in the other's rows, and would move from group to group.
