@@ -15,7 +15,7 @@ from sfumato.core.gate import Plan
 from sfumato.core.numbers import brief, text
 from sfumato.core.policy import FILE_NAME, Policy, Population
 from sfumato.mechanisms.exact import Kind as Law
-from sfumato.queries import laws
+from sfumato.queries import laws, vetting
 from sfumato.queries.bounded import Measure
 from sfumato.queries.domain import MOST_CELLS, Domain
 from sfumato.queries.finish import check as check_finish
@@ -27,8 +27,6 @@ from sfumato.queries.quantiles import levels
 from sfumato.queries.selection import threshold
 from sfumato.queries.sql.render import render
 from sfumato.queries.tables import Table, evidence, payers
-from sfumato.queries.vetting import check as vet
-from sfumato.queries.vetting import exact
 
 #: What noise is called, for people.
 NAMES: Mapping[Law, str] = {
@@ -38,8 +36,7 @@ NAMES: Mapping[Law, str] = {
 }
 LIMITS = (
     "It covers the figures of this answer; not what is known about the people from elsewhere, and not the "
-    "choice "
-    "of bounds, groups and filters, if these were chosen by looking at the data.",
+    "choice of bounds, groups and filters, if these were chosen by looking at the data.",
     "How long the engine takes is not hidden: whoever can time a question on the machine may learn of its "
     "data.",
 )
@@ -126,8 +123,8 @@ def plan_query(
         InvalidRequest: what is asked cannot be bounded, or is no question of this kind.
         PolicyRefused, UnknownName: nobody could pay, or not so.
     """
-    terms, domain = exact(terms), Domain(tables)
-    vet(query, tables)
+    terms, domain = vetting.exact(terms), Domain(tables)
+    vetting.check(query, tables)
     _check(query, tables, domain)
     keys, private = _keys(query, terms, domain)
     cells = 0 if private else _product(keys)
@@ -237,8 +234,7 @@ def _keys(query: Query, terms: Terms, domain: Domain) -> tuple[tuple[Key, ...], 
     if not terms.private_keys:
         raise InvalidRequest(
             f"nobody said which values {unknown[0]!r} can have, and which ones occur is about people. "
-            "Declare "
-            f"them (values = [...], or range = [first, last], under the dataset's columns in {FILE_NAME}), "
+            f"Declare them (values = [...], or range = [first, last], under the dataset's columns in {FILE_NAME}), "
             "give "
             "them with the question, or let them be chosen privately: --private-keys, private_keys=True"
         )
@@ -391,7 +387,7 @@ def _epsilon_for(
     delta: Fraction,
     private: bool,
 ) -> Fraction:
-    """Return the least epsilon, to three digits, whose noise keeps every figure's interval within a target."""
+    """Return the least epsilon, to three digits, whose noise keeps all intervals within a target."""
     target = terms.target_error
     if target is None:
         raise InvalidRequest("say what the answer may cost: epsilon, such as 0.5, or a target error")

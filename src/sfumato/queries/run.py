@@ -128,8 +128,8 @@ def _exact(engines: Engines, planned: Planned, permit: Permit) -> Cells:
         # and over. And what it says may quote a row; so may the errors that led to it.
         permit.releasing()
         raise EngineFailed(
-            f"the engine could not answer ({type(error).__name__}). The charge stands, since that alone may tell "
-            "of the data. Its own words are kept out, since they may quote data: see its log"
+            f"the engine could not answer ({type(error).__name__}). The charge stands, since that alone may "
+            "tell of the data. Its own words are kept out, since they may quote data: see its log"
         ) from None
     if changed := [table.name for table in planned.tables.values() if not table.unchanged]:
         raise InvalidRequest(
