@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 
 import numpy as np
@@ -34,7 +35,9 @@ def test_they_are_the_weighted_least_squares(fans: list[int], seed: int) -> None
     sizes = sizes_of(fans)
     noise = [Spread(float(rng.uniform(0.5, 50))) for _ in sizes]
     levels = [rng.integers(-100, 100, size) for size in sizes]
-    weights = np.concatenate([np.full(size, one.variance**-0.5) for size, one in zip(sizes, noise, strict=True)])
+    weights = np.concatenate(
+        [np.full(size, one.variance**-0.5) for size, one in zip(sizes, noise, strict=True)]
+    )
     tree = ancestry(sizes)
     leaves = np.linalg.lstsq(tree * weights[:, None], np.concatenate(levels) * weights, rcond=None)[0]
     np.testing.assert_allclose(np.concatenate(consistent(levels, noise)), tree @ leaves, atol=1e-8)
@@ -55,7 +58,9 @@ def test_their_spread_is_that_of_the_weights_they_have(fans: list[int], seed: in
     at = 0
     for size, found in zip(sizes, spreads(sizes, noise), strict=True):
         np.testing.assert_allclose(weights[at : at + size] ** 2 @ variances, found.variance, rtol=1e-9)
-        np.testing.assert_allclose(weights[at : at + size] ** 4 @ fourths, found.fourth, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(
+            weights[at : at + size] ** 4 @ fourths, found.fourth, rtol=1e-9, atol=1e-12
+        )
         at += size
 
 
@@ -116,9 +121,9 @@ def test_finished_totals_add_up_are_whole_and_not_below_nought(fans: list[int], 
     found = consistent(levels, [Spread(4.0)] * len(sizes))
     clipped = non_negative(found)
     rounded = whole(clipped)
-    for above, below in zip(rounded, rounded[1:], strict=False):
+    for above, below in itertools.pairwise(rounded):
         assert (below.reshape(*above.shape, -1).sum(-1) == above).all()
-    for above, below in zip(clipped, clipped[1:], strict=False):
+    for above, below in itertools.pairwise(clipped):
         np.testing.assert_allclose(below.reshape(*above.shape, -1).sum(-1), above, atol=1e-6)
     assert min(one.min() for one in rounded) >= 0
     assert max(abs(one - other).max() for one, other in zip(clipped, rounded, strict=True)) < 3

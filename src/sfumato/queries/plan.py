@@ -15,7 +15,7 @@ from sfumato.core.gate import Plan
 from sfumato.core.numbers import brief, text
 from sfumato.core.policy import FILE_NAME, Policy, Population
 from sfumato.mechanisms.exact import Kind as Law
-from sfumato.queries import laws
+from sfumato.queries import laws, vetting
 from sfumato.queries.bounded import Measure
 from sfumato.queries.domain import MOST_CELLS, Domain
 from sfumato.queries.finish import check as check_finish
@@ -36,8 +36,7 @@ NAMES: Mapping[Law, str] = {
 }
 LIMITS = (
     "It covers the figures of this answer; not what is known about the people from elsewhere, and not the "
-    "choice "
-    "of bounds, groups and filters, if these were chosen by looking at the data.",
+    "choice of bounds, groups and filters, if these were chosen by looking at the data.",
     "How long the engine takes is not hidden: whoever can time a question on the machine may learn of its "
     "data.",
 )
@@ -124,7 +123,8 @@ def plan_query(
         InvalidRequest: what is asked cannot be bounded, or is no question of this kind.
         PolicyRefused, UnknownName: nobody could pay, or not so.
     """
-    domain = Domain(tables)
+    terms, domain = vetting.exact(terms), Domain(tables)
+    vetting.check(query, tables)
     _check(query, tables, domain)
     keys, private = _keys(query, terms, domain)
     cells = 0 if private else _product(keys)
@@ -234,8 +234,7 @@ def _keys(query: Query, terms: Terms, domain: Domain) -> tuple[tuple[Key, ...], 
     if not terms.private_keys:
         raise InvalidRequest(
             f"nobody said which values {unknown[0]!r} can have, and which ones occur is about people. "
-            "Declare "
-            f"them (values = [...], or range = [first, last], under the dataset's columns in {FILE_NAME}), "
+            f"Declare them (values = [...], or range = [first, last], under the dataset's columns in {FILE_NAME}), "
             "give "
             "them with the question, or let them be chosen privately: --private-keys, private_keys=True"
         )
@@ -263,8 +262,6 @@ def _bounds(terms: Terms, table: Table, keys: tuple[Key, ...], cells: int) -> tu
         )
     assert groups is not None
     assert rows is not None
-    if groups < 1 or rows < 1:
-        raise InvalidRequest(f"groups and rows must be at least 1, got {groups} and {rows}")
     return (min(groups, cells) if cells else groups), rows
 
 
@@ -390,7 +387,7 @@ def _epsilon_for(
     delta: Fraction,
     private: bool,
 ) -> Fraction:
-    """Return the least epsilon, to three digits, whose noise keeps every figure's interval within a target."""
+    """Return the least epsilon, to three digits, whose noise keeps all intervals within a target."""
     target = terms.target_error
     if target is None:
         raise InvalidRequest("say what the answer may cost: epsilon, such as 0.5, or a target error")
