@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from sfumato.core.errors import SfumatoError
 from sfumato.queries import laws
 from sfumato.queries.measures import key
-from sfumato.queries.plan import Draw, Planned
+from sfumato.queries.plan import Planned
+from sfumato.queries.pricing import Draw
 
 if TYPE_CHECKING:
     from sfumato.queries.bounded import Measure

@@ -12,7 +12,8 @@ from sfumato.core.errors import InvalidRequest
 from sfumato.core.numbers import brief, text
 from sfumato.queries import laws
 from sfumato.queries.expected import Curve, Expected, expected, finest, other_prices, short
-from sfumato.queries.plan import NAMES, Draw, Planned
+from sfumato.queries.plan import NAMES, Planned
+from sfumato.queries.pricing import Draw
 from sfumato.queries.wording import expression, plural, spelled
 
 if TYPE_CHECKING:
