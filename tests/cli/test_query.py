@@ -112,7 +112,18 @@ def test_a_target_error_finds_its_price(project: Project, capsys) -> None:
 
 def test_options_become_terms(project: Project, capsys) -> None:
     question = "SELECT junction, COUNT(*) AS n FROM flow WHERE hour = 3 GROUP BY junction"
-    options = ("--epsilon", "0.05", "--groups", "1", "--rows", "1", "--mechanism", "gaussian", "--delta", "1e-6")
+    options = (
+        "--epsilon",
+        "0.05",
+        "--groups",
+        "1",
+        "--rows",
+        "1",
+        "--mechanism",
+        "gaussian",
+        "--delta",
+        "1e-6",
+    )
     (answer,) = asked(capsys, question, *options, "--non-negative", "--no-integers")["answers"]
     assert all(row["n"] >= 0 for row in answer["rows"])
     assert any("0" in note for note in answer["notes"])
