@@ -12,7 +12,7 @@ from sfumato.core.errors import InvalidRequest
 from sfumato.core.numbers import brief, text
 from sfumato.queries import laws
 from sfumato.queries.expected import Curve, Expected, expected, finest, other_prices, short
-from sfumato.queries.plan import Planned
+from sfumato.queries.plan import NAMES, Planned
 from sfumato.queries.pricing import Draw
 from sfumato.queries.wording import expression, plural, spelled
 
@@ -283,11 +283,10 @@ def _noise(planned: Planned) -> Stage:
         ]
         levels = f", at {len(spreads)} levels" if len(spreads) > 1 else ""
         lines.append(f"{_MEASURES[measure.kind]}: standard deviation {short(max(spreads))}{levels}")
-    head = f"Discrete {planned.law.capitalize()}, exact, on whole numbers; drawn once, after the charge. " + (
-        f"{len(planned.draws)} numbers per group or level share the price equally."
-        if len(planned.draws) > 1
-        else ""
-    )
+    law, count = NAMES[planned.law], len(planned.draws)
+    head = f"{law[:1].upper()}{law[1:]}, exact, on whole numbers; drawn once, after the charge."
+    if count > 1:
+        head += f" {count} numbers per group or level share the price equally."
     return Stage("noise", (head, *lines), {"law": planned.law, "draws": facts})
 
 
