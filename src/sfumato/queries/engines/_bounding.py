@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 from sfumato.core.errors import InvalidRequest
@@ -98,16 +97,17 @@ def sums(asked: Bounded, tables: Sequence[Shown], unit: str, *, fast: bool = Fal
     chosen = {"unit": rows.relation.unit, **keys}
     for part in parts:
         chosen |= part.columns
-    table = rows.relation.select(**chosen)
-    table = reduce(lambda found, name: found.filter(found[name].notnull()), keys, table)
-    grouped = reduce(lambda found, part: found | part.grouped(table), parts, {})
+    table = rows.relation.filter(*rows.inside).select(**chosen)
+    grouped: dict[str, Any] = {}
+    for part in parts:
+        grouped |= part.grouped(table)
     table = _grouped(table, ["unit", *keys], grouped)
     table = table.select(
         "unit", *keys, **{f"v{place}": part.value(table) for place, part in enumerate(parts)}
     )
     if asked.private or asked.groups < asked.cells:
         table = _choose(asked, table, parts, list(keys), rows, fast)
-    totals = {f"m{place}": _total(table[f"v{place}"], part) for place, part in enumerate(parts)}
+    totals = {f"m{place}": _total(table, f"v{place}", part) for place, part in enumerate(parts)}
     return table.group_by(list(keys)).agg(**totals)
 
 
@@ -120,8 +120,8 @@ def bins(asked: Bounded, tables: Sequence[Shown], unit: str, measure: Measure) -
     assert isinstance(measure.of, Binned)
     rows, keys = rows_of(asked, tables, unit), keys_of(asked.salt)
     cell = _zero() if rows.cell is None else rows.cell
-    table = rows.relation.select(unit=rows.relation.unit, cell=cell, bin=rows.bin(measure))
-    table = table.filter(table.cell.notnull()).distinct()
+    table = rows.relation.filter(*rows.inside)
+    table = table.select(unit=rows.relation.unit, cell=cell, bin=rows.bin(measure)).distinct()
     table = table.mutate(word=word(_unit_hash(table.unit, unit, keys), table.cell, keys.cell, asked.cells))
     if asked.groups < asked.cells:
         place = ibis.dense_rank().over(group_by=table.unit, order_by=table.word)
@@ -224,12 +224,14 @@ def _scaled(total: Any, count: Any, most: int, wide: bool) -> Any:
     return ours["int"](scaled)
 
 
-def _total(value: Any, part: Part) -> Any:
+def _total(table: Any, name: str, part: Part) -> Any:
     import ibis
 
+    value, ours = table[name], functions()
+    if part.low == part.high == 1:
+        return table.count()
     if not part.wide:
-        return value.sum()
-    ours = functions()
+        return ours["int"](value.sum())
     total, most = ours["wide"](value).sum(), ours["wide"](ibis.literal(LARGEST, "int64"))
     return ours["int"]((total > most).ifelse(most, (total < -most).ifelse(-most, total)))
 

@@ -30,7 +30,7 @@ WRITTEN: dict[str, dict[str, str]] = {
         "postgres": "CAST({0} AS NUMERIC(38, 0))",
         "spark": "CAST({0} AS DECIMAL(38, 0))",
     },
-    "sfumato_int": {engine: "CAST({0} AS BIGINT)" for engine in ("duckdb", "postgres", "spark")},
+    "sfumato_int": dict.fromkeys(("duckdb", "postgres", "spark"), "CAST({0} AS BIGINT)"),
 }
 
 
@@ -61,9 +61,7 @@ def functions() -> Mapping[str, Callable[..., Any]]:
 
 
 def _stub(arguments: int) -> Callable[..., Any]:
-    if arguments == 1:
-        return lambda a: None  # type: ignore[return-value]
-    return lambda a, b: None  # type: ignore[return-value]
+    return (lambda a: None) if arguments == 1 else (lambda a, b: None)
 
 
 def written(expression: Any, engine: str, sources: Mapping[str, str]) -> str:

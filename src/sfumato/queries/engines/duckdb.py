@@ -16,7 +16,7 @@ from sfumato.core.plugins import need
 from sfumato.queries.bounded import Bounded, Cells, TableRef
 from sfumato.queries.engines._bounding import check
 from sfumato.queries.engines._cells import gathered
-from sfumato.queries.engines._hash import BITS, PRIME, keys_of, of_unit
+from sfumato.queries.engines._hash import BITS, PRIME, keys_of
 from sfumato.queries.engines._relations import Shown, shown
 from sfumato.queries.engines._sql import WRITTEN, written
 
@@ -54,7 +54,8 @@ def build(threads: int | None = None, memory: str | None = None) -> DuckDB:
     """Open an engine of its own, in memory.
 
     Args:
-        threads: how many it uses; None: all cores. memory: as in "4GB"; None: DuckDB's own, most of the machine's.
+        threads: how many it uses; None: all cores.
+        memory: the most it takes, as in "4GB"; None: most of the machine's.
     """
     need("the engine 'duckdb'", NEEDS, EXTRA)
     return DuckDB(threads, memory)
@@ -137,8 +138,8 @@ class DuckDB:
         a, b, _, d = keys.unit
         mixed = f"((digest & {PRIME}) * {a} + (digest >> {BITS}) * {b} + {d}) % {PRIME}"
         self._connection.execute(
-            f"CREATE TEMP TABLE units AS SELECT unit, row_number() OVER () * {1 << BITS} + xor(mixed, mixed >> 15) "
-            f"AS packed FROM (SELECT unit, {mixed} AS mixed FROM (SELECT unit, {digest} AS digest FROM "
+            f"CREATE TEMP TABLE units AS SELECT unit, "
+            f"row_number() OVER () * {1 << BITS} + xor(mixed, mixed >> 15) AS packed FROM (SELECT unit, {mixed} AS mixed FROM (SELECT unit, {digest} AS digest FROM "
             f"(SELECT DISTINCT {text} AS unit FROM {name}) WHERE unit IS NOT NULL))"
         )
 
