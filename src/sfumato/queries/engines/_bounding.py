@@ -97,7 +97,7 @@ def sums(asked: Bounded, tables: Sequence[Shown], unit: str, *, fast: bool = Fal
     chosen = {"unit": rows.relation.unit, **keys}
     for part in parts:
         chosen |= part.columns
-    table = rows.relation.filter(*rows.inside).select(**chosen)
+    table = _inside(rows).select(**chosen)
     grouped: dict[str, Any] = {}
     for part in parts:
         grouped |= part.grouped(table)
@@ -120,7 +120,7 @@ def bins(asked: Bounded, tables: Sequence[Shown], unit: str, measure: Measure) -
     assert isinstance(measure.of, Binned)
     rows, keys = rows_of(asked, tables, unit), keys_of(asked.salt)
     cell = _zero() if rows.cell is None else rows.cell
-    table = rows.relation.filter(*rows.inside)
+    table = _inside(rows)
     table = table.select(unit=rows.relation.unit, cell=cell, bin=rows.bin(measure)).distinct()
     table = table.mutate(word=word(_unit_hash(table.unit, unit, keys), table.cell, keys.cell, asked.cells))
     if asked.groups < asked.cells:
@@ -148,6 +148,11 @@ def word(unit: Any, cell: Any, keys: tuple[int, ...], cells: int) -> Any:
 
 def _bits(cells: int) -> int:
     return (cells - 1).bit_length()
+
+
+def _inside(rows: Rows) -> Any:
+    """Return the rows that are in a cell."""
+    return rows.relation.filter(*rows.inside) if rows.inside else rows.relation
 
 
 def _zero() -> Any:
