@@ -224,7 +224,8 @@ def _scaled(total: Any, count: Any, most: int, wide: bool) -> Any:
     below = (count > most).ifelse(count, ibis.literal(most, "int64"))
     divisor = ours["wide"](below) if wide else below
     times = ours["wide"](ibis.literal(most, "int64")) if wide else ibis.literal(most, "int64")
-    size = ours["wide_div" if wide else "div"](total.abs() * times, divisor)
+    product = ours["wide_times"](total.abs(), times) if wide else total.abs() * times
+    size = ours["wide_div" if wide else "div"](product, divisor)
     scaled = (total < nothing).ifelse(-size, size)
     return ours["int"](scaled)
 
