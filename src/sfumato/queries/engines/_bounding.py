@@ -97,7 +97,7 @@ def sums(asked: Bounded, tables: Sequence[Shown], unit: str, *, fast: bool = Fal
     chosen = {"unit": rows.relation.unit, **keys}
     for part in parts:
         chosen |= part.columns
-    table = rows.relation.filter(*rows.inside).select(**chosen)
+    table = _inside(rows).select(**chosen)
     grouped: dict[str, Any] = {}
     for part in parts:
         grouped |= part.grouped(table)
@@ -120,7 +120,7 @@ def bins(asked: Bounded, tables: Sequence[Shown], unit: str, measure: Measure) -
     assert isinstance(measure.of, Binned)
     rows, keys = rows_of(asked, tables, unit), keys_of(asked.salt)
     cell = _zero() if rows.cell is None else rows.cell
-    table = rows.relation.filter(*rows.inside)
+    table = _inside(rows)
     table = table.select(unit=rows.relation.unit, cell=cell, bin=rows.bin(measure)).distinct()
     table = table.mutate(word=word(_unit_hash(table.unit, unit, keys), table.cell, keys.cell, asked.cells))
     if asked.groups < asked.cells:
@@ -148,6 +148,11 @@ def word(unit: Any, cell: Any, keys: tuple[int, ...], cells: int) -> Any:
 
 def _bits(cells: int) -> int:
     return (cells - 1).bit_length()
+
+
+def _inside(rows: Rows) -> Any:
+    """Return the rows that are in a cell."""
+    return rows.relation.filter(*rows.inside) if rows.inside else rows.relation
 
 
 def _zero() -> Any:
@@ -219,7 +224,8 @@ def _scaled(total: Any, count: Any, most: int, wide: bool) -> Any:
     below = (count > most).ifelse(count, ibis.literal(most, "int64"))
     divisor = ours["wide"](below) if wide else below
     times = ours["wide"](ibis.literal(most, "int64")) if wide else ibis.literal(most, "int64")
-    size = ours["wide_div" if wide else "div"](total.abs() * times, divisor)
+    product = ours["wide_times"](total.abs(), times) if wide else total.abs() * times
+    size = ours["wide_div" if wide else "div"](product, divisor)
     scaled = (total < nothing).ifelse(-size, size)
     return ours["int"](scaled)
 
