@@ -38,6 +38,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     return crossing(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def refusing(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """One project for all questions that are refused: none of them leaves a mark."""
+    return crossing(tmp_path_factory.mktemp("refusing"))
+
+
 def asked(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     """Run with --json and return the object."""
     assert run("query", *arguments, "--json") == 0
@@ -217,12 +223,15 @@ def test_explain_as_data_and_as_a_picture(project: Project, capsys) -> None:
         (["--json"], "Give a question"),
     ],
 )
-def test_what_cannot_be_asked_ends_with_2(project: Project, capsys, arguments: list[str], says: str) -> None:
+def test_what_cannot_be_asked_ends_with_2(
+    refusing: Project, monkeypatch, capsys, arguments: list[str], says: str
+) -> None:
+    monkeypatch.chdir(refusing.root)
     assert run("query", *arguments) == 2
     out, error = capsys.readouterr()
     assert out == ""
     assert says in error
-    assert charges(project) == 0
+    assert charges(refusing) == 0
 
 
 def test_what_the_policy_refuses_ends_with_3(project: Project, capsys) -> None:
