@@ -248,6 +248,9 @@ def test_what_does_not_fit_ends_with_4(project: Project, capsys) -> None:
     assert "Left: epsilon 100" in error
     assert "Missing: epsilon 1" in error
     assert charges(project) == 0
+    most = float(error.rpartition("For this question: epsilon ")[2].rstrip(".\n"))
+    assert 99.8 < most <= 100
+    assert run("query", "SELECT COUNT(*) FROM flow", "--epsilon", str(most)) == 0
 
 
 def test_a_share_belongs_to_its_users(tmp_path: Path, monkeypatch, capsys) -> None:
