@@ -13,7 +13,7 @@ from sfumato.queries.engines._bounding import check
 from sfumato.queries.engines._cells import gathered
 from sfumato.queries.engines._hash import BITS, PRIME, keys_of
 from sfumato.queries.engines._relations import Shown, shown
-from sfumato.queries.engines._sql import WRITTEN, written
+from sfumato.queries.engines._sql import WRITTEN, quoted, written
 
 SUMMARY = "DuckDB, in this process: Arrow tables, Parquet and CSV files"
 NEEDS = ("duckdb", "ibis", "sqlglot", "pyarrow")
@@ -136,11 +136,6 @@ class DuckDB:
             f"row_number() OVER () * {1 << BITS} + xor(mixed, mixed >> 15) AS packed FROM (SELECT unit, {mixed} AS mixed FROM (SELECT unit, {digest} AS digest FROM "
             f"(SELECT DISTINCT {text} AS unit FROM {name}) WHERE unit IS NOT NULL))"
         )
-
-
-def quoted(name: str, mark: str = '"') -> str:
-    """Return a name, or with "'" a text, as SQL writes it."""
-    return mark + name.replace(mark, mark * 2) + mark
 
 
 def _whole(table: Shown, types: dict[str, str]) -> bool:
