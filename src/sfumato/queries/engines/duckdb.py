@@ -18,7 +18,7 @@ from sfumato.queries.engines._bounding import check
 from sfumato.queries.engines._cells import gathered
 from sfumato.queries.engines._hash import BITS, PRIME, keys_of
 from sfumato.queries.engines._relations import Shown, shown
-from sfumato.queries.engines._sql import WRITTEN, written
+from sfumato.queries.engines._sql import WRITTEN, quoted, written
 
 SUMMARY = "DuckDB, in this process: Arrow tables, Parquet and CSV files"
 NEEDS = ("duckdb", "ibis", "sqlglot", "pyarrow")
