@@ -17,8 +17,9 @@ MOST: Final = 20_000
 def outcomes(
     expression: Expr, values_of: Callable[[Expr], Sequence[Value] | None]
 ) -> tuple[Value, ...] | None:
-    """Return all values that an operation can have, in order; None where they are not public or too many.
+    """Return all values that an operation can have; None where they are not public, or too many to try.
 
+    >>> from sfumato.queries.model import Column
     >>> tens = Call("*", (Column("decade"), Constant(10)))
     >>> outcomes(tens, lambda part: (0, 1, 2))
     (0, 10, 20)
@@ -49,7 +50,8 @@ def outcomes(
     plain = [_plain(value) for value in found.values()]
     if any(value is None for value in plain):
         return None
-    return tuple(sorted(plain)) if _sortable(plain) else tuple(plain)
+    numbers = all(isinstance(value, int | float) for value in plain)
+    return tuple(sorted(plain)) if numbers else tuple(plain)
 
 
 def _parts(expression: Expr) -> list[Expr]:
@@ -58,10 +60,6 @@ def _parts(expression: Expr) -> list[Expr]:
     if not isinstance(expression, Call):
         return [expression]
     return [part for each in expression.args for part in _parts(each)]
-
-
-def _sortable(values: list[Any]) -> bool:
-    return len({float if isinstance(value, int) else type(value) for value in values}) == 1
 
 
 def _plain(value: Any) -> Any:
