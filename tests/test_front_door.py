@@ -27,6 +27,7 @@ NAMES = (
     "Settings",
     "__version__",
     "errors",
+    "queries",
     "redact",
     "redact_files",
     "training",

@@ -10,7 +10,7 @@ from sfumato._version import __version__
 
 TYPE_CHECKING = False  # type checkers take it for true; from typing it would cost more than all else
 if TYPE_CHECKING:
-    from sfumato import training
+    from sfumato import queries, training
     from sfumato.core import errors
     from sfumato.core.gate import Gate, Plan
     from sfumato.core.ledger import Ledger
@@ -35,6 +35,7 @@ __all__ = [
     "Settings",
     "__version__",
     "errors",
+    "queries",
     "redact",
     "redact_files",
     "training",
@@ -52,6 +53,7 @@ _HOMES = {
     "Redactor": "sfumato.redaction.api",
     "Settings": "sfumato.redaction.settings",
     "errors": "sfumato.core.errors",
+    "queries": "sfumato.queries",
     "redact": "sfumato.redaction.api",
     "redact_files": "sfumato.redaction.run",
     "training": "sfumato.training",
@@ -66,7 +68,7 @@ if not TYPE_CHECKING:
         import importlib
 
         home = importlib.import_module(_HOMES[name])
-        value = home if name in ("errors", "training") else getattr(home, name)
+        value = home if name in ("errors", "queries", "training") else getattr(home, name)
         globals()[name] = value
         return value
 

@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 
 from sfumato.core.entropy import SYSTEM, Entropy, SeededEntropy
 from sfumato.core.errors import InvalidRequest, MissingExtra
-from sfumato.core.event import ZCDP
+from sfumato.core.event import ZCDP, PureDP
+from sfumato.core.event import Laplace as LaplaceEvent
 from sfumato.core.gate import Gate, Permit, Plan
 from sfumato.core.ledger import Ledger
+from sfumato.core.losses import ADD_OR_REMOVE, UNIT, renyi_loss
 from sfumato.core.policy import Policy
 from sfumato.mechanisms import discrete
 from sfumato.mechanisms.discrete import FEW, Noise, root_up
@@ -52,7 +54,7 @@ def seeded(seed: int = 1) -> Noise:
 
 
 def drawn(noise: Noise, law: Law, count: int) -> NDArray[np.int64]:
-    add: Callable[..., NDArray[np.int64]] = noise.laplace if law.kind == "laplace" else noise.gaussian
+    add: Callable[..., NDArray[np.int64]] = getattr(noise, law.kind)
     return add(np.zeros(count, np.int64), law.parameter)
 
 
@@ -114,7 +116,11 @@ def test_without_opendp_tables_make_all_noise(permit: Permit, monkeypatch: pytes
 
 def test_a_seeded_stream_replays_and_noise_does_not_depend_on_the_values() -> None:
     for size in (10, 30_000):
-        for method, parameter in (("laplace", Fraction(9, 2)), ("gaussian", Fraction(10**8))):
+        for method, parameter in (
+            ("laplace", Fraction(9, 2)),
+            ("rounded_laplace", Fraction(9, 2)),
+            ("gaussian", Fraction(10**8)),
+        ):
             zeros, values = np.zeros(size, np.int64), np.arange(size) ** 3 - 10**12
             one, two, same = (
                 getattr(seeded(), method)(numbers, parameter) for numbers in (zeros, values, zeros)
@@ -139,8 +145,9 @@ def test_every_byte_comes_from_the_permit_whatever_the_values(
             patch.setattr(os, "urandom", refuse)
             noise.laplace(values, Fraction(4))
             noise.gaussian(values, Fraction(10**10))
+            noise.rounded_laplace(values, Fraction(4))
         taken.append(source.count)
-    assert taken[0] == taken[1] >= 24 * size
+    assert taken[0] == taken[1] >= 32 * size
 
 
 def test_the_first_draw_makes_the_charge_final_and_an_ended_permit_gives_none() -> None:
@@ -186,6 +193,10 @@ def test_what_cannot_be_is_refused(
     for add in (Noise(permit).laplace, Noise(permit).gaussian):
         with pytest.raises(InvalidRequest, match=words):
             add(values, parameter)
+    with pytest.raises(InvalidRequest, match="has no rounded Laplace"):
+        Noise(permit, source="opendp").rounded_laplace(np.zeros(1, np.int64), Fraction(1))
+    with pytest.raises(InvalidRequest, match="at most"):
+        Noise(permit).rounded_laplace(np.zeros(1, np.int64), Fraction(2**39 + 1))
     with pytest.raises(InvalidRequest, match="'auto', 'own' or 'opendp'"):
         Noise(permit, source="numpy")  # type: ignore[arg-type]
     with pytest.raises(InvalidRequest, match="takes no seed"):
@@ -259,6 +270,32 @@ def test_laplace_of_scale_d_over_epsilon_is_epsilon_private(distance: int, epsil
 
     assert worst(distance / epsilon) == pytest.approx(float(epsilon), rel=1e-12)
     assert worst(distance / epsilon * Fraction(9, 10)) > epsilon * Fraction(11, 10)
+
+
+@pytest.mark.parametrize("distance", [1, 2, 5])
+@pytest.mark.parametrize("order", [1.5, 4, 21.75, 64])
+def test_rounded_noise_loses_no_more_than_the_continuous_and_discrete_noise_does(
+    distance: int, order: float
+) -> None:
+    """Rounding is done after; so the event is Laplace. On whole numbers next to each other it is not."""
+    scale = Fraction(distance * 2)
+    bound = renyi_loss(LaplaceEvent(scale / distance), (order,), ADD_OR_REMOVE)[0] / UNIT
+
+    def loss(rounded: bool) -> float:
+        r, reach = math.exp(-1 / (2 * float(scale))), 400 * distance
+        k = np.abs(np.arange(-reach, reach + 1.0))
+        weights = r ** (2 * k) * np.where(k == 0, 2 * r / (1 + r), 1) if rounded else r ** (2 * k)
+        p = weights / weights.sum()
+        one, other = p[distance:], p[:-distance]
+        return max(
+            math.log(float((a * (a / b) ** (order - 1)).sum())) / (order - 1)
+            for a, b in ((one, other), (other, one))
+        )
+
+    assert loss(rounded=True) <= bound
+    assert loss(rounded=False) <= renyi_loss(PureDP(distance / scale), (order,), ADD_OR_REMOVE)[0] / UNIT
+    if distance == 1:
+        assert loss(rounded=False) > bound
 
 
 @pytest.mark.parametrize(("distance", "variance"), [(1, Fraction(4)), (2, Fraction(9, 2)), (3, Fraction(1))])

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from sfumato.core.errors import InvalidRequest
 from sfumato.queries.answer import Answer, Cost, columns
-from sfumato.queries.show import number
+from sfumato.queries.tabular import number
 
 TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
 KINDS: dict[Any, st.SearchStrategy[Any]] = {

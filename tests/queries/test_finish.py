@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from noisy import DRAWS, covered, draw, scale_of
+from noisy import DRAWS, LAWS, covered, draw, scale_of
 
 from sfumato.core.errors import InvalidRequest, UnknownName
 from sfumato.queries import quantiles
@@ -110,7 +110,7 @@ def truth(kind: str, values: np.ndarray) -> float:
     }[kind]()
 
 
-@pytest.mark.parametrize("law", ["laplace", "gaussian"])
+@pytest.mark.parametrize("law", LAWS)
 def test_every_aggregate_is_near_its_exact_figure(law: str) -> None:
     cells = data(ROWS)
     answer = ask(flow(*EVERY), cells, law=law)
@@ -127,7 +127,7 @@ def test_every_aggregate_is_near_its_exact_figure(law: str) -> None:
 CELL = flow(*EVERY, keys=(Key("draw", Column("draw"), tuple(range(DRAWS))),))
 
 
-@pytest.mark.parametrize("law", ["laplace", "gaussian"])
+@pytest.mark.parametrize("law", LAWS)
 def test_intervals_hold_in_95_percent_and_wrong_ones_do_not(law: str) -> None:
     # 4,000 groups with the same rows are 4,000 draws.
     values = data([3000])[0]
@@ -150,7 +150,7 @@ def test_intervals_hold_in_95_percent_and_wrong_ones_do_not(law: str) -> None:
             assert error[0] == pytest.approx(figure.std(), rel=0.05)
 
 
-@pytest.mark.parametrize("law", ["laplace", "gaussian"])
+@pytest.mark.parametrize("law", LAWS)
 def test_the_interval_of_a_count_is_that_of_the_law(law: str) -> None:
     # Small noise is far from continuous: the widths are whole numbers of the exact law.
     scale = Fraction(3, 2)
@@ -353,7 +353,7 @@ def test_cost_guarantee_and_remarks_stand_in_the_answer() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), law=st.sampled_from(["laplace", "gaussian"]), rollup=st.booleans())
+@given(seed=st.integers(0, 2**32 - 1), law=st.sampled_from(LAWS), rollup=st.booleans())
 def test_every_answer_comes_back_and_never_holds_nan(seed: int, law: str, rollup: bool) -> None:
     rng = np.random.default_rng(seed)
     cells = data(rng.integers(0, 300, 12).tolist())

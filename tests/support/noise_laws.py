@@ -35,6 +35,8 @@ def cdf(law: Law) -> Cdf:
         if law.width > 1e8:
             return lambda k: stats.laplace(scale=law.width).cdf(k + 0.5)  # type: ignore[no-any-return]
         return stats.dlaplace(float(1 / law.parameter)).cdf  # type: ignore[no-any-return]
+    if law.kind == "rounded":
+        return lambda k: stats.laplace(scale=law.width).cdf(k + 0.5)  # type: ignore[no-any-return]
     if law.width > 30:
         return lambda k: stats.norm(scale=law.width).cdf(k + 0.5)  # type: ignore[no-any-return]
     reach = np.arange(-400, 401)

@@ -27,6 +27,7 @@ COMMANDS = {
     "unseal": ("sfumato.cli.unseal", "Put sealed originals back into a copy of a redacted file."),
     "seal": ("sfumato.cli.seal", "Show what originals are sealed, or destroy them for ever."),
     "data": ("sfumato.cli.data", "Add, compare, verify and export datasets."),
+    "query": ("sfumato.cli.query", "Ask about tables of people, and get answers about the crowd."),
     "train": ("sfumato.cli.train", "Train a model on private pictures, with a guarantee for each of them."),
     "models": ("sfumato.cli.models", "List, fetch and verify the detection models."),
     "ledger": ("sfumato.cli.ledger", "Show or verify the project's privacy ledger."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import date, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -21,8 +22,8 @@ VALUES = 100_000
 def _number(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal, Fraction)):
         raise ValueError("must be a number")
-    if not Decimal("-1e30") < (value if not isinstance(value, Fraction) else Decimal(float(value))) < 10**30:
-        raise ValueError("must be a finite number")
+    if not math.isfinite(value) or abs(value) >= 10**30:
+        raise ValueError("must be a finite number below 1e30")
     return Fraction(value)
 
 

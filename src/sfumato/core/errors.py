@@ -145,7 +145,7 @@ class CheckFailed(MediaError):
 
 
 class EngineFailed(SfumatoError):
-    """A database or query engine failed; nothing was released. Its own words may quote data, and are left out."""
+    """A query engine failed; nothing was released. Its own words may quote data, and are left out."""
 
 
 class AuditFailed(SfumatoError):

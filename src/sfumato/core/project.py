@@ -37,7 +37,7 @@ name = {name}
 # [purposes.traffic-planning]
 # description = "How many people pass where, by hour"
 # lawful_basis = "public task"
-# actions = ["redact"]
+# actions = ["redact", "query"]
 
 # Whose data is it, and how much privacy loss may they ever suffer here? It never comes back.
 # [populations.residents]
@@ -212,6 +212,23 @@ class Project:
         """
         need("private training", ("torch", "safetensors"), "training")
         return importlib.import_module("sfumato.training.run").open_run(self, settings, **asked)
+
+    def questions(self, purpose: str = "", **asked: Any) -> Any:
+        """Return questions to this project's tables, for a purpose (`sfumato.queries.Questions`).
+
+        >>> ask = project.questions("traffic-planning")  # doctest: +SKIP
+        >>> ask.run("SELECT junction, COUNT(*) FROM flow GROUP BY junction", epsilon=0.5)  # doctest: +SKIP
+
+        Args:
+            purpose: of the policy; empty: the only one that allows questions.
+            asked: `access`, `engine` and `gate`: see `sfumato.queries.api.Questions`.
+
+        Raises:
+            MissingExtra: what answers questions is not installed.
+            PolicyRefused: no purpose allows questions, or several do and none was named.
+        """
+        need("a private query", ("duckdb", "ibis", "pyarrow", "sqlglot"), "queries")
+        return importlib.import_module("sfumato.queries.api").Questions(self, purpose=purpose, **asked)
 
     def keep_roles(self) -> None:
         """Refuse a policy that lost its [roles]: everybody would be an owner, and nobody would be named.

@@ -40,9 +40,10 @@ class Noise:
     ((2, 2), 4)
 
     Guarantee:
-        `laplace(values, scale)` is (D1 / scale)-differentially private, and `gaussian(values, variance)` is
-        (D2^2 / (2 variance))-zCDP, for whole-number vectors that differ by at most D1 in the sum of absolute
-        differences, and D2 in Euclidean distance. The noise takes no longer for some values than for others.
+        `laplace(values, scale)` and `rounded_laplace` are (D1 / scale)-differentially private, and
+        `gaussian(values, variance)` is (D2^2 / (2 variance))-zCDP, for whole-number vectors that differ by at
+        most D1 in the sum of absolute differences, and D2 in Euclidean distance. The noise takes no longer
+        for some values than for others.
 
     Args:
         permit: of the release, already charged; its charge is final from the first draw on.
@@ -77,6 +78,22 @@ class Noise:
         """
         return self._add(values, Law("laplace", scale))
 
+    def rounded_laplace(self, values: NDArray[Any], scale: Fraction) -> NDArray[np.int64]:
+        """Return `values` with fresh noise on each: continuous Laplace noise of this scale, rounded.
+
+        It is `laplace` with a little less of nought, and its Rényi loss is that of the event
+        `Laplace(scale / D)`, where `laplace` has that of `PureDP(D / scale)`: the same epsilon, and a little
+        less beside others. Always from tables.
+
+        Args:
+            values: whole numbers of any shape, below 2^62 in magnitude.
+            scale: above 0, at most 2^39.
+
+        Raises:
+            InvalidRequest: as `laplace`; or OpenDP was asked for.
+        """
+        return self._add(values, Law("rounded", scale))
+
     def gaussian(self, values: NDArray[Any], variance: Fraction) -> NDArray[np.int64]:
         """Return `values` with fresh noise on each: P(k) ~ exp(-k^2 / (2 variance)).
 
@@ -96,18 +113,22 @@ class Noise:
             self.drawn += whole.size
         if not whole.size:
             return whole.copy()
-        if self._by_opendp(whole.size, entropy):
+        if self._by_opendp(law, whole.size, entropy):
             noise = _opendp(law, whole.size)
         else:
             noise = sampler(law).draw(whole.size, entropy)
         return whole + noise.reshape(whole.shape)
 
-    def _by_opendp(self, count: int, entropy: Entropy) -> bool:
+    def _by_opendp(self, law: Law, count: int, entropy: Entropy) -> bool:
         if self._source == "opendp" and not entropy.private:
             raise InvalidRequest(
                 "this gate has a seeded source of noise, for tests, and OpenDP's sampler takes no seed: use "
                 "source='own', or Project.gate() as it is"
             )
+        if law.kind == "rounded":
+            if self._source == "opendp":
+                raise InvalidRequest("OpenDP has no rounded Laplace noise on whole numbers: use source='own'")
+            return False
         if self._source == "auto":
             return entropy.private and count <= FEW and _has_opendp()
         return self._source == "opendp"

@@ -14,7 +14,7 @@ from typing import Literal
 
 from sfumato.core.errors import InvalidRequest
 
-Kind = Literal["laplace", "gaussian"]
+Kind = Literal["laplace", "gaussian", "rounded"]
 
 #: The largest scale of Laplace noise, and deviation of Gaussian noise, in whole numbers.
 WIDEST = 1 << 40
@@ -24,13 +24,14 @@ SCALE_BITS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Law:
-    """A law on whole numbers, symmetric about nought: P(k) ~ exp(-energy(k)).
+    """A law on whole numbers, symmetric about nought: P(k) ~ exp(-energy(k)), if it is not `rounded`.
 
     >>> Law("laplace", Fraction(4)).energy(8), Law("gaussian", Fraction(4)).energy(8)
     (Fraction(2, 1), Fraction(8, 1))
 
     Args:
-        kind: laplace, energy |k| / scale; or gaussian, energy k^2 / (2 variance).
+        kind: laplace, energy |k| / scale; gaussian, energy k^2 / (2 variance); or rounded, the law of the
+            continuous Laplace rounded to the nearest whole number: that of laplace but at nought.
         parameter: the scale, or the variance: that of the formula, which for narrow laws is not quite the
             square of the deviation.
 
@@ -42,11 +43,12 @@ class Law:
     parameter: Fraction
 
     def __post_init__(self) -> None:
-        word, most = ("scale", WIDEST) if self.kind == "laplace" else ("variance", WIDEST**2)
+        word = "variance" if self.kind == "gaussian" else "scale"
+        most = {"laplace": WIDEST, "gaussian": WIDEST**2, "rounded": WIDEST // 2}[self.kind]
         value = self.parameter
         if not isinstance(value, Fraction) or not 0 < value <= most:
             raise InvalidRequest(
-                f"the {word} of {self.kind.capitalize()} noise must be a fraction above 0 and at most "
+                f"the {word} of {_called(self.kind)} noise must be a fraction above 0 and at most "
                 f"{most}, got {value!r}"
             )
         if max(value.numerator, value.denominator).bit_length() > SCALE_BITS:
@@ -55,15 +57,19 @@ class Law:
     @property
     def width(self) -> float:
         """The scale, or the root of the variance: how far noise reaches, roughly."""
-        return float(self.parameter) if self.kind == "laplace" else math.sqrt(self.parameter)
+        return math.sqrt(self.parameter) if self.kind == "gaussian" else float(self.parameter)
 
     def energy(self, k: int) -> Fraction:
         """Return minus the logarithm of P(k) / P(0)."""
-        return Fraction(abs(k)) / self.parameter if self.kind == "laplace" else k * k / (2 * self.parameter)
+        return k * k / (2 * self.parameter) if self.kind == "gaussian" else abs(k) / self.parameter
 
     def coarser(self, step: int) -> Law:
         """Return the law whose energy at h is that of this one at h * step."""
-        return Law(self.kind, self.parameter / (step if self.kind == "laplace" else step * step))
+        return Law(self.kind, self.parameter / (step * step if self.kind == "gaussian" else step))
+
+
+def _called(kind: Kind) -> str:
+    return "rounded Laplace" if kind == "rounded" else kind.capitalize()
 
 
 def exp_bounds(x: Fraction, bits: int) -> tuple[int, int]:
@@ -125,7 +131,7 @@ def _weights(law: Law, bits: int) -> Iterator[tuple[int, int]]:
     """Yield whole numbers around 2^bits * exp(-energy(k)), for k = 0, 1, ..."""
     weight = 1 << bits, 1 << bits
     ratio = exp_bounds(law.energy(1), bits)
-    growth = weight if law.kind == "laplace" else _product(ratio, ratio, bits)
+    growth = _product(ratio, ratio, bits)
     while True:
         yield weight
         weight = _product(weight, ratio, bits)

@@ -10,6 +10,9 @@ Wide laws would need long tables. They are drawn as h * step + l, of which h has
 to 1. That probability is compared with a uniform number in the same way: by its first bits, and by more where
 they do not tell.
 
+A continuous Laplace draw rounded to whole numbers has a magnitude of (K + 1) div 2, where K >= 0 weighs
+exp(-K / (2 scale)): K is drawn, in one of the two ways.
+
 How long it takes depends on the law, on how many draws there are, and on the random bits; the values that
 noise is added to are not known here. Where few are drawn, it hardly depends on the random bits either.
 """
@@ -55,22 +58,26 @@ class Sampler:
     (True, True)
 
     Args:
-        law: of the draws.
+        law: that is drawn from.
         bits: of a uniform number that are drawn at first; with fewer, more draws take the way by which ties
             are broken, which is how it is tested.
 
     Attributes:
-        step: 1 where the law has a table of its own.
+        law: of what is looked up.
+        step: 1 where that has a table of its own.
     """
 
     def __init__(self, law: Law, *, bits: int = BITS) -> None:
-        self.law, self.step = law, 1
-        if law.width > NARROW[law.kind]:
-            self.step = 1 << math.ceil(math.log2(law.width / WIDE[law.kind]))
+        self._rounded = law.kind == "rounded"
+        self.law = Law("laplace", 2 * law.parameter) if self._rounded else law
+        self.step, kind = 1, self.law.kind
+        if self.law.width > NARROW[kind]:
+            self.step = 1 << math.ceil(math.log2(self.law.width / WIDE[kind]))
         self._low_bits = self.step.bit_length() - 1
-        self._coarse = law.coarser(self.step)
+        self._coarse = self.law.coarser(self.step)
         self._bits, self._mask = bits, (1 << bits) - 1
-        self._limits = _limits(self._coarse, bits, halved=self.step == 1)
+        self._halved = self.step == 1 and not self._rounded
+        self._limits = _limits(self._coarse, bits, halved=self._halved)
         buckets = min(bits, 16, len(self._limits).bit_length() + 2)
         self._shift = bits - buckets
         starts = np.arange(1 << buckets, dtype=np.int64) << self._shift
@@ -91,6 +98,8 @@ class Sampler:
     def _narrow(self, count: int, entropy: Entropy) -> Int64s:
         words = _words(count, entropy)
         magnitudes = self._indices(words & self._mask, entropy)
+        if self._rounded:
+            magnitudes = magnitudes + 1 >> 1
         return np.negative(magnitudes, out=magnitudes, where=words < 0)
 
     def _wide(self, count: int, entropy: Entropy) -> Int64s:
@@ -101,7 +110,10 @@ class Sampler:
         magnitudes = (coarse << self._low_bits) + fine
         taken = self._accepted(coarse, fine, others >> np.uint64(self._low_bits), entropy)
         negative = words < 0
-        taken &= (magnitudes != 0) | ~negative  # nought has one sign
+        if self._rounded:
+            magnitudes = magnitudes + 1 >> 1
+        else:
+            taken &= (magnitudes != 0) | ~negative  # nought has one sign
         np.negative(magnitudes, out=magnitudes, where=negative)
         return magnitudes[taken]
 
@@ -128,7 +140,7 @@ class Sampler:
         while True:
             bits += MORE
             prefix = prefix << MORE | int.from_bytes(entropy.bytes(MORE // 8), "big")
-            bounds = cumulative(self._coarse, bits, halved=self.step == 1)
+            bounds = cumulative(self._coarse, bits, halved=self._halved)
             # Those that are not above it for certain, and those that may be not above it. Later ones than
             # were worked out are above 1 - 2^-bits.
             least = bisect_right(bounds, prefix, key=lambda bound: bound[1])

@@ -17,7 +17,7 @@ import pyarrow as pa
 from sfumato.core.errors import InvalidRequest, MissingExtra
 from sfumato.core.files import write_whole
 from sfumato.core.numbers import text
-from sfumato.queries import show
+from sfumato.queries import tabular
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,13 +99,13 @@ class Answer:
         return iter(self.table.to_pylist())
 
     def __str__(self) -> str:
-        return "\n".join([*show.text(self.table, self.keys, self.figures), *self._below()])
+        return "\n".join([*tabular.text(self.table, self.keys, self.figures), *self._below()])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         below = "".join(f"<br>{html.escape(line)}" for line in self._below())
-        return f"{show.markup(self.table, self.keys, self.figures)}<p><small>{below[4:]}</small></p>"
+        return f"{tabular.markup(self.table, self.keys, self.figures)}<p><small>{below[4:]}</small></p>"
 
     def _below(self) -> list[str]:
         paid = "replayed at no cost; first answered for" if self.replayed else ""

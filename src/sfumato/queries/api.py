@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from sfumato.core.accounting import Share
-from sfumato.core.errors import InvalidRequest
-from sfumato.core.event import Composed, Event
+from sfumato.core.errors import InvalidRequest, UnknownName
 from sfumato.core.gate import Gate
-from sfumato.core.numbers import Amount, brief, rational
+from sfumato.core.numbers import rational
 from sfumato.core.project import FOLDER
 from sfumato.queries.engines import engine_for
 from sfumato.queries.kinds import TableShape
 from sfumato.queries.model import Query, Terms
 from sfumato.queries.plan import Planned, plan_query
-from sfumato.queries.run import run_query
-from sfumato.queries.sql import parse, table_names
+from sfumato.queries.run import question_digest, run_query
+from sfumato.queries.sql import parse
+from sfumato.queries.standing import Standing, standing
 from sfumato.queries.store import Store
 from sfumato.queries.tables import Table, purpose_for, resolve
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from sfumato.data.wrapping import Access
     from sfumato.queries.answer import Answer
     from sfumato.queries.builder import Builder
+    from sfumato.queries.explain import Explanation
 
 #: Where answers are kept, in a project's private folder.
 ANSWERS = "answers"
@@ -66,6 +66,13 @@ class Questions:
             self._tables[spec] = resolve(self.project, spec, self.purpose, self.gate, self._access)
         return self._tables[spec]
 
+    def names(self) -> tuple[str, ...]:
+        """Return the datasets that may be asked: those of the policy with a table, and the catalogue's."""
+        from sfumato.data.opening import open_catalogue
+
+        outside = {name for name, one in self.project.policy.datasets.items() if one.table}
+        return tuple(sorted({*outside, *open_catalogue(self.project, self._access).names()}))
+
     def shape(self, spec: str) -> TableShape:
         """Return what may be asked of a table."""
         table = self.table(spec)
@@ -77,13 +84,13 @@ class Questions:
         Raises:
             InvalidRequest: it is no question of this kind; says where, and the nearest that is.
         """
-        return parse(sql, {name: self.shape(name) for name in table_names(sql)})
+        return parse(sql, _Shapes(self))
 
     def query(self, spec: str) -> Builder:
         """Begin a question in Python: `questions.query("flow").count().by("junction").run(epsilon=0.5)`."""
         from sfumato.queries.builder import Builder
 
-        return Builder.of(spec, self.shape, self._do)
+        return Builder(_Shapes(self), self._do, spec)
 
     def plan(self, question: str | Query, terms: Terms | None = None, **asked: Any) -> Planned:
         """Return what a question would cost and how exact its answer would be; nothing is read or charged.
@@ -105,65 +112,75 @@ class Questions:
             PolicyRefused, BudgetSpent, IntegrityError: nothing was charged and nothing was read.
         """
         planned = question if isinstance(question, Planned) else self.plan(question, terms, **asked)
-        engine = engine_for([table.place for table in planned.tables.values()], self._engine)
-        try:
-            return run_query(planned, self.gate, Store(self.project.root / FOLDER / ANSWERS), engine)
-        finally:
-            engine.close()
+        return run_query(
+            planned, self.gate, self._store, lambda tables: engine_for(tables, self._engine or None)
+        )
 
-    def price(self, planned: Sequence[Planned]) -> Batch:
-        """Return what several questions cost together, and whether they fit; nothing is charged."""
-        return price(planned, self.gate)
+    def answered(self, planned: Planned) -> bool:
+        """Whether the same question to the same data was answered before: again, it costs nothing."""
+        return self._store.read(question_digest(planned)) is not None
+
+    def price(self, planned: Sequence[Planned]) -> Standing:
+        """Return where the budget would stand after several questions, and whether all of them fit.
+
+        Nothing is charged. What was answered before, and what stands there twice, costs nothing.
+        """
+        if not planned or self.gate.ledger is None:
+            raise InvalidRequest("there is no question to price")
+        owed = {question_digest(one): one.plan for one in planned if not self.answered(one)}
+        return standing(self.gate.ledger, list(owed.values()), planned[0].plan)
+
+    def explain(
+        self, question: str | Query | Planned, terms: Terms | None = None, **asked: Any
+    ) -> Explanation:
+        """Return what a question would do, step by step, what it would cost and how exact it would be.
+
+        Nothing is charged, and no row is read.
+        """
+        from sfumato.queries.explain import Explanation
+
+        planned = question if isinstance(question, Planned) else self.plan(question, terms, **asked)
+
+        def again(epsilon: Fraction) -> Planned:
+            return self.plan(planned.query, replace(planned.terms, epsilon=epsilon, target_error=None))
+
+        before = self.answered(planned)
+        return Explanation.of(planned, self.price([planned]), again, answered=before)
+
+    @property
+    def _store(self) -> Store:
+        return Store(self.project.root / FOLDER / ANSWERS)
 
     def _do(self, what: str, query: Query, terms: Terms) -> Any:
         planned = self.plan(query, terms)
+        if what == "explain":
+            return self.explain(planned)
         return self.run(planned) if what == "run" else planned
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What several statements cost together.
+class _Shapes(Mapping[str, TableShape]):
+    """The tables that may be asked, each looked up when it is needed."""
 
-    Args:
-        population, share: who pays.
-        epsilon, delta: what the share would have spent with them; before: without them.
-        fits: whether all of them would pass, one after the other.
-    """
+    def __init__(self, questions: Questions) -> None:
+        self._questions = questions
 
-    population: str
-    share: str
-    before: Fraction
-    epsilon: Fraction
-    delta: Fraction
-    budget: Fraction
-    fits: bool
+    def __getitem__(self, spec: str) -> TableShape:
+        try:
+            return self._questions.shape(spec)
+        except UnknownName as error:
+            raise KeyError(spec) from error
 
-    def __str__(self) -> str:
-        verdict = "they fit" if self.fits else "they do NOT all fit"
-        return (
-            f"{self.population}/{self.share}: spent {brief(self.before)} of {brief(self.budget, up=False)}; with "
-            f"these {brief(self.epsilon)}: {verdict}"
-        )
+    def __contains__(self, spec: object) -> bool:
+        try:
+            return isinstance(spec, str) and self[spec] is not None
+        except KeyError:
+            return False
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._questions.names())
 
-def price(planned: Sequence[Planned], gate: Gate) -> Batch:
-    """Return what several planned questions cost together; they must be of one population and share."""
-    payers = {(one.plan.population, one.plan.share) for one in planned}
-    if len(payers) != 1 or gate.ledger is None:
-        raise InvalidRequest("statements are priced together where one population and share pays for all of them")
-    population, share = next(iter(payers))
-    terms: Share = gate.ledger.share(population, share)
-    before = gate.ledger.totals(population, share)
-    after = before
-    for one in planned:
-        after = after.plus(terms.charge(one.plan.event, one.plan.delta))
-    spent, delta = terms.spent(after)
-    return Batch(population, share, terms.spent(before)[0], spent, delta, terms.epsilon, terms.fits(after))
-
-
-def together(planned: Sequence[Planned]) -> Event:
-    """Return the event of several statements, one after the other."""
-    return Composed(tuple(one.plan.event for one in planned))
+    def __len__(self) -> int:
+        return len(self._questions.names())
 
 
 _AMOUNTS = ("epsilon", "delta")
@@ -177,14 +194,11 @@ def terms_of(terms: Terms | None, asked: dict[str, Any]) -> Terms:
     """
     unknown = set(asked) - set(Terms.__slots__)
     if unknown:
-        raise InvalidRequest(f"unknown terms {', '.join(sorted(unknown))}; known: {', '.join(Terms.__slots__)}")
-    exact = {
+        raise InvalidRequest(
+            f"unknown terms {', '.join(sorted(unknown))}; known: {', '.join(Terms.__slots__)}"
+        )
+    exact: dict[str, Any] = {
         name: rational(value, name=name) if name in _AMOUNTS and value is not None else value
         for name, value in asked.items()
     }
     return replace(terms or Terms(), **exact)
-
-
-def amount(value: Amount) -> Fraction:
-    """Return an exact amount."""
-    return rational(value)

@@ -67,7 +67,8 @@ class Domain:
         declared = table.columns.get(name)
         if declared is None or declared.clamps is None:
             raise InvalidRequest(
-                f"the column {name!r} has no bounds, so one {table.unit} could change the answer by any amount. "
+                f"the column {name!r} has no bounds, so one {table.unit} could change the answer by any "
+                "amount. "
                 f"Give some that are not taken from the data: CLAMP({name}, low, high) in the query, or for "
                 f"all queries bounds = [low, high] under [datasets.{table.name}.columns.{name}]"
             )

@@ -33,7 +33,7 @@ def interval(law: Kind, parameter: Fraction, level: float = 0.95) -> int:
     (30, 98)
 
     Args:
-        law: "laplace", of scale `parameter`; or "gaussian", of variance `parameter`.
+        law: "laplace" or "rounded", of scale `parameter`; or "gaussian", of variance `parameter`.
         level: in 0..1, below 1.
     """
     if not 0 <= level < 1:
@@ -49,9 +49,11 @@ def deviation(law: Kind, parameter: Fraction, draws: int = 1) -> float:
     (50.0, 28.272)
     """
     checked = Law(law, parameter)
-    if law == "laplace":
+    if law != "gaussian":
         x = float(1 / checked.parameter)
         one = math.exp(-x / 2) * math.sqrt(2) / -math.expm1(-x) if x < 700 else 0.0
+        if law == "rounded":  # all but nought weigh cosh(1 / (2 scale)) times as much
+            one *= math.sqrt((1 + math.exp(-x)) / (2 * math.exp(-x / 2))) if x < 700 else 1
     elif checked.width > 10:
         one = checked.width  # the difference is below exp(-1900) of it
     else:
@@ -102,6 +104,8 @@ def _above(law: Law) -> Callable[[int], float]:
     inverse = float(1 / law.parameter)
     if law.kind == "laplace":
         return lambda at: math.exp(-at * inverse) / (1 + math.exp(-inverse))
+    if law.kind == "rounded":
+        return lambda at: math.exp((0.5 - at) * inverse) / 2
     if law.width <= SUMMED:
         k = np.arange(math.ceil(REACH * law.width) + 2, dtype=float)
         own = np.exp(-k * k * (inverse / 2))

@@ -1,37 +1,45 @@
-"""What a question will be asked, bounded and charged, before anything is read: the plan, its price and its error."""
+"""What will be asked, bounded and charged, before anything is read: the plan, its price and its noise."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sfumato.core.accounting import Kind as ShareKind
 from sfumato.core.errors import InvalidRequest, PolicyRefused, UnknownName
-from sfumato.core.event import ZCDP, ApproxDP, Event, PureDP
+from sfumato.core.event import ZCDP, ApproxDP, Event, Laplace
+from sfumato.core.files import digest_of
 from sfumato.core.gate import Plan
-from sfumato.core.losses import plan_epsilon
 from sfumato.core.numbers import brief, text
 from sfumato.core.policy import FILE_NAME, Policy, Population
+from sfumato.mechanisms.exact import Kind as Law
 from sfumato.queries import laws
 from sfumato.queries.bounded import Measure
 from sfumato.queries.domain import MOST_CELLS, Domain
-from sfumato.queries.measures import distinct, key, needs, sensitivity
-from sfumato.queries.model import Aggregate, Call, Column, Expr, Key, Query, Terms, walk
+from sfumato.queries.finish import check as check_finish
+from sfumato.queries.measures import Bounds, Relation, distinct, needs, sensitivity
+from sfumato.queries.measures import key as key_of
+from sfumato.queries.model import Aggregate, Binned, Column, Expr, Key, Query, Terms, walk
 from sfumato.queries.pricing import default_delta, rho_for
 from sfumato.queries.quantiles import levels
 from sfumato.queries.selection import threshold
-from sfumato.queries.sql import render
+from sfumato.queries.sql.render import render
 from sfumato.queries.tables import Table, evidence, payers
 
-if TYPE_CHECKING:
-    from sfumato.queries.laws import Law
-
+#: What noise is called, for people.
+NAMES: Mapping[Law, str] = {
+    "laplace": "discrete Laplace",
+    "rounded": "rounded Laplace",
+    "gaussian": "discrete Gaussian",
+}
 LIMITS = (
-    "It covers the figures of this answer; not what is known about the people from elsewhere, and not the choice "
+    "It covers the figures of this answer; not what is known about the people from elsewhere, and not the "
+    "choice "
     "of bounds, groups and filters, if these were chosen by looking at the data.",
-    "How long the engine takes is not hidden: whoever can time a question on the machine may learn of its data.",
+    "How long the engine takes is not hidden: whoever can time a question on the machine may learn of its "
+    "data.",
 )
 
 
@@ -60,10 +68,13 @@ class Planned:
     """A question with everything that follows from it and the policy.
 
     Args:
-        keys: with their public values; `private`: they are chosen privately instead, with `threshold` on units.
+        keys: with their public values; `private`: they are chosen privately instead, with `threshold` on
+            units.
         groups, rows: the contribution bounds. draws: in the order in which noise is drawn.
         epsilon, delta: what the statement costs; rho: of Gaussian noise.
         unit: what one privacy unit is called.
+        needed: the measures of each figure; bounds: of the values of figures, by name; whole: names of
+            figures of whole numbers.
     """
 
     query: Query
@@ -81,8 +92,10 @@ class Planned:
     rho: Fraction
     unit: str
     plan: Plan
+    needed: tuple[tuple[Measure, ...], ...]
+    bounds: Mapping[str, Bounds]
+    whole: tuple[str, ...]
     threshold: int = 0
-    notes: tuple[str, ...] = field(default=())
 
     @property
     def cells(self) -> int:
@@ -91,11 +104,13 @@ class Planned:
 
     def draws_of(self, measure: Measure) -> tuple[Draw, ...]:
         """Return the draws of a measure."""
-        index = [key(one) for one in self.measures].index(key(measure))
+        index = [key_of(one) for one in self.measures].index(key_of(measure))
         return tuple(draw for draw in self.draws if draw.measure == index)
 
 
-def plan_query(query: Query, terms: Terms, tables: Mapping[str, Table], policy: Policy, purpose: str) -> Planned:
+def plan_query(
+    query: Query, terms: Terms, tables: Mapping[str, Table], policy: Policy, purpose: str
+) -> Planned:
     """Return the plan of a question; nothing is read and nothing is charged.
 
     Guarantee:
@@ -114,7 +129,8 @@ def plan_query(query: Query, terms: Terms, tables: Mapping[str, Table], policy: 
     keys, private = _keys(query, terms, domain)
     cells = 0 if private else _product(keys)
     groups, rows = _bounds(terms, next(iter(tables.values())), keys, cells)
-    measures = _measures(query, domain, private)
+    needed = _needed(query, domain)
+    measures = distinct([(Measure("units"),), *needed] if private else needed)
     name, population = _population(terms, tables, policy)
     share, kind, share_delta = _share(terms, name, population)
     payer = payers(tables.values(), name, share)
@@ -124,13 +140,14 @@ def plan_query(query: Query, terms: Terms, tables: Mapping[str, Table], policy: 
     if terms.epsilon is None:
         terms = replace(terms, epsilon=_epsilon_for(terms, measures, spread, kind, delta, private))
     price = _price(terms, spread, kind, delta, private)
-    draws = tuple(
-        replace(draw, law=price.law, scale=price.scale(draw)) for draw in spread
-    )
-    least = threshold(price.law, _units(draws, measures).scale, groups, price.selection) if private else 0
+    draws = tuple(replace(draw, law=price.law, scale=price.scale(draw)) for draw in spread)
+    least = 0
+    if private:
+        counted = _units(draws, measures)
+        least = threshold(price.law, counted.scale, groups, price.selection)
     plan = Plan(
         action="query",
-        mechanism=f"discrete {price.law} noise on bounded counts and sums",
+        mechanism=f"{NAMES[price.law]} noise on bounded counts and sums",
         guarantee="proven",
         statement=_statement(price, population, groups, rows),
         limits=LIMITS,
@@ -159,6 +176,9 @@ def plan_query(query: Query, terms: Terms, tables: Mapping[str, Table], policy: 
         rho=price.rho,
         unit=population.unit,
         plan=plan,
+        needed=needed,
+        bounds={one.name: found for one in query.aggregates if (found := _range(one, domain)) is not None},
+        whole=tuple(one.name for one in query.aggregates if one.of is not None and domain.whole(one.of)),
         threshold=least,
     )
 
@@ -166,13 +186,12 @@ def plan_query(query: Query, terms: Terms, tables: Mapping[str, Table], policy: 
 def _check(query: Query, tables: Mapping[str, Table], domain: Domain) -> None:
     if not query.aggregates:
         raise InvalidRequest("a question needs at least one figure: a count, a sum, a mean, ...")
-    names = [key.name for key in query.keys] + [one.name for one in query.aggregates]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise InvalidRequest(f"two columns of the answer are called {twice[0]!r}: rename one, with AS")
+    check_finish(query)
     unit_kinds = {table.kinds[table.unit] for table in tables.values()}
     if len(unit_kinds) > 1:
         raise InvalidRequest(
-            f"these tables name their {next(iter(tables.values())).unit} by {' and by '.join(sorted(unit_kinds))}: "
+            f"these tables name their {next(iter(tables.values())).unit} by "
+            f"{' and by '.join(sorted(unit_kinds))}: "
             "a join needs the same kind in both"
         )
     for expression in _expressions(query):
@@ -180,7 +199,8 @@ def _check(query: Query, tables: Mapping[str, Table], domain: Domain) -> None:
         for one in walk(expression):
             if isinstance(one, Column) and one.name == _table(tables, one).unit:
                 raise InvalidRequest(
-                    f"{one.name!r} says who a row is about, and a question is about everybody: it may stand in "
+                    f"{one.name!r} says who a row is about, and a question is about everybody: it may stand "
+                    "in "
                     f"COUNT(DISTINCT {one.name}) and in joins only"
                 )
 
@@ -213,12 +233,16 @@ def _keys(query: Query, terms: Terms, domain: Domain) -> tuple[tuple[Key, ...], 
         return found, False
     if not terms.private_keys:
         raise InvalidRequest(
-            f"nobody said which values {unknown[0]!r} can have, and which ones occur is about people. Declare "
-            f"them (values = [...], or range = [first, last], under the dataset's columns in {FILE_NAME}), give "
+            f"nobody said which values {unknown[0]!r} can have, and which ones occur is about people. "
+            "Declare "
+            f"them (values = [...], or range = [first, last], under the dataset's columns in {FILE_NAME}), "
+            "give "
             "them with the question, or let them be chosen privately: --private-keys, private_keys=True"
         )
     if query.rollup or any(one.kind == "quantile" for one in query.aggregates):
-        raise InvalidRequest("totals (ROLLUP) and quantiles need groups that are public: declare their values")
+        raise InvalidRequest(
+            "totals (ROLLUP) and quantiles need groups that are public: declare their values"
+        )
     return tuple(replace(key, values=None) for key in found), True
 
 
@@ -233,33 +257,38 @@ def _bounds(terms: Terms, table: Table, keys: tuple[Key, ...], cells: int) -> tu
         }
         raise InvalidRequest(
             f"say {what[missing[0]]}: max_{missing[0]} = 3, for example, under [datasets.{table.name}] in "
-            f"{FILE_NAME}, or --{missing[0]} 3. More people's rows are left out below it, and more noise is needed "
+            f"{FILE_NAME}, or --{missing[0]} 3. More people's rows are left out below it, and more noise is "
+            "needed "
             "above it; it must not be taken from the data"
         )
-    assert groups is not None and rows is not None
+    assert groups is not None
+    assert rows is not None
     if groups < 1 or rows < 1:
         raise InvalidRequest(f"groups and rows must be at least 1, got {groups} and {rows}")
     return (min(groups, cells) if cells else groups), rows
 
 
-def _measures(query: Query, domain: Domain, private: bool) -> tuple[Measure, ...]:
-    found = [(Measure("units"),)] if private else []
+def _needed(query: Query, domain: Domain) -> tuple[tuple[Measure, ...], ...]:
+    """Return the measures of each figure."""
+    found = []
     for one in query.aggregates:
         if query.rollup and one.kind in ("units", "quantile"):
             raise InvalidRequest(
-                f"{one.name!r} does not add up over groups, so ROLLUP cannot give its totals: ask for it alone"
+                f"{one.name!r} does not add up over groups, so ROLLUP cannot give its totals: ask for it "
+                "alone"
             )
-        found.append(measures_of(one, domain))
-    return distinct(found)
+        if (bounds := _range(one, domain)) is None or one.of is None:
+            found.append(needs(one))
+        else:
+            found.append(needs(one, bounds, domain.step_of(one.of), whole=domain.whole(one.of)))
+    return tuple(found)
 
 
-def measures_of(aggregate: Aggregate, domain: Domain) -> tuple[Measure, ...]:
-    """Return the measures that a figure is made from, with its bounds filled in."""
-    if aggregate.kind in ("count", "units"):
-        return needs(aggregate)
-    assert aggregate.of is not None
-    bounds = aggregate.bounds or domain.range_of(aggregate.of)
-    return needs(aggregate, bounds, domain.step_of(aggregate.of), whole=domain.whole(aggregate.of))
+def _range(aggregate: Aggregate, domain: Domain) -> Bounds | None:
+    """Return what the values of a figure are clamped into, where it has any."""
+    if aggregate.kind in ("count", "units") or aggregate.of is None:
+        return None
+    return aggregate.bounds or domain.range_of(aggregate.of)
 
 
 def _spread(
@@ -281,8 +310,9 @@ def _spread(
 
     for index, measure in enumerate(measures):
         if measure.kind == "bins":
-            for level, width in enumerate(widths(measure)):
-                add(index, level, width=width)
+            assert isinstance(measure.of, Binned)
+            for level, nodes in enumerate(levels(measure.of.count)):
+                add(index, level, width=measure.of.count // nodes)
             continue
         for depth in range(len(keys), -1, -1) if rollup else (len(keys),):
             add(index, depth, merged=_product(keys[depth:]))
@@ -303,9 +333,9 @@ class _Price:
 
     def scale(self, draw: Draw) -> Fraction:
         """Return the scale of a draw's Laplace noise, or the variance of its Gaussian noise."""
-        if self.law == "laplace":
-            return draw.l1 * self.count / self.epsilon
-        return draw.l2_squared * self.count / (2 * self.rho)
+        if self.law == "gaussian":
+            return draw.l2_squared * self.count / (2 * self.rho)
+        return draw.l1 * self.count / self.epsilon
 
 
 def _price(terms: Terms, spread: tuple[Draw, ...], kind: ShareKind, delta: Fraction, private: bool) -> _Price:
@@ -315,13 +345,14 @@ def _price(terms: Terms, spread: tuple[Draw, ...], kind: ShareKind, delta: Fract
         raise InvalidRequest(f"epsilon must be above 0, got {text(epsilon)}")
     if private and (kind != "sum" or not delta):
         raise PolicyRefused(
-            "choosing groups privately takes a delta of its own, and so a share of kind 'sum' that has one, and "
+            "choosing groups privately takes a delta of its own, and so a share of kind 'sum' that has "
+            "one, and "
             "--delta, such as 1e-7: declare the groups' values, or such a share",
             rule="populations",
         )
     laplace = _Price(
-        law="laplace",
-        event=ApproxDP(epsilon, delta) if private else PureDP(epsilon),
+        law="laplace" if private else "rounded",
+        event=ApproxDP(epsilon, delta) if private else Laplace(1 / epsilon),
         epsilon=epsilon,
         delta=delta if private else Fraction(0),
         rho=Fraction(0),
@@ -347,7 +378,7 @@ def _price(terms: Terms, spread: tuple[Draw, ...], kind: ShareKind, delta: Fract
 
 def _error(price: _Price, spread: tuple[Draw, ...]) -> float:
     """Return the mean relative width of the noise, over draws."""
-    widths = [laws.std(price.law, price.scale(draw)) / draw.linf for draw in spread]
+    widths = [laws.deviation(price.law, price.scale(draw)) / draw.linf for draw in spread]
     return sum(widths) / len(widths)
 
 
@@ -367,21 +398,25 @@ def _epsilon_for(
         raise InvalidRequest(f"the target error must be above 0, got {target}")
     if any(measure.kind in ("squares", "bins") or measure.centred for measure in measures):
         raise InvalidRequest(
-            "the error of a mean, variance or quantile depends on how many rows there are, which is not known "
+            "the error of a mean, variance or quantile depends on how many rows there are, which is not "
+            "known "
             "beforehand: give epsilon, or ask for counts and sums with a target error"
         )
 
     def widest(epsilon: Fraction) -> float:
         price = _price(replace(terms, epsilon=epsilon), spread, kind, delta, private)
         return max(
-            laws.interval(price.law, price.scale(draw)) * float(measures[draw.measure].step) for draw in spread
+            laws.interval(price.law, price.scale(draw)) * float(measures[draw.measure].step)
+            for draw in spread
         )
 
     low, high = Fraction(1, 10**6), Fraction(1, 10**6)
     while widest(high) > target:
         low, high = high, high * 4
         if high > 1000:
-            raise InvalidRequest(f"no epsilon below 1000 keeps the error within {target}: ask for a larger one")
+            raise InvalidRequest(
+                f"no epsilon below 1000 keeps the error within {target}: ask for a larger one"
+            )
     while high / low > Fraction(1002, 1000):
         middle = Fraction((low + high) / 2).limit_denominator(10**9)
         low, high = (low, middle) if widest(middle) <= target else (middle, high)
@@ -403,7 +438,9 @@ def _population(terms: Terms, tables: Mapping[str, Table], policy: Policy) -> tu
         raise UnknownName("population", name, policy.populations)
     relations = {policy.populations[one].relation for one in names if one in policy.populations}
     if len(relations) > 1:
-        raise PolicyRefused("the people of these tables have different neighbouring relations: ask one table at a time")
+        raise PolicyRefused(
+            "the people of these tables have different neighbouring relations: ask one table at a time"
+        )
     return name, policy.populations[name]
 
 
@@ -412,7 +449,9 @@ def _share(terms: Terms, name: str, population: Population) -> tuple[str, ShareK
     if terms.share and terms.share not in shares:
         raise UnknownName(f"share of {name}", terms.share, shares)
     if not terms.share and len(shares) > 1:
-        raise InvalidRequest(f"the population {name!r} has the shares {', '.join(shares)}: say which pays, by --share")
+        raise InvalidRequest(
+            f"the population {name!r} has the shares {', '.join(shares)}: say which pays, by --share"
+        )
     share = terms.share or next(iter(shares))
     return share, shares[share].kind, shares[share].delta
 
@@ -429,9 +468,11 @@ def _statement(price: _Price, population: Population, groups: int, rows: int) ->
     more = f", by {brief(price.rho)}-zCDP" if price.rho and not price.selection else ""
     changed = "added or removed" if population.relation == "add-or-remove-one" else "replaced by another"
     return (
-        f"The answer is {cost}-differentially private{more} for one {population.unit}, {changed}, with all its rows: "
-        f"it counts in at most {groups} groups with at most {rows} rows in each, values are clamped, and discrete "
-        f"{price.law} noise is added to whole numbers. It assumes that bounds, groups and filters are public."
+        f"The answer is {cost}-differentially private{more} for one {population.unit}, {changed}, with all "
+        f"its rows: it counts in at most {groups} groups with at most {rows} rows in each, values are "
+        "clamped, "
+        f"and {NAMES[price.law]} noise is added to whole numbers. It assumes that bounds, groups and filters "
+        "are public."
     )
 
 
@@ -447,6 +488,14 @@ def _parameters(
         "delta": text(price.delta),
         "rho": text(price.rho),
         "finish": [terms.non_negative, terms.integers, terms.consistent],
-        "keys": [None if key.values is None else [repr(value) for value in key.values[:1000]] for key in keys],
+        "keys": [_values(key) for key in keys],
     }
     return found | ({"threshold": least} if least else {})
+
+
+def _values(key: Key) -> Any:
+    """Return the public values of a key as plain data; of many, a hash."""
+    if key.values is None:
+        return None
+    spelled = [f"{type(value).__name__} {value!r}" for value in key.values]
+    return spelled if len(spelled) <= 100 else {"values": len(spelled), "sha256": digest_of(spelled)}

@@ -1,8 +1,13 @@
 """From an epsilon to noise: how a statement's price is split over its draws, and which noise is the smaller.
 
-Laplace noise of total epsilon is charged as a pure event, Gaussian noise as a zCDP event: discrete noise on whole
-numbers has exactly these losses (Canonne, Kamath, Steinke 2020, arXiv 2004.00010, Theorems 4 and 14), which a
-continuous distribution of the same scale need not have.
+Gaussian noise is discrete, and charged as a zCDP event, which is its loss on whole numbers (Canonne, Kamath,
+Steinke 2020, arXiv 2004.00010, Theorem 14).
+
+Laplace noise is continuous noise, rounded. On whole numbers that is the continuous mechanism, rounded, so it
+loses no more. Draws that differ in all by epsilon of their scales are charged as one draw that differs by
+epsilon: the Renyi loss of a Laplace draw as a function of how many scales neighbours differ is the logarithm
+of a sum of exponentials, so it is convex, and 0 at 0, so that losses of parts add up to no more than that of
+their sum. Where groups are chosen privately noise is discrete and charged as (epsilon, delta).
 """
 
 from __future__ import annotations
@@ -63,8 +68,8 @@ def rho_for(epsilon: Fraction, delta: Fraction) -> Fraction:
 def default_delta(kind: Kind, share_delta: Fraction, asked: Fraction | None) -> Fraction:
     """Return the delta that a statement's (epsilon, delta) is told at.
 
-    In a filter it is the share's: nothing of it is used up. In a share of kind `sum` it is taken, and so has to
-    be asked for.
+    In a filter it is the share's: nothing of it is used up. In a share of kind `sum` it is taken, and so has
+    to be asked for.
     """
     if asked is not None:
         return asked

@@ -1,9 +1,9 @@
-"""Asking: charge, count exactly, add noise, keep the answer, settle. In this order, whatever happens in between."""
+"""Asking: charge, count exactly, add noise, keep the answer, settle; whatever happens in between."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from sfumato.core.entropy import SYSTEM
 from sfumato.core.errors import EngineFailed, IntegrityError, InvalidRequest, SfumatoError
-from sfumato.core.files import canonical, digest_of
+from sfumato.core.files import digest_of
 from sfumato.core.gate import Gate, Permit
 from sfumato.core.numbers import text
 from sfumato.core.receipt import Output, Receipt
 from sfumato.mechanisms.discrete import Noise
 from sfumato.queries.answer import Answer, Cost
-from sfumato.queries.bounded import Bounded, Cells, Engine
-from sfumato.queries.finish import Noisy, finish
+from sfumato.queries.bounded import Bounded, Cells, Engine, TableRef
+from sfumato.queries.finish import Finishing, Noisy, finish
 from sfumato.queries.measures import key
 from sfumato.queries.plan import Draw, Planned
 from sfumato.queries.quantiles import tree_sums
@@ -28,19 +28,20 @@ from sfumato.queries.store import Kept, Store
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: Sums are clipped to this before noise, so that no data can make anything overflow. Clipping moves neighbours
-#: no further apart.
+Engines = Callable[[Sequence[TableRef]], Engine]
+#: Sums are clipped to this before noise, so that no data can make anything overflow. Clipping moves
+#: neighbours no further apart.
 MOST = 2**61
 SALT_BYTES = 16
 KEY_BYTES = 32
 
 
-def run_query(planned: Planned, gate: Gate, store: Store, engine: Engine) -> Answer:
+def run_query(planned: Planned, gate: Gate, store: Store, engines: Engines) -> Answer:
     """Return the answer to a planned question: the one that was given before, or a new one.
 
     Guarantee (proven):
-        That of the plan. The charge is durable before noise is drawn; the answer is durable before it is shown.
-        The same question to the same data is never answered twice with fresh noise.
+        That of the plan. The charge is durable before noise is drawn; the answer is durable before it is
+        shown. The same question to the same data is never answered twice with fresh noise.
 
     Raises:
         PolicyRefused, BudgetSpent, IntegrityError: nothing was charged and nothing was read.
@@ -53,9 +54,9 @@ def run_query(planned: Planned, gate: Gate, store: Store, engine: Engine) -> Ans
             return _again(planned, gate, store, digest, kept)
         secret = SYSTEM.bytes(KEY_BYTES)
         with gate.open(planned.plan, key=secret) as permit:
-            cells = _exact(engine, planned)
+            cells = _exact(engines, planned)
             answer = _released(planned, cells, permit)
-            kept = Kept(answer.to_data(), permit.reservation, secret)
+            kept = Kept(answer.to_json(), permit.reservation, secret)
             store.write(digest, kept)
             return _settled(answer, gate, permit, store, digest, kept)
 
@@ -80,11 +81,13 @@ def question_digest(planned: Planned) -> str:
 
 def _again(planned: Planned, gate: Gate, store: Store, digest: str, kept: Kept) -> Answer:
     """Return an answer that was given; one whose release was not settled, after a crash, is settled first."""
-    answer = Answer.from_data(kept.answer)
+    answer = Answer.from_json(kept.answer)
     if kept.receipt:
         return replace(answer, replayed=True, receipt=kept.receipt)
     if kept.reservation is None:
-        raise IntegrityError("a kept answer names no row of the ledger that paid for it: remove it and ask again")
+        raise IntegrityError(
+            "a kept answer names no row of the ledger that paid for it: remove it and ask again"
+        )
     ended = gate.ledger.book.end_of(kept.reservation) if gate.ledger is not None else None
     if ended is not None:
         store.write(digest, replace(kept, receipt=f"row {ended.seq}"))
@@ -93,12 +96,10 @@ def _again(planned: Planned, gate: Gate, store: Store, digest: str, kept: Kept) 
         return replace(_settled(answer, gate, permit, store, digest, kept), replayed=True)
 
 
-def _settled(
-    answer: Answer, gate: Gate, permit: Permit, store: Store, digest: str, kept: Kept
-) -> Answer:
-    data = canonical(kept.answer)
+def _settled(answer: Answer, gate: Gate, permit: Permit, store: Store, digest: str, kept: Kept) -> Answer:
+    data = kept.answer.encode()
     output = Output(hashlib.sha256(data).hexdigest(), len(data))
-    receipt = permit.settle([output], facts={"figures": len(kept.answer["query"]["aggregates"])})
+    receipt = permit.settle([output], facts={"figures": len(answer.figures)})
     name = _name(receipt)
     store.write(digest, replace(kept, receipt=name))
     return replace(answer, receipt=name)
@@ -109,15 +110,21 @@ def _name(receipt: Receipt) -> str:
     return f"{receipt.rows[-1].seq:012d}-{receipt.digest[:16]}.json" if receipt.rows else receipt.digest[:16]
 
 
-def _exact(engine: Engine, planned: Planned) -> Cells:
+def _exact(engines: Engines, planned: Planned) -> Cells:
     try:
-        return engine.bounded(_asked(planned))
+        asked = _asked(planned)
+        engine = engines(asked.tables)
+        try:
+            return engine.bounded(asked)
+        finally:
+            engine.close()
     except SfumatoError:
         raise
     except Exception as error:
         # What an engine says when it fails may quote a row; so may the errors that led to it.
         raise EngineFailed(
-            f"the engine could not answer ({type(error).__name__}); nothing was released and nothing was charged. "
+            f"the engine could not answer ({type(error).__name__}); nothing was released and nothing was "
+            "charged. "
             "Its own words are kept out, since they may quote data: see its log"
         ) from None
 
@@ -141,25 +148,25 @@ def _released(planned: Planned, cells: Cells, permit: Permit) -> Answer:
     noise = Noise(permit)
     exact = [np.clip(values, -MOST, MOST) for values in cells.values]
     keys = cells.keys
-    drawn: dict[int, NDArray[np.int64]] = {}
+    drawn: Mapping[int, NDArray[np.int64]] = {}
     if planned.private:
         if keys is None:
             raise InvalidRequest("this engine cannot choose groups privately: use another")
         keys, exact, drawn = _selected(planned, keys, exact, noise)
-    noisy = [
-        Noisy(
-            measure,
-            planned.law,
-            tuple(draw.scale for draw in planned.draws if draw.measure == index),
-            tuple(
-                drawn[index] if index in drawn else _add(noise, draw, values)
-                for draw, values in _levels(planned, index, exact[index])
-            ),
-        )
-        for index, measure in enumerate(planned.measures)
-    ]
-    cost = Cost(planned.epsilon, planned.delta, planned.rho, planned.plan.population, planned.plan.share)
-    return finish(planned, keys, noisy, cost)
+    noisy = []
+    for index, measure in enumerate(planned.measures):
+        levels = _levels(planned, index, exact[index])
+        values = [drawn[index] if index in drawn else _add(noise, draw, each) for draw, each in levels]
+        noisy.append(Noisy(measure, planned.law, tuple(draw.scale for draw, _ in levels), tuple(values)))
+    plan = planned.plan
+    return finish(
+        planned.query,
+        keys if keys is not None else planned.keys,
+        noisy,
+        Finishing(needed=planned.needed, terms=planned.terms, bounds=planned.bounds, whole=planned.whole),
+        cost=Cost(planned.epsilon, planned.delta, planned.rho, plan.population, plan.share),
+        guarantee=plan.statement,
+    )
 
 
 def _levels(planned: Planned, index: int, values: NDArray[np.int64]) -> list[tuple[Draw, NDArray[np.int64]]]:
@@ -176,7 +183,10 @@ def _levels(planned: Planned, index: int, values: NDArray[np.int64]) -> list[tup
 
 
 def _add(noise: Noise, draw: Draw, values: NDArray[np.int64]) -> NDArray[np.int64]:
-    return noise.laplace(values, draw.scale) if draw.law == "laplace" else noise.gaussian(values, draw.scale)
+    if draw.law == "gaussian":
+        return noise.gaussian(values, draw.scale)
+    add = noise.rounded_laplace if draw.law == "rounded" else noise.laplace
+    return add(values, draw.scale)
 
 
 def _selected(
@@ -187,6 +197,8 @@ def _selected(
     people = _add(noise, draw, exact[draw.measure])
     kept = np.flatnonzero(people >= planned.threshold)
     # In an order that says nothing of the table.
-    rank = keys.take(kept).append_column("", [kept]).sort_by([(name, "ascending") for name in keys.column_names])
+    rank = (
+        keys.take(kept).append_column("", [kept]).sort_by([(name, "ascending") for name in keys.column_names])
+    )
     kept = rank[""].to_numpy()
     return keys.take(kept), [values[kept] for values in exact], {draw.measure: people[kept]}

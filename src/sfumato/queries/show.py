@@ -1,88 +1,174 @@
-"""An answer's table, for people: in a terminal and in a notebook."""
+"""Expressions as SQL text, for messages and for `render`."""
 
 from __future__ import annotations
 
-import html
-import math
-from collections.abc import Sequence
-from typing import Any
+import re
+from collections.abc import Iterable
+from datetime import date, datetime
+from fractions import Fraction
 
-import pyarrow as pa
+from sfumato.core.errors import InvalidRequest
+from sfumato.queries.model import Binned, Call, Column, Constant, Expr, Part, Truncated, Value
 
-#: Rows shown; of more, the first and the last.
-SHOWN = 20
-MISSING, TOTAL = "–", "total"
+#: Names that have to be quoted as columns.
+_QUOTED = """
+ALL AMONG ANALYSE ANALYZE AND ANTI ANY ARRAY AS ASC ASOF BEGIN BETWEEN BIN_OF BOTH BY CASE CAST CHECK
+CLAMP COLLATE COLUMN COLUMNS CONNECT CONSTRAINT CREATE CROSS CUBE CURRENT_DATE CURRENT_TIME
+CURRENT_TIMESTAMP CURRENT_USER DEFAULT DEFERRABLE DESC DESCRIBE DISTINCT DISTRIBUTE DO DROP ELSE END
+EXCEPT EXCLUDE EXISTS FALSE FETCH FILTER FINAL FOR FOREIGN FORMAT FROM FULL FUNCTION GLOB GRANT GROUP
+GROUPING HAVING IF ILIKE IN INITIALLY INNER INTERSECT INTERVAL INTO IS ISNULL JOIN LAMBDA LATERAL
+LEADING LEFT LIKE LIMIT LOCALTIME LOCALTIMESTAMP LOCK MAP NATURAL NEXT NOT NOTNULL NULL OFFSET ON ONLY
+OR ORDER OUTER OVER OVERLAPS PARTITION PERCENT PIVOT PIVOT_LONGER PIVOT_WIDER PLACING POSITIONAL PRIMARY
+PRIOR PRIVACY_UNIT QUALIFY RECURSIVE REFERENCES RETURNING RIGHT RLIKE ROLLUP ROW ROWS SAMPLE SELECT SEMI
+SET SETS SHOW SIMILAR SOME STRUCT SUMMARIZE SYMMETRIC TABLE TABLESAMPLE THEN TO TOP TRAILING TRUE
+TRY_CAST UNION UNIQUE UNNEST UNPIVOT USING VALUES VARIADIC WHEN WHERE WINDOW WITH WITHIN XOR DATE TIME
+TIMESTAMP TIMESTAMPTZ
+"""
+RESERVED = frozenset(_QUOTED.split())
+
+#: How tightly an operation binds: what stands inside a tighter one gets parentheses.
+_LEVELS = {"or": 1, "and": 2, "not": 3, "+": 5, "-": 5, "*": 6, "negative": 7}
+_COMPARISON = 4
+_ATOM = 8
+_COMPARISONS = {"=", "<>", "<", "<=", ">", ">="}
+
+_PARTS = {
+    "year": "YEAR",
+    "quarter": "QUARTER",
+    "month": "MONTH",
+    "week": "WEEK",
+    "day": "DAY",
+    "hour": "HOUR",
+    "minute": "MINUTE",
+    "weekday": "ISODOW",
+    "yearday": "DAYOFYEAR",
+}
 
 
-def text(table: pa.Table, keys: Sequence[str], figures: Sequence[str]) -> list[str]:
-    """Return lines of a table for a terminal."""
-    head, body, gap = _cells(table, keys, figures)
-    widths = [max(len(row[at]) for row in [head, *body]) for at in range(len(head))]
-    lines = [_line(head, widths, len(keys)), *(_line(row, widths, len(keys)) for row in body)]
-    if gap:
-        lines.insert(1 + SHOWN // 2, f"... {gap:,} more ...")
-    return [line.rstrip() for line in lines]
+def show(expression: Expr) -> str:
+    """Return an expression as SQL.
 
-
-def markup(table: pa.Table, keys: Sequence[str], figures: Sequence[str]) -> str:
-    """Return an HTML table for a notebook."""
-    head, body, gap = _cells(table, keys, figures)
-
-    def row(cells: Sequence[str], tag: str) -> str:
-        parts = []
-        for at, cell in enumerate(cells):
-            side = "left" if at < len(keys) else "right"
-            pale = " color: #56606e;" if at >= len(keys) and (at - len(keys)) % 2 and tag == "td" else ""
-            parts.append(f'<{tag} style="text-align: {side};{pale}">{html.escape(cell)}</{tag}>')
-        return f"<tr>{''.join(parts)}</tr>"
-
-    rows = [row(cells, "td") for cells in body]
-    if gap:
-        rows.insert(SHOWN // 2, f'<tr><td colspan="{len(head)}">… {gap:,} more …</td></tr>')
-    return f"<table><thead>{row(head, 'th')}</thead><tbody>{''.join(rows)}</tbody></table>"
-
-
-def number(value: Any, error: float | None = None) -> str:
-    """Return a number as people read it: no more digits than its error leaves.
-
-    >>> number(1234), number(0.123456, 0.01), number(None)
-    ('1,234', '0.123', '–')
+    >>> show(Call(">", (Column("speed"), Constant(50))))
+    'speed > 50'
     """
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return MISSING
-    if isinstance(value, int):
-        return f"{value:,}"
-    if error and math.isfinite(error):
-        places = 1 - math.floor(math.log10(abs(error)))
-    else:
-        places = 3 - (math.floor(math.log10(abs(value))) if value else 0)
-    said = f"{value:,.{min(max(places, 0), 12)}f}"
-    return said.lstrip("-") if not said.strip("-0.,") else said
+    return _show(expression)[0]
 
 
-def _cells(
-    table: pa.Table, keys: Sequence[str], figures: Sequence[str]
-) -> tuple[list[str], list[list[str]], int]:
-    """Return headings, rows of words, and how many rows were left out in the middle."""
-    head = [*keys, *(word for name in figures for word in (name, "95 % interval"))]
-    count = table.num_rows
-    gap = count - SHOWN if count > SHOWN else 0
-    half = SHOWN // 2
-    shown = pa.concat_tables([table.slice(0, half), table.slice(count - half)]) if gap else table
-    body = []
-    for row in shown.to_pylist():
-        words = [TOTAL if row[key] is None else str(row[key]) for key in keys]
-        for name in figures:
-            error = row[f"{name}_error"]
-            low, high = (number(row[f"{name}_{end}"], error) for end in ("low", "high"))
-            words += [number(row[name], error), f"{low} .. {high}"]
-        body.append(words)
-    return head, body, gap
+def _show(expression: Expr) -> tuple[str, int]:
+    match expression:
+        case Column(name=name, table=table):
+            return (f"{identifier(table)}." if table else "") + identifier(name), _ATOM
+        case Constant(value=value):
+            text = constant(value)
+            return text, _LEVELS["negative"] if text.startswith("-") else _ATOM
+        case Part(part=part, of=of):
+            return f"{_PARTS[part]}({show(of)})", _ATOM
+        case Truncated(unit=unit, of=of):
+            return f"DATE_TRUNC('{unit}', {show(of)})", _ATOM
+        case Binned(of=of, low=low, width=width, count=count):
+            return f"BIN_OF({show(of)}, {number(low)}, {number(width)}, {count})", _ATOM
+        case Call(op=op, args=args):
+            return _call(op, args)
 
 
-def _line(cells: Sequence[str], widths: Sequence[int], keys: int) -> str:
-    parts = [
-        cell.ljust(width) if at < keys else cell.rjust(width)
-        for at, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    ]
-    return "  ".join(parts)
+def _call(op: str, args: tuple[Expr, ...]) -> tuple[str, int]:
+    if op in ("and", "or"):
+        level = _LEVELS[op]
+        return f" {op.upper()} ".join(_inside(each, level + 1) for each in args), level
+    if op == "not" and isinstance(args[0], Call) and args[0].op in ("in", "like", "is null"):
+        return _denied(args[0]), _COMPARISON
+    if op == "not":
+        return f"NOT {_inside(args[0], _COMPARISON)}", _LEVELS["not"]
+    if op in _COMPARISONS or op == "like":
+        return f"{_inside(args[0], 5)} {op.upper()} {_inside(args[1], 5)}", _COMPARISON
+    if op in ("+", "-", "*"):
+        level = _LEVELS[op]
+        return f"{_inside(args[0], level)} {op} {_inside(args[1], level + 1)}", level
+    if op == "negative":
+        return f"-{_inside(args[0], _ATOM)}", _LEVELS["negative"]
+    if op == "in":
+        return f"{_inside(args[0], 5)} IN ({', '.join(show(each) for each in args[1:])})", _COMPARISON
+    if op == "is null":
+        return f"{_inside(args[0], 5)} IS NULL", _COMPARISON
+    if op == "case":
+        return _case(args), _ATOM
+    return f"{op.upper()}({', '.join(show(each) for each in args)})", _ATOM
+
+
+def _denied(inner: Call) -> str:
+    text = _inside(inner.args[0], 5)
+    if inner.op == "is null":
+        return f"{text} IS NOT NULL"
+    rest = (
+        _inside(inner.args[1], 5)
+        if inner.op == "like"
+        else f"({', '.join(show(each) for each in inner.args[1:])})"
+    )
+    return f"{text} NOT {inner.op.upper()} {rest}"
+
+
+def _inside(expression: Expr, level: int) -> str:
+    text, own = _show(expression)
+    return text if own >= level else f"({text})"
+
+
+def _case(args: tuple[Expr, ...]) -> str:
+    words = ["CASE"]
+    for when, then in zip(args[::2], args[1::2], strict=False):
+        words.append(f"WHEN {show(when)} THEN {show(then)}")
+    if len(args) % 2:
+        words.append(f"ELSE {show(args[-1])}")
+    return " ".join([*words, "END"])
+
+
+def constant(value: Value) -> str:
+    """Return a public value as SQL.
+
+    Raises:
+        InvalidRequest: for numbers that are not finite.
+    """
+    match value:
+        case bool():
+            return "TRUE" if value else "FALSE"
+        case int():
+            return str(value)
+        case float():
+            if value != value or value in (float("inf"), float("-inf")):
+                raise InvalidRequest(f"{value!r} is no number that can be asked about; give a finite one")
+            return repr(value)
+        case str():
+            return "'" + value.replace("'", "''") + "'"
+        case datetime():
+            return f"TIMESTAMP '{value.isoformat(' ')}'"
+        case date():
+            return f"DATE '{value.isoformat()}'"
+
+
+def number(value: Fraction) -> str:
+    """Return a rational number as SQL: as a decimal where it has one, else as a quotient."""
+    rest = value.denominator
+    for prime in (2, 5):
+        while rest % prime == 0:
+            rest //= prime
+    if rest != 1:
+        return f"{value.numerator}/{value.denominator}"
+    digits = 0
+    while (value * 10**digits).denominator != 1:
+        digits += 1
+    whole = abs(int(value * 10**digits))
+    sign = "-" if value < 0 else ""
+    text = f"{whole:0{digits + 1}d}"
+    return sign + (f"{text[:-digits]}.{text[-digits:]}" if digits else text)
+
+
+def identifier(name: str) -> str:
+    """Return a name as SQL, in quotes where it needs them."""
+    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) and name.upper() not in RESERVED:
+        return name
+    return '"' + name.replace('"', '""') + '"'
+
+
+def listed(names: Iterable[str], most: int = 12) -> str:
+    """Return names for a message, not too many."""
+    known = sorted(names)
+    return ", ".join(known[:most]) + (f" and {len(known) - most} more" if len(known) > most else "")

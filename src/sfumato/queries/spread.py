@@ -33,12 +33,16 @@ class Spread:
 
     @classmethod
     def of(cls, law: Kind, scale: Fraction) -> Spread:
-        """Return the spread of one draw; `scale` is Laplace's, or the variance of a Gaussian."""
+        """Return the spread of one draw; `scale` is that of Laplace noise, or the variance of a Gaussian."""
         if law == "gaussian":
             return cls(float(scale))
         ratio, rest = math.exp(-1 / float(scale)), -math.expm1(-1 / float(scale))
-        # The difference of two geometric numbers.
-        return cls(2 * ratio / rest**2, 2 * ratio * (1 + 4 * ratio + ratio**2) / rest**4)
+        if law == "laplace":
+            # The difference of two geometric numbers.
+            return cls(2 * ratio / rest**2, 2 * ratio * (1 + 4 * ratio + ratio**2) / rest**4)
+        # Rounded: every number but nought is (1 + ratio) / (2 sqrt(ratio)) times as likely.
+        two = (1 + ratio) * math.sqrt(ratio) / rest**2
+        return cls(two, two * (1 + 10 * ratio + ratio**2) / rest**2 - 3 * two**2)
 
     def __add__(self, other: Spread) -> Spread:
         return Spread(self.variance + other.variance, self.fourth + other.fourth)

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sfumato.core.errors import IntegrityError
 from sfumato.core.files import digest_of, make_private, write_whole
@@ -25,12 +24,12 @@ class Kept:
     """An answer as it is kept.
 
     Args:
-        answer: plain data.
+        answer: as JSON.
         reservation: the ledger's row that paid; key: takes the release up again where it was not settled.
         receipt: name of the receipt's file; empty while the release is not settled.
     """
 
-    answer: dict[str, Any]
+    answer: str
     reservation: int | None
     key: bytes
     receipt: str = ""
@@ -65,7 +64,8 @@ class Store:
         body = data.get("body") if isinstance(data, dict) else None
         if not isinstance(body, dict) or data.get("digest") != digest_of(body) or body.get("for") != digest:
             raise IntegrityError(
-                f"the kept answer {path} was changed: restore it, or remove it and ask again, which costs anew"
+                f"the kept answer {path} was changed: restore it, or remove it and ask again, which costs "
+                "anew"
             )
         return Kept(body["answer"], body["reservation"], bytes.fromhex(body["key"]), body["receipt"])
 

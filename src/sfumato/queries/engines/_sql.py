@@ -1,0 +1,95 @@
+"""What Ibis cannot say the same on every engine: a few functions of ours, written out by sqlglot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+#: name of the function -> engine -> its SQL.
+#: digest: of a text, the first 60 bits of its MD5. div: of whole numbers, the second above 0, towards zero.
+#: wide: 38 digits. int: 64 bits.
+WRITTEN: dict[str, dict[str, str]] = {
+    "sfumato_digest": {
+        "duckdb": "CAST(MD5_NUMBER_UPPER({0}) >> 4 AS BIGINT)",
+        "postgres": "CAST(CAST('x' || SUBSTRING(MD5({0}) FROM 1 FOR 15) AS BIT(60)) AS BIGINT)",
+        "spark": "CAST(CONV(SUBSTRING(MD5({0}), 1, 15), 16, 10) AS BIGINT)",
+    },
+    "sfumato_div": {
+        "duckdb": "({0}) // ({1})",
+        "postgres": "DIV({0}, {1})",
+        "spark": "({0}) DIV ({1})",
+    },
+    "sfumato_wide_div": {
+        "duckdb": "({0}) // ({1})",
+        "postgres": "DIV({0}, {1})",
+        "spark": "(({0}) - ({0}) % ({1})) / ({1})",
+    },
+    "sfumato_wide": {
+        "duckdb": "CAST({0} AS HUGEINT)",
+        "postgres": "CAST({0} AS NUMERIC(38, 0))",
+        "spark": "CAST({0} AS DECIMAL(38, 0))",
+    },
+    "sfumato_int": {engine: "CAST({0} AS BIGINT)" for engine in ("duckdb", "postgres", "spark")},
+}
+
+
+@cache
+def functions() -> Mapping[str, Callable[..., Any]]:
+    """Return our functions, and DuckDB's `min` of several, as Ibis functions by name."""
+    import ibis
+
+    wide = "decimal(38, 0)"
+
+    def scalar(name: str, returns: str, *takes: str) -> Callable[..., Any]:
+        made: Callable[..., Any] = ibis.udf.scalar.builtin(
+            _stub(len(takes)), name=f"sfumato_{name}", signature=(takes, returns)
+        )
+        return made
+
+    return {
+        "digest": scalar("digest", "int64", "string"),
+        "div": scalar("div", "int64", "int64", "int64"),
+        "wide_div": scalar("wide_div", wide, wide, wide),
+        "wide": scalar("wide", wide, "int64"),
+        "int": scalar("int", "int64", wide),
+        "smallest": ibis.udf.agg.builtin(
+            _stub(2), name="min", signature=(("int64", "int64"), "array<int64>")
+        ),
+        "largest": ibis.udf.scalar.builtin(_stub(1), name="list_max", signature=(("array<int64>",), "int64")),
+    }
+
+
+def _stub(arguments: int) -> Callable[..., Any]:
+    if arguments == 1:
+        return lambda a: None  # type: ignore[return-value]
+    return lambda a, b: None  # type: ignore[return-value]
+
+
+def written(expression: Any, engine: str, sources: Mapping[str, str]) -> str:
+    """Return the SQL of an Ibis expression for "duckdb", "postgres" or "spark".
+
+    Args:
+        sources: SQL of each relation that it names.
+    """
+    import ibis
+    import sqlglot
+    from sqlglot import exp
+
+    dialect = {"spark": "pyspark"}.get(engine, engine)
+    tree = sqlglot.parse_one(str(ibis.to_sql(expression, dialect=dialect)), read=engine)
+
+    def ours(node: Any) -> Any:
+        if isinstance(node, exp.Anonymous) and (texts := WRITTEN.get(str(node.this).lower())):
+            arguments = [argument.transform(ours).sql(engine) for argument in node.expressions]
+            return exp.paren(sqlglot.parse_one(texts[engine].format(*arguments), read=engine))
+        return node
+
+    tree = tree.transform(ours)
+    text = str(tree.sql(engine))
+    before = ", ".join(f"{_quoted(name, engine)} AS ({sql})" for name, sql in sources.items())
+    return f"WITH {before}, {text[5:]}" if text.startswith("WITH ") else f"WITH {before} {text}"
+
+
+def _quoted(name: str, engine: str) -> str:
+    return f"`{name}`" if engine == "spark" else f'"{name}"'

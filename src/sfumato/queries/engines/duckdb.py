@@ -1,0 +1,184 @@
+"""DuckDB, in this process: Arrow tables, Parquet and CSV files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from sfumato.core.errors import InvalidRequest
+from sfumato.core.plugins import need
+from sfumato.queries.bounded import Bounded, Cells, TableRef
+from sfumato.queries.engines._bounding import check
+from sfumato.queries.engines._cells import gathered
+from sfumato.queries.engines._hash import BITS, PRIME, keys_of, of_unit
+from sfumato.queries.engines._relations import Shown, shown
+from sfumato.queries.engines._sql import WRITTEN, written
+
+SUMMARY = "DuckDB, in this process: Arrow tables, Parquet and CSV files"
+NEEDS = ("duckdb", "ibis", "sqlglot", "pyarrow")
+EXTRA = "queries"
+
+DELIMITED = (".csv", ".csv.gz", ".csv.zst", ".tsv", ".tsv.gz")
+#: Nothing is fetched or installed, order is of no interest, and times are in UTC.
+SETTINGS = (
+    "SET autoinstall_known_extensions = false",
+    "SET autoload_known_extensions = false",
+    "SET enable_progress_bar = false",
+    "SET preserve_insertion_order = false",
+    "SET TimeZone = 'UTC'",
+)
+WHOLE = (
+    "TINYINT",
+    "SMALLINT",
+    "INTEGER",
+    "BIGINT",
+    "HUGEINT",
+    "UTINYINT",
+    "USMALLINT",
+    "UINTEGER",
+    "UBIGINT",
+)
+#: Dates that all engines and Python know.
+FIRST, LAST = "0001-01-01", "9999-12-31"
+
+
+def build(threads: int | None = None, memory: str | None = None) -> DuckDB:
+    """Open an engine of its own, in memory.
+
+    Args:
+        threads: how many it uses; None: all cores. memory: as in "4GB"; None: DuckDB's own, most of the machine's.
+    """
+    need("the engine 'duckdb'", NEEDS, EXTRA)
+    return DuckDB(threads, memory)
+
+
+class DuckDB:
+    """See `Engine`. What does not fit into memory goes to a temporary folder."""
+
+    def __init__(self, threads: int | None = None, memory: str | None = None) -> None:
+        import duckdb
+
+        config: dict[str, Any] = {} if threads is None else {"threads": threads}
+        config |= {} if memory is None else {"memory_limit": memory}
+        self._connection = duckdb.connect(":memory:", config=config)
+        for setting in SETTINGS:
+            self._connection.execute(setting)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._connection.close()
+
+    def bounded(self, asked: Bounded) -> Cells:
+        """Return the exact bounded sums.
+
+        Raises:
+            InvalidRequest: a column or a file is not there, or numbers could overflow.
+        """
+        check(asked)
+        tables = shown(asked)
+        names = [f"source{place}" for place in range(len(tables))]
+        try:
+            types = [self._open(table.table, name) for table, name in zip(tables, names, strict=True)]
+            whole = all(_whole(table, kinds) for table, kinds in zip(tables, types, strict=True))
+            unit = "integer" if whole else "packed"
+            if not whole:
+                self._units(tables[0].table, names[0], asked.salt)
+            sources = {
+                table.name: _cleaned(table, name, kinds, whole)
+                for table, name, kinds in zip(tables, names, types, strict=True)
+            }
+
+            def run(expression: Any) -> pa.Table:
+                return self._connection.sql(written(expression, "duckdb", sources)).to_arrow_table()
+
+            return gathered(asked, tables, unit, run, fast=True)
+        finally:
+            for name in names:
+                self._connection.execute(f"DROP VIEW IF EXISTS {name}")
+                self._connection.unregister(name)
+            self._connection.execute("DROP TABLE IF EXISTS units")
+
+    def _open(self, table: TableRef, name: str) -> dict[str, str]:
+        """Give a table a name; return its columns' types."""
+        import duckdb
+
+        if isinstance(table.place, str):
+            path = quoted(table.place, "'")
+            if table.place.lower().endswith(DELIMITED):
+                read = f"read_csv({path}, header = true, all_varchar = true, ignore_errors = true)"
+            else:
+                read = f"read_parquet({path}, union_by_name = true, hive_partitioning = false)"
+            try:
+                self._connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {read}")
+            except duckdb.Error as error:
+                raise InvalidRequest(f"the table {table.place!r} does not read: {error}") from None
+        else:
+            self._connection.register(name, table.place)
+        found = self._connection.execute(f"DESCRIBE {name}").fetchall()
+        types = {str(row[0]): str(row[1]) for row in found}
+        for column in (table.unit, *table.columns):
+            if column not in types:
+                raise InvalidRequest(
+                    f"the table {table.alias!r} has no column {column!r}: {', '.join(types)}"
+                )
+        return types
+
+    def _units(self, table: TableRef, name: str, salt: bytes) -> None:
+        """Give every unit of the first table a number, with its hash in the last 31 bits."""
+        keys, text = keys_of(salt), _text(quoted(table.unit))
+        digest = WRITTEN["sfumato_digest"]["duckdb"].format("unit")
+        a, b, _, d = keys.unit
+        mixed = f"((digest & {PRIME}) * {a} + (digest >> {BITS}) * {b} + {d}) % {PRIME}"
+        self._connection.execute(
+            f"CREATE TEMP TABLE units AS SELECT unit, row_number() OVER () * {1 << BITS} + xor(mixed, mixed >> 15) "
+            f"AS packed FROM (SELECT unit, {mixed} AS mixed FROM (SELECT unit, {digest} AS digest FROM "
+            f"(SELECT DISTINCT {text} AS unit FROM {name}) WHERE unit IS NOT NULL))"
+        )
+
+
+def quoted(name: str, mark: str = '"') -> str:
+    """Return a name, or with "'" a text, as SQL writes it."""
+    return mark + name.replace(mark, mark * 2) + mark
+
+
+def _whole(table: Shown, types: dict[str, str]) -> bool:
+    """Return whether units are whole numbers, as stored and as declared."""
+    declared = table.table.columns.get(table.table.unit, "integer")
+    return declared == "integer" and types[table.table.unit] in WHOLE
+
+
+def _cleaned(table: Shown, name: str, types: dict[str, str], whole: bool) -> str:
+    """Return SQL for a table's columns as plain types; what does not fit into them is missing."""
+    unit = quoted(table.table.unit)
+    columns = [f"{_cast(quoted(own), kind, types[own])} AS {quoted(new)}" for own, kind, new in table.columns]
+    if whole:
+        return f"SELECT {', '.join([f'TRY_CAST({unit} AS BIGINT) AS unit', *columns])} FROM {name}"
+    chosen = ", ".join(["units.packed AS unit", *columns])
+    return f"SELECT {chosen} FROM {name} JOIN units ON {_text(f'{name}.{unit}')} = units.unit"
+
+
+def _text(column: str) -> str:
+    return f"TRY_CAST({column} AS VARCHAR)"
+
+
+def _cast(column: str, kind: str, type_: str) -> str:
+    match kind:
+        case "boolean":
+            return f"TRY_CAST({column} AS BOOLEAN)"
+        case "integer" if type_ in WHOLE or type_ == "VARCHAR":
+            return f"TRY_CAST({column} AS BIGINT)"
+        case "integer":
+            number = f"TRY_CAST({column} AS DOUBLE)"
+            return f"CASE WHEN {number} = floor({number}) THEN TRY_CAST({number} AS BIGINT) END"
+        case "number":
+            return f"TRY_CAST({column} AS DOUBLE)"
+        case "date":
+            day = f"TRY_CAST({column} AS DATE)"
+            return f"CASE WHEN {day} BETWEEN DATE '{FIRST}' AND DATE '{LAST}' THEN {day} END"
+        case "timestamp":
+            moment = f"TRY_CAST({column} AS TIMESTAMP)"
+            end = f"TIMESTAMP '{LAST} 23:59:59.999999'"
+            return f"CASE WHEN {moment} BETWEEN TIMESTAMP '{FIRST}' AND {end} THEN {moment} END"
+        case _:
+            return _text(column)
