@@ -372,3 +372,39 @@ def test_every_answer_comes_back_and_never_holds_nan(seed: int, law: str, rollup
             assert low <= high
             assert row[name] is None or low <= row[name] <= high
     assert Answer.from_json(answer.to_json()) == answer
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    law=st.sampled_from(LAWS),
+    power=st.floats(-9, 12),
+    most=st.sampled_from([0, 3, 10**6, 2**62 - 1]),
+    rollup=st.booleans(),
+    non_negative=st.booleans(),
+    integers=st.booleans(),
+)
+def test_no_noise_and_no_number_makes_it_fail(
+    seed: int, law: str, power: float, most: int, rollup: bool, non_negative: bool, integers: bool
+) -> None:
+    # It runs after the charge: what fails here has been paid for.
+    rng = np.random.default_rng(seed)
+    query = flow(*EVERY, rollup=rollup)
+    needed = tuple(needs(one, BOUNDS, whole=True) for one in EVERY)
+    scale = Fraction(10**power) ** (2 if law == "gaussian" else 1)
+    noisy = []
+    for measure in distinct(needed):
+        sizes = [12, 3, 1] if rollup else [12]
+        nodes = quantiles.levels(measure.of.count) if measure.kind == "bins" else [0]  # type: ignore[union-attr]
+        shapes = [(size, node) if node else (size,) for size in sizes for node in nodes]
+        arrays = tuple(rng.integers(-most, most, shape, endpoint=True) for shape in shapes)
+        noisy.append(Noisy(measure, law, (scale,) * len(arrays), arrays))  # type: ignore[arg-type]
+    known = Finishing(
+        needed=needed,
+        terms=Terms(non_negative=non_negative, integers=integers),
+        bounds={one.name: BOUNDS for one in EVERY},
+        whole=("total", "median"),
+    )
+    answer = finish(query, KEYS, noisy, known)
+    assert Answer.from_json(answer.to_json()) == answer
+    assert str(answer)

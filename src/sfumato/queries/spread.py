@@ -69,6 +69,6 @@ def half_width(variance: Number, fourth: Number) -> Number:
     this covers is 94.9 to 95.1 % for two or more of them in any proportion (integrated numerically, and
     tested).
     """
-    kurtosis = np.clip(fourth / np.maximum(variance, 1e-300) ** 2, 0, 3)
+    kurtosis = np.clip(fourth / np.maximum(variance, 1e-150) ** 2, 0, 3)
     result: Number = (NORMAL + (LAPLACE - NORMAL) * (kurtosis / 3) ** 0.75) * np.sqrt(variance)
     return result
