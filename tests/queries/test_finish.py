@@ -378,7 +378,7 @@ def test_every_answer_comes_back_and_never_holds_nan(seed: int, law: str, rollup
 @given(
     seed=st.integers(0, 2**32 - 1),
     law=st.sampled_from(LAWS),
-    power=st.floats(-9, 12),
+    power=st.floats(-9, 11.7),
     most=st.sampled_from([0, 3, 10**6, 2**62 - 1]),
     rollup=st.booleans(),
     non_negative=st.booleans(),
