@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from noisy import DRAWS, LAWS, covered, draw, scale_of
 
 from sfumato.core.errors import InvalidRequest, UnknownName
-from sfumato.queries import quantiles
+from sfumato.queries import notes, quantiles
 from sfumato.queries.answer import Answer, Cost
 from sfumato.queries.bounded import Measure
 from sfumato.queries.finish import Finishing, Noisy, check, finish, product
@@ -408,3 +408,9 @@ def test_no_noise_and_no_number_makes_it_fail(
     answer = finish(query, KEYS, noisy, known)
     assert Answer.from_json(answer.to_json()) == answer
     assert str(answer)
+
+
+def test_readers_learn_which_groups_are_left_out() -> None:
+    said = notes.few_units("laplace", Fraction(5), 76, "vehicle")
+    assert "one with 87 (unit: vehicle) is shown in 95 % of draws" in said
+    assert "above 76 are too large" in said

@@ -92,7 +92,7 @@ def units_needed(law: Kind, scale: Fraction, least: int, level: float = 0.95) ->
     """Return how many units a group needs so that it is shown with probability `level`.
 
     >>> units_needed("laplace", Fraction(5), 76)
-    88
+    87
     """
     return least + laws.interval(law, scale, 2 * level - 1)
 
