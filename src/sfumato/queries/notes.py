@@ -34,8 +34,8 @@ def few_units(law: Kind, scale: Fraction, least: int, unit: str) -> str:
     """
     needed = selection.units_needed(law, scale, least)
     return (
-        f"small groups are left out: one with {needed:,} (unit: {unit}) is shown in 95 % of draws, smaller ones "
-        f"less often; numbers of units that are little above {least:,} are too large on average"
+        f"small groups are left out: one with {needed:,} (unit: {unit}) is shown in 95 % of draws, smaller "
+        f"ones less often; numbers of units that are little above {least:,} are too large on average"
     )
 
 
