@@ -13,8 +13,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from sfumato.core.policy_values import whole
 
 Kind = Literal["boolean", "integer", "number", "text", "date", "timestamp"]
-#: Beyond this, whole numbers of steps would not be exact in every engine.
-MOST = 2**40
 #: A list of public values longer than this belongs into a range.
 VALUES = 100_000
 
@@ -22,7 +20,7 @@ VALUES = 100_000
 def _number(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal, Fraction)):
         raise ValueError("must be a number")
-    if not math.isfinite(value) or abs(value) >= 10**30:
+    if not math.isfinite(value) or not -(10**30) < Fraction(value) < 10**30:
         raise ValueError("must be a finite number below 1e30")
     return Fraction(value)
 

@@ -61,8 +61,8 @@ class Questions:
         self._tables: dict[str, Table] = {}
 
     def table(self, spec: str) -> Table:
-        """Return a table that may be asked; it is looked up once."""
-        if spec not in self._tables:
+        """Return a table that may be asked; looked up once, and again when it was changed."""
+        if spec not in self._tables or not self._tables[spec].unchanged:
             self._tables[spec] = resolve(self.project, spec, self.purpose, self.gate, self._access)
         return self._tables[spec]
 
@@ -111,10 +111,22 @@ class Questions:
         Raises:
             PolicyRefused, BudgetSpent, IntegrityError: nothing was charged and nothing was read.
         """
-        planned = question if isinstance(question, Planned) else self.plan(question, terms, **asked)
+        planned = (
+            self._again(question) if isinstance(question, Planned) else self.plan(question, terms, **asked)
+        )
         return run_query(
             planned, self.gate, self._store, lambda tables: engine_for(tables, self._engine or None)
         )
+
+    def _again(self, planned: Planned) -> Planned:
+        """Return a plan made anew: what is charged and bounded follows from the policy and data of now."""
+        fresh = self.plan(planned.query, planned.terms)
+        if question_digest(fresh) != question_digest(planned):
+            raise InvalidRequest(
+                "the policy or the data were changed since this was planned, or it was planned for something "
+                "else: plan it again"
+            )
+        return fresh
 
     def answered(self, planned: Planned) -> bool:
         """Whether the same question to the same data was answered before: again, it costs nothing."""

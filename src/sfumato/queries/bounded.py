@@ -58,14 +58,15 @@ class TableRef:
     Args:
         alias: as columns call it.
         unit: its column that names the privacy unit; rows without one are left out.
-        place: an Arrow table, a path (Parquet or CSV, with patterns), or a database URL with "#table".
+        place: an Arrow table, files (Parquet or CSV; a text may be a pattern, a tuple is taken literally), or
+            a database URL with "#table".
         columns: name -> kind ("boolean", "integer", "number", "text", "date", "timestamp").
         clamps: of numeric columns, the declared bounds: arithmetic sees them clamped, and NaN as missing.
     """
 
     alias: str
     unit: str
-    place: pa.Table | str
+    place: pa.Table | str | tuple[str, ...]
     columns: Mapping[str, str]
     clamps: Mapping[str, tuple[Fraction, Fraction]]
 

@@ -21,7 +21,8 @@ from sfumato.queries.answer import Answer, Cost
 from sfumato.queries.bounded import Bounded, Cells, Engine, TableRef
 from sfumato.queries.finish import Finishing, Noisy, finish
 from sfumato.queries.measures import key
-from sfumato.queries.plan import Draw, Planned
+from sfumato.queries.plan import Planned
+from sfumato.queries.pricing import Draw
 from sfumato.queries.quantiles import tree_sums
 from sfumato.queries.store import Kept, Store
 
@@ -54,7 +55,7 @@ def run_query(planned: Planned, gate: Gate, store: Store, engines: Engines) -> A
             return _again(planned, gate, store, digest, kept)
         secret = SYSTEM.bytes(KEY_BYTES)
         with gate.open(planned.plan, key=secret) as permit:
-            cells = _exact(engines, planned)
+            cells = _exact(engines, planned, permit)
             answer = _released(planned, cells, permit)
             kept = Kept(answer.to_json(), permit.reservation, secret)
             store.write(digest, kept)
@@ -71,6 +72,9 @@ def question_digest(planned: Planned) -> str:
             "versions": [table.version for table in planned.tables.values()],
             "draws": [[text(draw.scale), draw.law, draw.level] for draw in planned.draws],
             "measures": [key(one) for one in planned.measures],
+            "keys": [[one.name, repr(one.of), repr(one.values)] for one in planned.keys],
+            "private": planned.private,
+            "kinds": [[table.unit, sorted(table.kinds.items())] for table in planned.tables.values()],
             "clamps": [
                 sorted([name, text(low), text(high)] for name, (low, high) in table.clamps().items())
                 for table in planned.tables.values()
@@ -110,23 +114,29 @@ def _name(receipt: Receipt) -> str:
     return f"{receipt.rows[-1].seq:012d}-{receipt.digest[:16]}.json" if receipt.rows else receipt.digest[:16]
 
 
-def _exact(engines: Engines, planned: Planned) -> Cells:
+def _exact(engines: Engines, planned: Planned, permit: Permit) -> Cells:
     try:
         asked = _asked(planned)
         engine = engines(asked.tables)
         try:
-            return engine.bounded(asked)
+            found = engine.bounded(asked)
         finally:
             engine.close()
     except SfumatoError:
         raise
     except Exception as error:
-        # What an engine says when it fails may quote a row; so may the errors that led to it.
+        # Whether an engine fails may depend on the rows: a failure that costs nothing could be asked for over
+        # and over. And what it says may quote a row; so may the errors that led to it.
+        permit.releasing()
         raise EngineFailed(
-            f"the engine could not answer ({type(error).__name__}); nothing was released and nothing was "
-            "charged. "
-            "Its own words are kept out, since they may quote data: see its log"
+            f"the engine could not answer ({type(error).__name__}). The charge stands, since that alone may "
+            "tell of the data. Its own words are kept out, since they may quote data: see its log"
         ) from None
+    if changed := [table.name for table in planned.tables.values() if not table.unchanged]:
+        raise InvalidRequest(
+            f"the table of {', '.join(changed)} was changed while it was read; nothing was charged. Ask again"
+        )
+    return found
 
 
 def _asked(planned: Planned) -> Bounded:

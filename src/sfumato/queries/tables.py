@@ -5,7 +5,7 @@ Nothing of the rows is read here: everything below follows from the policy, the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,15 @@ from sfumato.core.errors import InvalidRequest, PolicyRefused, UnknownName
 from sfumato.core.gate import Gate
 from sfumato.core.policy import FILE_NAME, Policy
 from sfumato.queries.bounded import TableRef
-from sfumato.queries.sources import arrow_kind, fingerprint, kinds_of, place_of, recorded
+from sfumato.queries.sources import (
+    arrow_kind,
+    files_of,
+    fingerprint,
+    is_database,
+    kinds_of,
+    place_of,
+    recorded,
+)
 
 if TYPE_CHECKING:
     from sfumato.core.consent import Evidence
@@ -38,8 +46,10 @@ class Table:
         columns: what is declared of them.
         groups, rows: in how many groups of an answer a unit counts, and how many of its rows in each.
         datasets: (name, hash) pairs for the plan; populations, touched: who pays.
-        place: where it lies; for a version of the catalogue it is read when the question is run.
+        place: where it lies: a database's table, or files; for a version of the catalogue it is read when the
+            question is run.
         use: of the version of the catalogue.
+        now: tells the hash of what lies outside the catalogue, as it is now.
     """
 
     name: str
@@ -53,8 +63,14 @@ class Table:
     populations: tuple[str, ...]
     touched: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     consent: Evidence | None = None
-    place: str = ""
+    place: str | tuple[str, ...] = ""
     use: Use | None = None
+    now: Callable[[], str] | None = None
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the table still holds what the plan says."""
+        return self.now is None or self.now() == self.datasets[0][1]
 
     def clamps(self) -> dict[str, tuple[Fraction, Fraction]]:
         """Return the declared bounds of numeric columns."""
@@ -127,6 +143,9 @@ def _outside(project: Project, section: DatasetSection, name: str, gate: Gate) -
             rule=f"datasets.{name}.{missing[0]}",
         )
     place = place_of(project.root, section, name)
+    if not is_database(place):
+        # Engines read a pattern in their own way: they get the very files that are hashed.
+        files = tuple(str(path) for path in files_of(place, name))
     kinds = kinds_of(place, name)
     if section.unit not in kinds:
         raise InvalidRequest(
@@ -149,7 +168,8 @@ def _outside(project: Project, section: DatasetSection, name: str, gate: Gate) -
         datasets=((name, digest),),
         populations=(section.population,),
         touched=rows.touched(gate.ledger, (digest,), name) if gate.ledger is not None else {},
-        place=place,
+        place=place if is_database(place) else files,
+        now=lambda: fingerprint(project, section, name, place),
     )
 
 
@@ -200,9 +220,14 @@ def payers(tables: Iterable[Table], population: str, share: str) -> dict[str, An
 
 
 def evidence(tables: Iterable[Table]) -> Evidence | None:
-    """Return what the consent register answered: the oldest answer, where several tables were asked about."""
-    found = [one.consent for one in tables if one.consent is not None]
-    return min(found, key=lambda one: one.seq) if found else None
+    """Return what the consent register answered: the oldest answer, where several tables were asked about.
+
+    None where one of the tables was not asked about: nobody who does not agree has left it, and the gate
+    refuses it for a purpose that rests on consent.
+    """
+    found = [one.consent for one in tables]
+    asked = [one for one in found if one is not None]
+    return min(asked, key=lambda one: one.seq) if len(asked) == len(found) else None
 
 
 def purpose_for(policy: Policy, asked: str) -> str:

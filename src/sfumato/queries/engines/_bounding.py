@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 from sfumato.core.errors import InvalidRequest
@@ -98,16 +97,17 @@ def sums(asked: Bounded, tables: Sequence[Shown], unit: str, *, fast: bool = Fal
     chosen = {"unit": rows.relation.unit, **keys}
     for part in parts:
         chosen |= part.columns
-    table = rows.relation.select(**chosen)
-    table = reduce(lambda found, name: found.filter(found[name].notnull()), keys, table)
-    grouped = reduce(lambda found, part: found | part.grouped(table), parts, {})
+    table = _inside(rows).select(**chosen)
+    grouped: dict[str, Any] = {}
+    for part in parts:
+        grouped |= part.grouped(table)
     table = _grouped(table, ["unit", *keys], grouped)
     table = table.select(
         "unit", *keys, **{f"v{place}": part.value(table) for place, part in enumerate(parts)}
     )
     if asked.private or asked.groups < asked.cells:
         table = _choose(asked, table, parts, list(keys), rows, fast)
-    totals = {f"m{place}": _total(table[f"v{place}"], part) for place, part in enumerate(parts)}
+    totals = {f"m{place}": _total(table, f"v{place}", part) for place, part in enumerate(parts)}
     return table.group_by(list(keys)).agg(**totals)
 
 
@@ -120,8 +120,8 @@ def bins(asked: Bounded, tables: Sequence[Shown], unit: str, measure: Measure) -
     assert isinstance(measure.of, Binned)
     rows, keys = rows_of(asked, tables, unit), keys_of(asked.salt)
     cell = _zero() if rows.cell is None else rows.cell
-    table = rows.relation.select(unit=rows.relation.unit, cell=cell, bin=rows.bin(measure))
-    table = table.filter(table.cell.notnull()).distinct()
+    table = _inside(rows)
+    table = table.select(unit=rows.relation.unit, cell=cell, bin=rows.bin(measure)).distinct()
     table = table.mutate(word=word(_unit_hash(table.unit, unit, keys), table.cell, keys.cell, asked.cells))
     if asked.groups < asked.cells:
         place = ibis.dense_rank().over(group_by=table.unit, order_by=table.word)
@@ -148,6 +148,11 @@ def word(unit: Any, cell: Any, keys: tuple[int, ...], cells: int) -> Any:
 
 def _bits(cells: int) -> int:
     return (cells - 1).bit_length()
+
+
+def _inside(rows: Rows) -> Any:
+    """Return the rows that are in a cell."""
+    return rows.relation.filter(*rows.inside) if rows.inside else rows.relation
 
 
 def _zero() -> Any:
@@ -219,17 +224,20 @@ def _scaled(total: Any, count: Any, most: int, wide: bool) -> Any:
     below = (count > most).ifelse(count, ibis.literal(most, "int64"))
     divisor = ours["wide"](below) if wide else below
     times = ours["wide"](ibis.literal(most, "int64")) if wide else ibis.literal(most, "int64")
-    size = ours["wide_div" if wide else "div"](total.abs() * times, divisor)
+    product = ours["wide_times"](total.abs(), times) if wide else total.abs() * times
+    size = ours["wide_div" if wide else "div"](product, divisor)
     scaled = (total < nothing).ifelse(-size, size)
     return ours["int"](scaled)
 
 
-def _total(value: Any, part: Part) -> Any:
+def _total(table: Any, name: str, part: Part) -> Any:
     import ibis
 
+    value, ours = table[name], functions()
+    if part.low == part.high == 1:
+        return table.count()
     if not part.wide:
-        return value.sum()
-    ours = functions()
+        return ours["int"](value.sum())
     total, most = ours["wide"](value).sum(), ours["wide"](ibis.literal(LARGEST, "int64"))
     return ours["int"]((total > most).ifelse(most, (total < -most).ifelse(-most, total)))
 

@@ -1,4 +1,4 @@
-"""Expressions of a query as Ibis expressions that no value of any row can make fail, the same on every engine.
+"""Expressions of a query in Ibis: no value of any row makes them fail, and all engines give the same.
 
 Numbers are missing where they are NaN, and clamped before anything else. Whole numbers are 64 bits, others
 doubles. Bounds are carried along, so that what could overflow is refused before any row is read; doubles

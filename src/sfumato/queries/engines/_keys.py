@@ -14,8 +14,8 @@ from sfumato.queries.model import Key, Value
 MOST_CELLS = 1 << 31
 
 
-def position(of: Typed, key: Key) -> Any:
-    """Return 0, 1, ... by which of a key's public values a row has; null where it has none of them.
+def position(of: Typed, key: Key) -> tuple[Any, Any]:
+    """Return whether a row has one of a key's public values, and which: 0, 1, ...
 
     Values that follow one another are subtracted; others are found by halving, so that a row is compared with
     about log2 of them and no table of values has to be brought to the engine.
@@ -31,13 +31,15 @@ def position(of: Typed, key: Key) -> Any:
     if of.kind == "integer" and _consecutive(values):
         first = constant(values[0]).value
         inside = (of.value >= first) & (of.value <= constant(values[-1]).value)
-        return inside.ifelse(of.value - first, ibis.null("int64"))
+        return inside, of.value if values[0] == 0 else of.value - first
     if of.kind == "boolean":
         places = {value: ibis.literal(values.index(value), "int64") for value in values}
         nowhere = ibis.null("int64")
-        return ibis.cases((of.value, places.get(True, nowhere)), (~of.value, places.get(False, nowhere)))
+        place = ibis.cases((of.value, places.get(True, nowhere)), (~of.value, places.get(False, nowhere)))
+        return place.notnull(), place
     order = sorted(range(len(values)), key=lambda place: _order(values[place]))
-    return _halved(of.value, [(place, constant(values[place]).value) for place in order])
+    place = _halved(of.value, [(place, constant(values[place]).value) for place in order])
+    return place.notnull(), place
 
 
 def _halved(value: Any, places: Sequence[tuple[int, Any]]) -> Any:

@@ -95,7 +95,8 @@ class Rows:
     Args:
         relation: with "unit" and the columns of all tables.
         translate: expressions over its columns.
-        cell: of a row, null where it is in none; None where there is one cell. keys: the keys themselves.
+        cell: of a row; None where there is one cell. keys: the keys themselves.
+        inside: conditions of a row being in a cell at all.
     """
 
     relation: Any
@@ -103,6 +104,7 @@ class Rows:
     unit: str
     cell: Any | None
     keys: tuple[Typed, ...]
+    inside: tuple[Any, ...]
 
     def flag(self, measure: Measure) -> Any | None:
         """Return whether a row counts for a measure; None where every row does."""
@@ -146,14 +148,16 @@ def rows_of(asked: Bounded, tables: Sequence[Shown], unit: str) -> Rows:
         translate = Translator(_columns(tables, relation))
     keys = tuple(translate(key.of) for key in asked.keys)
     if asked.private:
-        return Rows(relation, translate, unit, None, keys)
+        return Rows(relation, translate, unit, None, keys, tuple(key.value.notnull() for key in keys))
     if asked.cells > MOST_CELLS:
         raise InvalidRequest(f"{asked.cells} cells are too many: at most {MOST_CELLS}")
+    inside: list[Any] = []
     cell: Any | None = None
     for typed, key in zip(keys, asked.keys, strict=True):
-        place = position(typed, key)
+        there, place = position(typed, key)
+        inside.append(there)
         cell = place if cell is None else cell * len(key.values or ()) + place
-    return Rows(relation, translate, unit, cell, keys)
+    return Rows(relation, translate, unit, cell, keys, tuple(inside))
 
 
 def _joined(asked: Bounded, tables: Sequence[Shown], unit: str) -> Any:

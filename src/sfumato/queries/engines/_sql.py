@@ -25,12 +25,13 @@ WRITTEN: dict[str, dict[str, str]] = {
         "postgres": "DIV({0}, {1})",
         "spark": "(({0}) - ({0}) % ({1})) / ({1})",
     },
+    "sfumato_wide_times": dict.fromkeys(("duckdb", "postgres", "spark"), "({0}) * ({1})"),
     "sfumato_wide": {
         "duckdb": "CAST({0} AS HUGEINT)",
         "postgres": "CAST({0} AS NUMERIC(38, 0))",
         "spark": "CAST({0} AS DECIMAL(38, 0))",
     },
-    "sfumato_int": {engine: "CAST({0} AS BIGINT)" for engine in ("duckdb", "postgres", "spark")},
+    "sfumato_int": dict.fromkeys(("duckdb", "postgres", "spark"), "CAST({0} AS BIGINT)"),
 }
 
 
@@ -39,7 +40,8 @@ def functions() -> Mapping[str, Callable[..., Any]]:
     """Return our functions, and DuckDB's `min` of several, as Ibis functions by name."""
     import ibis
 
-    wide = "decimal(38, 0)"
+    # Ibis takes sums and products of decimals for ones with a fraction.
+    wide, any_wide = "decimal(38, 0)", "decimal(76, 38)"
 
     def scalar(name: str, returns: str, *takes: str) -> Callable[..., Any]:
         made: Callable[..., Any] = ibis.udf.scalar.builtin(
@@ -50,9 +52,10 @@ def functions() -> Mapping[str, Callable[..., Any]]:
     return {
         "digest": scalar("digest", "int64", "string"),
         "div": scalar("div", "int64", "int64", "int64"),
-        "wide_div": scalar("wide_div", wide, wide, wide),
+        "wide_div": scalar("wide_div", wide, any_wide, any_wide),
+        "wide_times": scalar("wide_times", wide, any_wide, any_wide),
         "wide": scalar("wide", wide, "int64"),
-        "int": scalar("int", "int64", wide),
+        "int": scalar("int", "int64", any_wide),
         "smallest": ibis.udf.agg.builtin(
             _stub(2), name="min", signature=(("int64", "int64"), "array<int64>")
         ),
@@ -61,9 +64,7 @@ def functions() -> Mapping[str, Callable[..., Any]]:
 
 
 def _stub(arguments: int) -> Callable[..., Any]:
-    if arguments == 1:
-        return lambda a: None  # type: ignore[return-value]
-    return lambda a, b: None  # type: ignore[return-value]
+    return (lambda a: None) if arguments == 1 else (lambda a, b: None)
 
 
 def written(expression: Any, engine: str, sources: Mapping[str, str]) -> str:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+import csv
+import gzip
+from collections.abc import Sequence
+from glob import glob
+from pathlib import Path
+from typing import IO, Any
 
 import pyarrow as pa
 
@@ -11,7 +16,7 @@ from sfumato.core.plugins import need
 from sfumato.queries.bounded import Bounded, Cells, TableRef
 from sfumato.queries.engines._bounding import check
 from sfumato.queries.engines._cells import gathered
-from sfumato.queries.engines._hash import BITS, PRIME, keys_of, of_unit
+from sfumato.queries.engines._hash import BITS, PRIME, keys_of
 from sfumato.queries.engines._relations import Shown, shown
 from sfumato.queries.engines._sql import WRITTEN, written
 
@@ -19,6 +24,8 @@ SUMMARY = "DuckDB, in this process: Arrow tables, Parquet and CSV files"
 NEEDS = ("duckdb", "ibis", "sqlglot", "pyarrow")
 EXTRA = "queries"
 
+#: What texts stand between.
+MARK = "'"
 DELIMITED = (".csv", ".csv.gz", ".csv.zst", ".tsv", ".tsv.gz")
 #: Nothing is fetched or installed, order is of no interest, and times are in UTC.
 SETTINGS = (
@@ -47,7 +54,8 @@ def build(threads: int | None = None, memory: str | None = None) -> DuckDB:
     """Open an engine of its own, in memory.
 
     Args:
-        threads: how many it uses; None: all cores. memory: as in "4GB"; None: DuckDB's own, most of the machine's.
+        threads: how many it uses; None: all cores.
+        memory: the most it takes, as in "4GB"; None: most of the machine's.
     """
     need("the engine 'duckdb'", NEEDS, EXTRA)
     return DuckDB(threads, memory)
@@ -103,16 +111,15 @@ class DuckDB:
         """Give a table a name; return its columns' types."""
         import duckdb
 
-        if isinstance(table.place, str):
-            path = quoted(table.place, "'")
-            if table.place.lower().endswith(DELIMITED):
-                read = f"read_csv({path}, header = true, all_varchar = true, ignore_errors = true)"
-            else:
-                read = f"read_parquet({path}, union_by_name = true, hive_partitioning = false)"
+        if isinstance(table.place, (str, tuple)):
             try:
-                self._connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {read}")
-            except duckdb.Error as error:
-                raise InvalidRequest(f"the table {table.place!r} does not read: {error}") from None
+                self._connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {_reading(table.place)}")
+            except (duckdb.Error, OSError, csv.Error, UnicodeDecodeError) as error:
+                # Its own words may quote a row.
+                raise InvalidRequest(
+                    f"the table {table.alias!r} does not read ({type(error).__name__}): its files must be "
+                    "Parquet, or CSV with one header, commas between values and quotes around what has commas"
+                ) from None
         else:
             self._connection.register(name, table.place)
         found = self._connection.execute(f"DESCRIBE {name}").fetchall()
@@ -131,10 +138,54 @@ class DuckDB:
         a, b, _, d = keys.unit
         mixed = f"((digest & {PRIME}) * {a} + (digest >> {BITS}) * {b} + {d}) % {PRIME}"
         self._connection.execute(
-            f"CREATE TEMP TABLE units AS SELECT unit, row_number() OVER () * {1 << BITS} + xor(mixed, mixed >> 15) "
-            f"AS packed FROM (SELECT unit, {mixed} AS mixed FROM (SELECT unit, {digest} AS digest FROM "
+            f"CREATE TEMP TABLE units AS SELECT unit, "
+            f"row_number() OVER () * {1 << BITS} + xor(mixed, mixed >> 15) AS packed FROM (SELECT unit, {mixed} AS mixed FROM (SELECT unit, {digest} AS digest FROM "
             f"(SELECT DISTINCT {text} AS unit FROM {name}) WHERE unit IS NOT NULL))"
         )
+
+
+def _reading(place: str | tuple[str, ...]) -> str:
+    """Return SQL that reads files."""
+    paths = [place] if isinstance(place, str) else [_literal(path) for path in place]
+    listed = f"[{', '.join(quoted(path, MARK) for path in paths)}]"
+    if not paths[0].lower().endswith(DELIMITED):
+        return f"read_parquet({listed}, union_by_name = true, hive_partitioning = false)"
+    delimiter = "\t" if ".tsv" in paths[0].lower()[-8:] else ","
+    files = sorted(glob(place, recursive=True)) or [place] if isinstance(place, str) else place  # noqa: PTH207
+    told = ", ".join(f"{quoted(name, MARK)}: 'VARCHAR'" for name in _header(files, delimiter))
+    # Said, never guessed: a guess goes by the first rows, and so by the people in them.
+    return (
+        f"read_csv({listed}, auto_detect = false, header = true, delim = '{delimiter}', quote = '\"', "
+        f"escape = '\"', columns = {{{told}}}, ignore_errors = true)"
+    )
+
+
+def _header(paths: Sequence[str], delimiter: str) -> list[str]:
+    """Return the columns of CSV files, which all have the same."""
+    found: list[str] | None = None
+    for path in paths:
+        with _opened(path) as file:
+            header = next(csv.reader(file, delimiter=delimiter), [])
+        if found is not None and header != found:
+            raise InvalidRequest(f"CSV files of one table need the same columns, and {path} has others")
+        if not header or "" in header or len({name.lower() for name in header}) < len(header):
+            raise InvalidRequest(f"the first line of {path} must name each column once: give it a header")
+        found = header
+    return found or []
+
+
+def _opened(path: str) -> IO[str]:
+    kind = path.lower().rpartition(".")[2]
+    if kind == "zst":
+        raise InvalidRequest(f"{path}: of compressed CSV files, .gz is read; or write Parquet")
+    if kind == "gz":
+        return gzip.open(path, "rt", newline="", encoding="utf-8-sig")
+    return Path(path).open(newline="", encoding="utf-8-sig")
+
+
+def _literal(path: str) -> str:
+    """Return a pattern that this path alone fits."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in path)
 
 
 def quoted(name: str, mark: str = '"') -> str:
