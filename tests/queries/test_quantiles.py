@@ -176,3 +176,12 @@ def test_a_tree_beats_its_leaves_alone() -> None:
     tree = quantiles._deviations(sizes[0], rollup.upward(sizes, noise), 0.5)
     alone = np.sqrt(2744 * 0.25)  # three times the budget, and a sum of half of all leaves
     assert tree.max() < alone / 3
+
+
+def test_many_groups_are_worked_on_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = np.random.default_rng(1).normal(50, 12, 500).clip(0, 100)
+    together = found(data, HALF, "laplace", 15.0, draws=10)
+    monkeypatch.setattr(quantiles, "AT_ONCE", 700)
+    apart = found(data, HALF, "laplace", 15.0, draws=10)
+    for end in ("value", "error", "low", "high"):
+        np.testing.assert_array_equal(getattr(together, end), getattr(apart, end))
