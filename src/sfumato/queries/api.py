@@ -11,6 +11,7 @@ from sfumato.core.errors import InvalidRequest, UnknownName
 from sfumato.core.gate import Gate
 from sfumato.core.numbers import rational
 from sfumato.core.project import FOLDER
+from sfumato.queries.engines import CATALOGUE as ENGINES
 from sfumato.queries.engines import engine_for
 from sfumato.queries.kinds import TableShape
 from sfumato.queries.model import Query, Terms
@@ -55,6 +56,8 @@ class Questions:
         engine: str = "",
         gate: Gate | None = None,
     ) -> None:
+        if engine and engine not in ENGINES.names:
+            raise UnknownName(ENGINES.kind, engine, ENGINES.names)
         self.project, self._access, self._engine = project, access, engine
         self.purpose = purpose_for(project.policy, purpose)
         self.gate = gate or project.gate()

@@ -287,8 +287,11 @@ def _packed(asked: Bounded, table: Any, parts: Sequence[Part], widths: Sequence[
 
 
 def _private_hash(unit: Any, table: Any, kinds: Sequence[Typed], keys: Keys) -> Any:
-    """Return the hash of a cell that only its keys' values name."""
-    found = unit
+    """Return the hash of a cell that only its keys' values name: a polynomial of them, then as of any cell.
+
+    Every step stands once in the SQL: one that stood twice would double it with every key.
+    """
+    cell = _zero()
     for place, kind in enumerate(kinds):
         value = table[f"k{place}"]
         match kind.kind:
@@ -301,5 +304,5 @@ def _private_hash(unit: Any, table: Any, kinds: Sequence[Typed], keys: Keys) -> 
             case _:
                 number = value
         for part in (number & PRIME, (number >> BITS) & PRIME, (number >> (2 * BITS)) & 3):
-            found = of_cell(found, part, keys.cell)
-    return found
+            cell = (cell * keys.bin[0] + part) % PRIME
+    return of_cell(unit, cell, keys.cell)
