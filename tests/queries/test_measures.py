@@ -79,7 +79,9 @@ def test_the_default_grid_is_fine_and_fits(low: Fraction, span: Fraction, whole:
     ("bounds", "step", "says"),
     [((1, 1), None, "must rise"), ((0, 1), 0, "above 0"), ((0, 1), Fraction(1, 10**7), "1e-06 or more")],
 )
-def test_a_grid_that_makes_no_sense_is_refused(bounds: tuple[int, int], step: Fraction | None, says: str) -> None:
+def test_a_grid_that_makes_no_sense_is_refused(
+    bounds: tuple[int, int], step: Fraction | None, says: str
+) -> None:
     with pytest.raises(InvalidRequest, match=says):
         grid((Fraction(bounds[0]), Fraction(bounds[1])), step)
 
@@ -154,7 +156,9 @@ MEASURES = [
 SHAPES = [(1, 1, 1), (2, 1, 1), (2, 2, 1), (2, 2, 2), (4, 2, 1), (4, 2, 2), (4, 3, 2), (4, 2, 4)]
 
 
-def extremes(measure: Measure, shape: tuple[int, int, int], rows: int, relation: str, width: int) -> Sensitivity:
+def extremes(
+    measure: Measure, shape: tuple[int, int, int], rows: int, relation: str, width: int
+) -> Sensitivity:
     """Return the largest changes of all that can happen."""
     cells, groups, merged = shape
     found = list(vectors(measure, groups, rows, cells))
@@ -176,7 +180,13 @@ def test_nothing_that_a_unit_can_do_moves_more_than_that(
     widths = [1, 2, 4] if measure.kind == "bins" else [1]
     for width in widths:
         bound = sensitivity(
-            measure, groups, rows, relation, cells=cells, merged=merged, width=width  # type: ignore[arg-type]
+            measure,
+            groups,
+            rows,
+            relation,
+            cells=cells,
+            merged=merged,
+            width=width,  # type: ignore[arg-type]
         )
         most = extremes(measure, shape, rows, relation, width)
         assert most.linf <= bound.linf

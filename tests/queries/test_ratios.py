@@ -24,7 +24,9 @@ def values(kind: str, rows: int) -> np.ndarray:
     return np.minimum(HALF, -HALF + rng.exponential(80, rows).astype(int))
 
 
-def noisy(law: str, data: np.ndarray, seed: int, wrong: float = 1.0) -> tuple[list[np.ndarray], tuple[Spread, ...]]:
+def noisy(
+    law: str, data: np.ndarray, seed: int, wrong: float = 1.0
+) -> tuple[list[np.ndarray], tuple[Spread, ...]]:
     """Return noisy rows, sums and squares; noise `wrong` times wider than said."""
     rng = np.random.default_rng(seed)
     exact = [len(data), int(data.sum()), int((data**2).sum())]
@@ -80,7 +82,9 @@ def test_variances_and_deviations_are_held_in_95_percent(law: str, kind: str, ro
     data = values(kind, rows)
     found = variances(law, data)
     assert 0.94 <= covered(found.low, found.high, data.var()) <= 0.96
-    assert covered(root(found).low, root(found).high, data.std()) == covered(found.low, found.high, data.var())
+    assert covered(root(found).low, root(found).high, data.std()) == covered(
+        found.low, found.high, data.var()
+    )
     if rows >= 30_000:
         assert abs(found.value.mean() - data.var()) < 0.15 * found.value.std()
 

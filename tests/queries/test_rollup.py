@@ -34,7 +34,9 @@ def test_they_are_the_weighted_least_squares(fans: list[int], seed: int) -> None
     sizes = sizes_of(fans)
     noise = [Spread(float(rng.uniform(0.5, 50))) for _ in sizes]
     levels = [rng.integers(-100, 100, size) for size in sizes]
-    weights = np.concatenate([np.full(size, one.variance**-0.5) for size, one in zip(sizes, noise, strict=True)])
+    weights = np.concatenate(
+        [np.full(size, one.variance**-0.5) for size, one in zip(sizes, noise, strict=True)]
+    )
     tree = ancestry(sizes)
     leaves = np.linalg.lstsq(tree * weights[:, None], np.concatenate(levels) * weights, rcond=None)[0]
     np.testing.assert_allclose(np.concatenate(consistent(levels, noise)), tree @ leaves, atol=1e-8)
@@ -55,7 +57,9 @@ def test_their_spread_is_that_of_the_weights_they_have(fans: list[int], seed: in
     at = 0
     for size, found in zip(sizes, spreads(sizes, noise), strict=True):
         np.testing.assert_allclose(weights[at : at + size] ** 2 @ variances, found.variance, rtol=1e-9)
-        np.testing.assert_allclose(weights[at : at + size] ** 4 @ fourths, found.fourth, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(
+            weights[at : at + size] ** 4 @ fourths, found.fourth, rtol=1e-9, atol=1e-12
+        )
         at += size
 
 

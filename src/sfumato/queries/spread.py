@@ -41,9 +41,10 @@ class Spread:
         two, fourth = 2 * ratio / rest**2, 2 * ratio * (1 + 4 * ratio + ratio**2) / rest**4
         if law == "laplace":
             return cls(two, fourth)
-        # Rounded: every number but nought is as much likelier.
-        factor = (1 + ratio) / (2 * math.sqrt(ratio))
-        return cls(factor * two, factor * (fourth + 3 * two**2) - 3 * (factor * two) ** 2)
+        # Rounded: every number but nought is (1 + ratio) / 2 sqrt(ratio) times as likely.
+        likelier = (1 + ratio) * math.exp(-1 / (2 * float(scale)))
+        wide = likelier / rest**2
+        return cls(wide, wide * (1 + 4 * ratio + ratio**2) / rest**2 + 3 * wide * two - 3 * wide**2)
 
     def __add__(self, other: Spread) -> Spread:
         return Spread(self.variance + other.variance, self.fourth + other.fourth)
