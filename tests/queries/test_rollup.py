@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 
 import numpy as np
@@ -120,9 +121,9 @@ def test_finished_totals_add_up_are_whole_and_not_below_nought(fans: list[int], 
     found = consistent(levels, [Spread(4.0)] * len(sizes))
     clipped = non_negative(found)
     rounded = whole(clipped)
-    for above, below in zip(rounded, rounded[1:], strict=False):
+    for above, below in itertools.pairwise(rounded):
         assert (below.reshape(*above.shape, -1).sum(-1) == above).all()
-    for above, below in zip(clipped, clipped[1:], strict=False):
+    for above, below in itertools.pairwise(clipped):
         np.testing.assert_allclose(below.reshape(*above.shape, -1).sum(-1), above, atol=1e-6)
     assert min(one.min() for one in rounded) >= 0
     assert max(abs(one - other).max() for one, other in zip(clipped, rounded, strict=True)) < 3

@@ -1,4 +1,4 @@
-"""Noise of the exact laws from a seeded source, for tests of what is made of it; and how often intervals hold."""
+"""Noise of the exact laws from a seeded source, and how often intervals hold."""
 
 from __future__ import annotations
 

@@ -93,10 +93,10 @@ TERMS = (
 def command(statements: tuple[str, ...], **options: Any) -> None:
     """Ask about tables of people, and get answers about the crowd.
 
-    SQL is an ordinary SELECT of counts, sums, means or quantiles. The answer is noisy, so that nobody can tell
-    from it whether any one person is in the table; the noise is paid from the people's budget before it is
-    drawn. The same question again costs nothing. Several questions are priced together first, and if they do
-    not all fit, none is asked. Without SQL, on a terminal, a shell opens.
+    SQL is an ordinary SELECT of counts, sums, means or quantiles. The answer is noisy, so that nobody can
+    tell from it whether any one person is in the table; it is paid from the people's budget before noise is
+    drawn. The same question again costs nothing. Several questions are priced together first, and if they
+    do not all fit, none is asked. Without SQL, on a terminal, a shell opens.
 
     \b
     Examples:
@@ -167,9 +167,7 @@ def _explain(questions: Questions, planned: list[Planned], options: dict[str, An
     explained = [questions.explain(one) for one in planned]
     together = questions.price(planned)
     if options["plot_file"]:
-        from sfumato.queries.plots import error_curve
-
-        _write(options["plot_file"], error_curve(explained[0]))
+        _write(options["plot_file"], explained[0].to_svg())
     if options["as_json"]:
         emit(
             {

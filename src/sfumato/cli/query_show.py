@@ -44,9 +44,8 @@ def show(answer: Answer, left: Standing) -> None:
         click.echo(f"... and {more:,} more groups: --csv FILE or --json has them all.")
     for remark in answer.notes:
         click.echo(f"Note: {remark}")
-    click.echo(
-        f"{cost(answer)} {left.account}: epsilon {brief(left.left, up=False)} of {brief(left.budget, up=False)} left."
-    )
+    remains = f"epsilon {brief(left.left, up=False)} of {brief(left.budget, up=False)} left"
+    click.echo(f"{cost(answer)} {left.account}: {remains}.")
     if answer.receipt:
         click.echo(f"Receipt: .sfumato/receipts/{answer.receipt}")
 

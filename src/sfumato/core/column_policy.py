@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import date, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -12,8 +13,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from sfumato.core.policy_values import whole
 
 Kind = Literal["boolean", "integer", "number", "text", "date", "timestamp"]
-#: Beyond this, whole numbers of steps would not be exact in every engine.
-MOST = 2**40
 #: A list of public values longer than this belongs into a range.
 VALUES = 100_000
 
@@ -21,8 +20,8 @@ VALUES = 100_000
 def _number(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal, Fraction)):
         raise ValueError("must be a number")
-    if not Decimal("-1e30") < (value if not isinstance(value, Fraction) else Decimal(float(value))) < 10**30:
-        raise ValueError("must be a finite number")
+    if not math.isfinite(value) or not -(10**30) < Fraction(value) < 10**30:
+        raise ValueError("must be a finite number below 1e30")
     return Fraction(value)
 
 

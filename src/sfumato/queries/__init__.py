@@ -13,11 +13,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sfumato.queries.answer import Answer
     from sfumato.queries.api import Questions
-    from sfumato.queries.explain import Explanation, explain
+    from sfumato.queries.explain import Explanation
     from sfumato.queries.model import Query, Terms
     from sfumato.queries.plan import Planned
 
-__all__ = ["Answer", "Explanation", "Planned", "Query", "Questions", "Terms", "explain"]
+__all__ = ["Answer", "Explanation", "Planned", "Query", "Questions", "Terms"]
 
 _HOMES = {
     "Answer": "answer",
@@ -26,7 +26,6 @@ _HOMES = {
     "Query": "model",
     "Questions": "api",
     "Terms": "model",
-    "explain": "explain",
 }
 
 if not TYPE_CHECKING:

@@ -214,6 +214,8 @@ class Builder:
         """The question, as plain data."""
         if not self._figures:
             raise InvalidRequest("nothing is asked for; add a figure, as in .count() or .mean('speed')")
+        if self._rollup and not self._groups:
+            raise InvalidRequest("rollup gives totals over groups, and there are none; add .by('hour')")
         return self._read()
 
     def to_sql(self) -> str:
@@ -286,8 +288,6 @@ class Builder:
         for each in self._figures:
             made = figure(scope, each)
             figures.append(replace(made, name=free(each.name, default_name(made), taken)))
-        if self._rollup and not keys:
-            raise InvalidRequest("rollup gives totals over groups, and there are none; add .by(...) first")
         first = scope.sources[0]
         return Query(
             table=first.table,

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import InvalidRequest
 from sfumato.core.numbers import brief, text
 from sfumato.queries import laws
-from sfumato.queries.measures import key
-from sfumato.queries.plan import Draw, Planned
+from sfumato.queries.expected import Curve, Expected, expected, finest, other_prices, short
+from sfumato.queries.plan import NAMES, Planned
+from sfumato.queries.pricing import Draw
 from sfumato.queries.wording import expression, plural, spelled
 
 if TYPE_CHECKING:
@@ -21,12 +21,8 @@ if TYPE_CHECKING:
     from sfumato.queries.model import Aggregate, Key
     from sfumato.queries.standing import Standing
 
-#: Epsilons of the curve, as multiples of the one asked for.
-CURVE = tuple(Fraction(one) for one in ("1/10", "1/5", "1/3", "1/2", "7/10", "1", "3/2", "2", "3", "5", "10"))
 #: Of these the text has a line.
 TOLD = frozenset(Fraction(one) for one in ("1/10", "1/3", "1", "3", "10"))
-#: The error of a mean is told for groups of so many rows.
-ROWS = (100, 1_000, 10_000)
 #: Public values named in the text.
 NAMED = 6
 #: Characters of a line.
@@ -43,23 +39,6 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
-    """How exact a figure will be.
-
-    Args:
-        name: of the figure.
-        half_width: half of its 95 % interval, in every group, by the noise; None where it depends on the data.
-        per_rows: of a mean: half the width in a group of so many rows.
-        says: the same in words.
-    """
-
-    name: str
-    half_width: float | None
-    per_rows: Mapping[int, float]
-    says: str
-
-
-@dataclass(frozen=True, slots=True)
 class Explanation:
     """A question's steps in order, its price and how exact its answer will be.
 
@@ -68,12 +47,14 @@ class Explanation:
         stages: in the order in which they happen.
         expected: per figure.
         curve: (epsilon, {figure: half the width of its 95 % interval}): what another price would buy.
+        epsilon: what it costs.
     """
 
     question: str
     stages: tuple[Stage, ...]
     expected: tuple[Expected, ...]
-    curve: tuple[tuple[Fraction, Mapping[str, float]], ...] = ()
+    curve: Curve = ()
+    epsilon: Fraction = Fraction(0)
 
     @classmethod
     def of(
@@ -91,8 +72,8 @@ class Explanation:
             replan: gives the plan at another epsilon, for the curve.
             answered: the same question was answered before, and costs nothing now.
         """
-        expected = tuple(_expected(planned, one) for one in planned.query.aggregates)
-        curve = _curve(planned, expected, replan) if replan is not None else ()
+        figures = tuple(expected(planned, one) for one in planned.query.aggregates)
+        curve = other_prices(planned, replan) if replan is not None else ()
         stages = (
             _read(planned),
             _rows(planned),
@@ -100,12 +81,12 @@ class Explanation:
             _people(planned),
             _figures(planned),
             _noise(planned),
-            _exactness(expected, curve, planned),
+            _exactness(figures, curve, planned),
             _finish(planned),
             _cost(planned, standing, answered),
         )
         question = str(planned.plan.parameters["question"])
-        return cls(question, stages, expected, curve)
+        return cls(question, stages, figures, curve, planned.epsilon)
 
     def __str__(self) -> str:
         margin = max(len(stage.name) for stage in self.stages) + 5
@@ -115,6 +96,25 @@ class Explanation:
             heads = [f"{index}. {stage.name}", *("" for _ in told[1:])]
             lines += [f"{head:<{margin}}{part}" for head, part in zip(heads, told, strict=True)]
         return "\n".join(lines)
+
+    def to_svg(self) -> str:
+        """Return a picture: the error of each count and sum against epsilon.
+
+        Raises:
+            InvalidRequest: no figure's error is known beforehand.
+        """
+        from sfumato.queries.plots import curve
+
+        names = [one.name for one in self.expected if one.half_width is not None]
+        if not names or not self.curve:
+            raise InvalidRequest(
+                "a picture of errors needs a count or a sum: the error of other figures depends on the data"
+            )
+        lines = [
+            (name, [(float(at), widths[name]) for at, widths in self.curve if widths.get(name)])
+            for name in names
+        ]
+        return curve(lines, float(self.epsilon))
 
     def to_data(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -192,8 +192,8 @@ def _people(planned: Planned) -> Stage:
         lines.append("No group of anybody is left out.")
     elif not whole:
         lines.append(
-            f"Of who is in more groups, {groups} chosen by chance count. How much that leaves out is not known: it "
-            "follows from the data."
+            f"Of who is in more groups, {groups} chosen by chance count. How much that leaves out is not "
+            "known: it follows from the data."
         )
     where = " in a group counts there" if inside else " counts"
     lines.append(f"Who has more than {_count(rows, 'row')}{where} as {rows}; how many do is not known.")
@@ -209,7 +209,7 @@ def _people(planned: Planned) -> Stage:
 def _figures(planned: Planned) -> Stage:
     lines, facts = [], []
     for one, measures in zip(planned.query.aggregates, planned.needed, strict=True):
-        told = [_finest(planned, measure) for measure in measures]
+        told = [finest(planned, measure) for measure in measures]
         bounds = next((measure for measure in measures if measure.high > measure.low), None)
         clamped = ""
         if bounds is not None:
@@ -268,7 +268,8 @@ def _kind(one: Aggregate) -> str:
 
 
 def _noise(planned: Planned) -> Stage:
-    lines, facts = [], []
+    lines: list[str] = []
+    facts: list[dict[str, Any]] = []
     for draw in planned.draws:
         measure = planned.measures[draw.measure]
         unit = measure.step**2 if measure.kind == "squares" else measure.step
@@ -281,77 +282,24 @@ def _noise(planned: Planned) -> Stage:
             one["deviation"] for one, draw in zip(facts, planned.draws, strict=True) if draw.measure == index
         ]
         levels = f", at {len(spreads)} levels" if len(spreads) > 1 else ""
-        lines.append(f"{_MEASURES[measure.kind]}: standard deviation {_brief(max(spreads))}{levels}")
-    head = f"Discrete {planned.law.capitalize()}, exact, on whole numbers; drawn once, after the charge. " + (
-        f"{len(planned.draws)} numbers per group or level share the price equally."
-        if len(planned.draws) > 1
-        else ""
-    )
+        lines.append(f"{_MEASURES[measure.kind]}: standard deviation {short(max(spreads))}{levels}")
+    law, count = NAMES[planned.law], len(planned.draws)
+    head = f"{law[:1].upper()}{law[1:]}, exact, on whole numbers; drawn once, after the charge."
+    if count > 1:
+        head += f" {count} numbers per group or level share the price equally."
     return Stage("noise", (head, *lines), {"law": planned.law, "draws": facts})
 
 
-def _exactness(
-    expected: Sequence[Expected], curve: Sequence[tuple[Fraction, Mapping[str, float]]], planned: Planned
-) -> Stage:
-    lines = [f"{one.name}: {one.says}" for one in expected]
+def _exactness(figures: Sequence[Expected], curve: Curve, planned: Planned) -> Stage:
+    lines = [f"{one.name}: {one.says}" for one in figures]
     told = [
-        f"at epsilon {brief(epsilon)}: {', '.join(f'{name} +- {_brief(width)}' for name, width in widths.items())}"
+        f"at epsilon {brief(epsilon)}: " + ", ".join(f"{name} +- {short(w)}" for name, w in widths.items())
         for epsilon, widths in curve
         if epsilon / planned.epsilon in TOLD and widths
     ]
     if told:
         lines += ["Another price would buy:", *told]
     return Stage("error", ("By the noise alone; 95 times of 100 within:", *lines))
-
-
-def _expected(planned: Planned, one: Aggregate) -> Expected:
-    measures = planned.needed[planned.query.aggregates.index(one)]
-    draws = [_finest(planned, measure) for measure in measures]
-    if one.kind in ("count", "units", "sum"):
-        width = laws.interval(draws[0].law, draws[0].scale) * float(measures[0].step)
-        return Expected(one.name, width, {}, f"+- {_brief(width)} in every group, however large it is")
-    if one.kind == "mean":
-        rows, sums = measures
-        wide = [laws.interval(draw.law, draw.scale) for draw in draws]
-        # The mean lies within half a range of the centre, where the noise of the number of rows moves it.
-        half = float((sums.high - sums.low) * sums.step) / 2
-        whole = math.hypot(wide[1] * float(sums.step), wide[0] * half)
-        per = {count: whole / count for count in ROWS if count > 3 * wide[0]}
-        said = ", ".join(f"+- {_brief(width)} in a group of {count:,} rows" for count, width in per.items())
-        return Expected(
-            one.name, None, per, f"at most about {said}" if said else "useless: the noise drowns it"
-        )
-    if one.kind == "quantile":
-        width = laws.interval(draws[0].law, draws[0].scale)
-        return Expected(
-            one.name,
-            None,
-            {},
-            f"depends on how close the values lie; each count of the histogram is within +- {width}",
-        )
-    return Expected(one.name, None, {}, "depends on the data; the answer gives its interval")
-
-
-def _curve(
-    planned: Planned, expected: Sequence[Expected], replan: Callable[[Fraction], Planned]
-) -> tuple[tuple[Fraction, Mapping[str, float]], ...]:
-    direct = [one for one in planned.query.aggregates if one.kind in ("count", "units", "sum")]
-    if not direct:
-        return ()
-
-    def points() -> Iterator[tuple[Fraction, Mapping[str, float]]]:
-        for times in CURVE:
-            try:
-                other = replan(planned.epsilon * times)
-            except SfumatoError:  # no such noise, as where epsilon is tiny
-                continue
-            widths = {one.name: _expected(other, one).half_width for one in direct}
-            yield (
-                planned.epsilon * times,
-                {name: width for name, width in widths.items() if width is not None},
-            )
-
-    return tuple(points())
 
 
 def _finish(planned: Planned) -> Stage:
@@ -364,9 +312,8 @@ def _finish(planned: Planned) -> Stage:
         lines.append("Totals are made to add up.")
     lines += [f"Only groups where {name} {op} {value:g} are shown." for name, op, value in query.having]
     if query.order:
-        lines.append(
-            f"Sorted by {', '.join(one.by + (' downwards' if one.descending else '') for one in query.order)}."
-        )
+        by = [one.by + (" downwards" if one.descending else "") for one in query.order]
+        lines.append(f"Sorted by {', '.join(by)}.")
     if query.limit is not None:
         lines.append(f"The first {query.limit} groups are shown.")
     if lines:
@@ -410,13 +357,6 @@ def _cost(planned: Planned, standing: Standing | None, answered: bool) -> Stage:
     return Stage("cost", tuple(lines), facts)
 
 
-def _finest(planned: Planned, measure: Measure) -> Draw:
-    """Return the draw of a measure in the groups themselves, not in their totals."""
-    index = [key(one) for one in planned.measures].index(key(measure))
-    draws = [draw for draw in planned.draws if draw.measure == index]
-    return draws[-1] if measure.kind == "bins" else max(draws, key=lambda draw: draw.level)
-
-
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
@@ -424,13 +364,9 @@ def _count(number: int, what: str) -> str:
 def _moved(measure: Measure, draw: Draw, *, alone: bool) -> str:
     """Return how far one unit moves a measure, in the units of its values."""
     unit = measure.step**2 if measure.kind == "squares" else measure.step
-    most, all_of_it = (_brief(float(moved * unit)) for moved in (draw.linf, draw.l1))
+    most, all_of_it = (short(float(moved * unit)) for moved in (draw.linf, draw.l1))
     return most if alone and measure.kind != "bins" else f"{most} in a group and {all_of_it} in all"
 
 
 def _signed(value: Fraction) -> str:
     return f"{float(value):.6g}"
-
-
-def _brief(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
-from sfumato.queries.tabular import number
 from sfumato.queries.svg import GRID, INK, LETTER, MUTED, Canvas, brief, clipped, mixed, ticks
+from sfumato.queries.tabular import number
 
 WIDTH, RIGHT = 640.0, 20.0
 PALE, DARK = "#eef6f7", "#063d48"

@@ -254,7 +254,7 @@ def _clamped(args: tuple[Typed, ...]) -> Typed:
         _must(each, NUMERIC, "CLAMP is of numbers")
     low, high = (bound_of(each) for each in args[1:])
     if low > high:
-        raise InvalidRequest(f"CLAMP from {low} to {high} holds no number: give the lower bound first")
+        raise InvalidRequest(f"CLAMP from {low} to {high} holds no number; give the lower bound first")
     return Typed(Call("clamp", tuple(each.of for each in args)), _widest(args))
 
 

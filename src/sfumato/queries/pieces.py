@@ -22,7 +22,7 @@ from sfumato.queries.model import (
     Value,
     walk,
 )
-from sfumato.queries.show import show
+from sfumato.queries.show import number, show
 
 
 def counted(found: Typed) -> Aggregate:
@@ -63,6 +63,11 @@ def valued(
     if isinstance(of, Call) and of.op == "clamp" and bounds is None:
         low, high = (kinds.bound_of(Typed(each, "number")) for each in of.args[1:])
         of, bounds = of.args[0], (low, high)
+    if bounds is not None and bounds[0] > bounds[1]:
+        raise InvalidRequest(
+            f"bounds from {number(bounds[0])} to {number(bounds[1])} hold no number; "
+            "give the lower bound first"
+        )
     if isinstance(of, Constant):
         raise InvalidRequest(f"{show(of)} is the same for everybody; ask for COUNT(*)")
     return Aggregate(kind, "", of=of, quantile=quantile, bounds=bounds)

@@ -9,20 +9,19 @@ from typing import Any
 
 from sfumato.core.accounting import Kind as ShareKind
 from sfumato.core.errors import InvalidRequest, PolicyRefused, UnknownName
-from sfumato.core.event import ZCDP, ApproxDP, Event, Laplace
 from sfumato.core.files import digest_of
 from sfumato.core.gate import Plan
 from sfumato.core.numbers import brief, text
 from sfumato.core.policy import FILE_NAME, Policy, Population
 from sfumato.mechanisms.exact import Kind as Law
-from sfumato.queries import laws, vetting
+from sfumato.queries import vetting
 from sfumato.queries.bounded import Measure
 from sfumato.queries.domain import MOST_CELLS, Domain
 from sfumato.queries.finish import check as check_finish
 from sfumato.queries.measures import Bounds, Relation, distinct, needs, sensitivity
 from sfumato.queries.measures import key as key_of
 from sfumato.queries.model import Aggregate, Binned, Column, Expr, Key, Query, Terms, walk
-from sfumato.queries.pricing import default_delta, rho_for
+from sfumato.queries.pricing import Draw, Price, default_delta, epsilon_for, price_of
 from sfumato.queries.quantiles import levels
 from sfumato.queries.selection import threshold
 from sfumato.queries.sql.render import render
@@ -40,26 +39,6 @@ LIMITS = (
     "How long the engine takes is not hidden: whoever can time a question on the machine may learn of its "
     "data.",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """One array of noisy whole numbers: a measure, at one level of its totals or of its quantile tree.
-
-    Args:
-        measure: its number in `Planned.measures`.
-        level: how many keys its groups have (rollups), or the level of the tree (bins).
-        linf, l1, l2_squared: what one privacy unit can change, in whole numbers.
-        scale: of Laplace noise; the variance, of Gaussian.
-    """
-
-    measure: int
-    level: int
-    linf: int
-    l1: int
-    l2_squared: int
-    law: Law
-    scale: Fraction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,8 +117,8 @@ def plan_query(
     spread = _spread(measures, keys, query.rollup, groups, rows, population.relation, private)
     terms = replace(terms, purpose=purpose, population=name, share=share, groups=groups, rows=rows)
     if terms.epsilon is None:
-        terms = replace(terms, epsilon=_epsilon_for(terms, measures, spread, kind, delta, private))
-    price = _price(terms, spread, kind, delta, private)
+        terms = replace(terms, epsilon=epsilon_for(terms, measures, spread, kind, delta, private))
+    price = price_of(terms, spread, kind, delta, private)
     draws = tuple(replace(draw, law=price.law, scale=price.scale(draw)) for draw in spread)
     least = 0
     if private:
@@ -234,9 +213,9 @@ def _keys(query: Query, terms: Terms, domain: Domain) -> tuple[tuple[Key, ...], 
     if not terms.private_keys:
         raise InvalidRequest(
             f"nobody said which values {unknown[0]!r} can have, and which ones occur is about people. "
-            f"Declare them (values = [...], or range = [first, last], under the dataset's columns in {FILE_NAME}), "
-            "give "
-            "them with the question, or let them be chosen privately: --private-keys, private_keys=True"
+            "Declare them (values = [...], or range = [first, last], under the dataset's columns in "
+            f"{FILE_NAME}), give them with the question, or let them be chosen privately: --private-keys, "
+            "private_keys=True"
         )
     if query.rollup or any(one.kind == "quantile" for one in query.aggregates):
         raise InvalidRequest(
@@ -316,110 +295,6 @@ def _spread(
     return tuple(found)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Price:
-    """A statement's price, shared equally by its draws."""
-
-    law: Law
-    event: Event
-    epsilon: Fraction
-    delta: Fraction
-    rho: Fraction
-    selection: Fraction
-    count: int
-
-    def scale(self, draw: Draw) -> Fraction:
-        """Return the scale of a draw's Laplace noise, or the variance of its Gaussian noise."""
-        if self.law == "gaussian":
-            return draw.l2_squared * self.count / (2 * self.rho)
-        return draw.l1 * self.count / self.epsilon
-
-
-def _price(terms: Terms, spread: tuple[Draw, ...], kind: ShareKind, delta: Fraction, private: bool) -> _Price:
-    epsilon, count = terms.epsilon, len(spread)
-    assert epsilon is not None
-    if epsilon <= 0:
-        raise InvalidRequest(f"epsilon must be above 0, got {text(epsilon)}")
-    if private and (kind != "sum" or not delta):
-        raise PolicyRefused(
-            "choosing groups privately takes a delta of its own, and so a share of kind 'sum' that has "
-            "one, and "
-            "--delta, such as 1e-7: declare the groups' values, or such a share",
-            rule="populations",
-        )
-    laplace = _Price(
-        law="laplace" if private else "rounded",
-        event=ApproxDP(epsilon, delta) if private else Laplace(1 / epsilon),
-        epsilon=epsilon,
-        delta=delta if private else Fraction(0),
-        rho=Fraction(0),
-        selection=delta if private else Fraction(0),
-        count=count,
-    )
-    if terms.mechanism == "laplace" or (terms.mechanism == "auto" and not delta):
-        return laplace
-    part = delta / 2 if private else delta  # half for the noise, half for the choice of groups
-    rho = rho_for(epsilon, part)
-    gaussian = replace(
-        laplace,
-        law="gaussian",
-        event=ApproxDP(epsilon, delta) if private else ZCDP(rho),
-        delta=delta,
-        rho=rho,
-        selection=delta - part if private else Fraction(0),
-    )
-    if terms.mechanism == "gaussian" or _error(gaussian, spread) < _error(laplace, spread):
-        return gaussian
-    return laplace
-
-
-def _error(price: _Price, spread: tuple[Draw, ...]) -> float:
-    """Return the mean relative width of the noise, over draws."""
-    widths = [laws.deviation(price.law, price.scale(draw)) / draw.linf for draw in spread]
-    return sum(widths) / len(widths)
-
-
-def _epsilon_for(
-    terms: Terms,
-    measures: tuple[Measure, ...],
-    spread: tuple[Draw, ...],
-    kind: ShareKind,
-    delta: Fraction,
-    private: bool,
-) -> Fraction:
-    """Return the least epsilon, to three digits, whose noise keeps all intervals within a target."""
-    target = terms.target_error
-    if target is None:
-        raise InvalidRequest("say what the answer may cost: epsilon, such as 0.5, or a target error")
-    if not target > 0:
-        raise InvalidRequest(f"the target error must be above 0, got {target}")
-    if any(measure.kind in ("squares", "bins") or measure.centred for measure in measures):
-        raise InvalidRequest(
-            "the error of a mean, variance or quantile depends on how many rows there are, which is not "
-            "known "
-            "beforehand: give epsilon, or ask for counts and sums with a target error"
-        )
-
-    def widest(epsilon: Fraction) -> float:
-        price = _price(replace(terms, epsilon=epsilon), spread, kind, delta, private)
-        return max(
-            laws.interval(price.law, price.scale(draw)) * float(measures[draw.measure].step)
-            for draw in spread
-        )
-
-    low, high = Fraction(1, 10**6), Fraction(1, 10**6)
-    while widest(high) > target:
-        low, high = high, high * 4
-        if high > 1000:
-            raise InvalidRequest(
-                f"no epsilon below 1000 keeps the error within {target}: ask for a larger one"
-            )
-    while high / low > Fraction(1002, 1000):
-        middle = Fraction((low + high) / 2).limit_denominator(10**9)
-        low, high = (low, middle) if widest(middle) <= target else (middle, high)
-    return Fraction(brief(high))
-
-
 def _units(draws: tuple[Draw, ...], measures: tuple[Measure, ...]) -> Draw:
     return next(draw for draw in draws if measures[draw.measure] == Measure("units"))
 
@@ -460,7 +335,7 @@ def _product(keys: tuple[Key, ...]) -> int:
     return count
 
 
-def _statement(price: _Price, population: Population, groups: int, rows: int) -> str:
+def _statement(price: Price, population: Population, groups: int, rows: int) -> str:
     cost = f"({brief(price.epsilon)}, {brief(price.delta)})" if price.delta else f"{brief(price.epsilon)}"
     more = f", by {brief(price.rho)}-zCDP" if price.rho and not price.selection else ""
     changed = "added or removed" if population.relation == "add-or-remove-one" else "replaced by another"
@@ -474,7 +349,7 @@ def _statement(price: _Price, population: Population, groups: int, rows: int) ->
 
 
 def _parameters(
-    query: Query, terms: Terms, keys: tuple[Key, ...], price: _Price, least: int
+    query: Query, terms: Terms, keys: tuple[Key, ...], price: Price, least: int
 ) -> dict[str, Any]:
     found: dict[str, Any] = {
         "question": render(query),

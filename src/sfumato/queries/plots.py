@@ -11,7 +11,6 @@ from typing import Any
 from sfumato.core.errors import InvalidRequest, UnknownName
 from sfumato.queries import heat
 from sfumato.queries.answer import Answer
-from sfumato.queries.tabular import MISSING, number
 from sfumato.queries.svg import (
     BAD,
     COLOURS,
@@ -25,6 +24,7 @@ from sfumato.queries.svg import (
     clipped,
     ticks,
 )
+from sfumato.queries.tabular import MISSING, number
 
 WIDTH, RIGHT, ROW, HEIGHT = 640.0, 20.0, 24.0, 240.0
 #: Of bars: pale enough that the interval shows on them.

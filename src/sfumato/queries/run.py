@@ -21,7 +21,8 @@ from sfumato.queries.answer import Answer, Cost
 from sfumato.queries.bounded import Bounded, Cells, Engine, TableRef
 from sfumato.queries.finish import Finishing, Noisy, finish
 from sfumato.queries.measures import key
-from sfumato.queries.plan import Draw, Planned
+from sfumato.queries.plan import Planned
+from sfumato.queries.pricing import Draw
 from sfumato.queries.quantiles import tree_sums
 from sfumato.queries.store import Kept, Store
 

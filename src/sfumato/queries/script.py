@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 def statements(script: str) -> tuple[str, ...]:
     """Return the statements of a script, without the semicolons between them.
@@ -9,24 +11,20 @@ def statements(script: str) -> tuple[str, ...]:
     >>> statements("SELECT COUNT(*) FROM flow; SELECT COUNT(*) FROM flow WHERE junction = 'a;b';")
     ('SELECT COUNT(*) FROM flow', "SELECT COUNT(*) FROM flow WHERE junction = 'a;b'")
     """
-    import sqlglot
-    from sqlglot.errors import SqlglotError
-    from sqlglot.tokens import TokenType
-
-    try:
-        tokens = sqlglot.tokenize(script, dialect="duckdb")
-    except (SqlglotError, ValueError, IndexError, RecursionError):
-        return (script.strip(),)  # it is no SQL: whoever reads it says where
-    ends = [token.start for token in tokens if token.token_type == TokenType.SEMICOLON]
-    cuts = [0, *(end + 1 for end in ends)]
-    parts = [script[at:end] for at, end in zip(cuts, [*ends, len(script)], strict=True)]
-    # A part is empty where no token lies in it: nothing but space and comments.
-    spans = zip(cuts, [*ends, len(script)], strict=True)
-    filled = [
-        any(at <= token.start < end and token.token_type != TokenType.SEMICOLON for token in tokens)
-        for at, end in spans
-    ]
-    return tuple(part.strip() for part, some in zip(parts, filled, strict=True) if some)
+    tokens = _tokens(script)
+    if tokens is None:
+        return (script.strip(),)  # no SQL: whoever reads it says where
+    found, start, filled = [], 0, False
+    for token in tokens:
+        if token.token_type.name != "SEMICOLON":
+            filled = True
+            continue
+        if filled:
+            found.append(script[start : token.start].strip())
+        start, filled = token.start + 1, False
+    if filled:
+        found.append(script[start:].strip())
+    return tuple(found)
 
 
 def complete(script: str) -> bool:
@@ -35,12 +33,15 @@ def complete(script: str) -> bool:
     >>> complete("SELECT 'a;"), complete("SELECT 1;")
     (False, True)
     """
+    tokens = _tokens(script)
+    return bool(tokens and tokens[-1].token_type.name == "SEMICOLON")
+
+
+def _tokens(script: str) -> list[Any] | None:
     import sqlglot
     from sqlglot.errors import SqlglotError
-    from sqlglot.tokens import TokenType
 
     try:
-        tokens = sqlglot.tokenize(script, dialect="duckdb")
+        return list(sqlglot.tokenize(script, dialect="duckdb"))
     except (SqlglotError, ValueError, IndexError, RecursionError):
-        return False
-    return bool(tokens) and tokens[-1].token_type == TokenType.SEMICOLON
+        return None

@@ -53,7 +53,7 @@ def number(value: Any, error: float | None = None) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if error and math.isfinite(error):
-        places = 1 - math.floor(math.log10(error))
+        places = 1 - math.floor(math.log10(abs(error)))
     else:
         places = 3 - (math.floor(math.log10(abs(value))) if value else 0)
     said = f"{value:,.{min(max(places, 0), 12)}f}"

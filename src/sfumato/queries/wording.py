@@ -25,5 +25,5 @@ def expression(one: Expr | None) -> str:
 
 def spelled(value: Value) -> str:
     """Return a public value, safe to print."""
-    said = value.isoformat(" ") if hasattr(value, "hour") else str(value)
+    said = str(value)  # of a date or time, as ISO 8601 has it
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in said)

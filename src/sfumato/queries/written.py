@@ -12,6 +12,7 @@ from sfumato.queries.kinds import Typed
 from sfumato.queries.model import Aggregate, AggregateKind, Constant, Expr, Value
 from sfumato.queries.pieces import both, counted, valued
 from sfumato.queries.show import show
+from sfumato.queries.sql import needed
 from sfumato.queries.sql.scope import Scope
 
 Written = str | Expr
@@ -59,7 +60,8 @@ def exactly(value: Any, what: str) -> Fraction:
 def typed(scope: Scope, written: Written) -> Typed:
     """Read SQL text, or an expression of the model."""
     if isinstance(written, str):
-        from sfumato.queries.sql.expressions import Reader  # sqlglot is heavy
+        needed()
+        from sfumato.queries.sql.expressions import Reader
         from sfumato.queries.sql.text import read_expression
 
         text, tree = read_expression(written)
@@ -107,7 +109,7 @@ def bounds_of(bounds: tuple[Number, Number]) -> tuple[Fraction, Fraction]:
         raise InvalidRequest(f"bounds={bounds!r} are no bounds; give two numbers, as in bounds=(0, 100)")
     low, high = (exactly(each, "the bound") for each in bounds)
     if low > high:
-        raise InvalidRequest(f"bounds from {low} to {high} hold no number; give the lower one first")
+        raise InvalidRequest(f"bounds from {low} to {high} hold no number; give the lower bound first")
     return low, high
 
 

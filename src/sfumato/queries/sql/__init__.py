@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from sfumato.core.errors import MissingExtra
 from sfumato.queries.kinds import TableShape
 from sfumato.queries.model import Query
 from sfumato.queries.sql.render import render
@@ -33,8 +34,21 @@ def parse(sql: str, tables: Mapping[str, TableShape]) -> Query:
         InvalidRequest: for what is not understood, with line, column and the nearest form that is.
         MissingExtra: without sqlglot.
     """
-    from sfumato.queries.sql.question import question  # sqlglot is heavy
+    needed()
+    from sfumato.queries.sql.question import question
     from sfumato.queries.sql.text import read
 
     text, tree = read(sql)
     return question(text, tree, tables)
+
+
+def needed() -> None:
+    """Make sure that there is a parser, which is heavy and therefore loaded late.
+
+    Raises:
+        MissingExtra: without sqlglot.
+    """
+    try:
+        import sqlglot  # noqa: F401
+    except ImportError:
+        raise MissingExtra("reading SQL", ("sqlglot",), "queries") from None

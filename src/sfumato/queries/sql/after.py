@@ -34,8 +34,8 @@ def having(columns: Columns, tree: exp.Expr) -> tuple[tuple[str, str, float], ..
         elif isinstance(each, exp.Between):
             columns.reader.only(each, "this", "low", "high")
             name = _figure_name(columns, each.this, "HAVING")
-            found += [(name, ">=", _number(columns, each.args["low"]))]
-            found += [(name, "<=", _number(columns, each.args["high"]))]
+            found += [(name, ">=", _number(columns, each.args.get("low")))]
+            found += [(name, "<=", _number(columns, each.args.get("high")))]
         elif type(each) in COMPARISONS:
             found.append(_compared(columns, each))
         else:
@@ -53,7 +53,7 @@ def _compared(columns: Columns, node: exp.Expr) -> tuple[str, str, float]:
     return _figure_name(columns, left, "HAVING"), op, _number(columns, right)
 
 
-def _number(columns: Columns, node: exp.Expr) -> float:
+def _number(columns: Columns, node: exp.Expr | None) -> float:
     return float(columns.reader.number(node))
 
 

@@ -79,8 +79,8 @@ def _stairs(reader: Reader, node: exp.Expr, of: exp.Expr, width: Fraction, least
 def width_bucket(reader: Reader, node: exp.Expr) -> Typed:
     """Return bins with one more at each end: 0 is below, count + 1 from the upper bound on."""
     reader.only(node, "this", "min_value", "max_value", "num_buckets")
-    low, high = reader.number(node.args["min_value"]), reader.number(node.args["max_value"])
-    count = _whole(reader, node.args["num_buckets"])
+    low, high = reader.number(node.args.get("min_value")), reader.number(node.args.get("max_value"))
+    count = _whole(reader, node, node.args.get("num_buckets"))
     if high <= low:
         raise reader.text.refuse(
             node, f"bins from {number(low)} to {number(high)} hold nothing; lower bound first"
@@ -93,12 +93,12 @@ def bin_of(reader: Reader, node: exp.Expr) -> Typed:
     """Read BIN_OF(x, low, width, count): 0..count-1."""
     of, low, width, count = reader.arguments(node, 4, "BIN_OF(x, low, width, count)")
     return kinds.binned(
-        reader.expression(of), reader.number(low), reader.number(width), _whole(reader, count)
+        reader.expression(of), reader.number(low), reader.number(width), _whole(reader, node, count)
     )
 
 
-def _whole(reader: Reader, node: exp.Expr) -> int:
-    found = reader.number(node)
+def _whole(reader: Reader, node: exp.Expr, of: exp.Expr | None) -> int:
+    found = reader.number(of)
     if found.denominator != 1 or not 1 <= found <= 10_000:
         raise reader.text.refuse(
             node, f"{number(found)[:30]} bins cannot be; give a whole number from 1 to 10000"

@@ -25,7 +25,7 @@ def extract(reader: Reader, node: exp.Expr) -> Typed:
     return part(reader, node, node.name, node.expression)
 
 
-def part(reader: Reader, node: exp.Expr, name: str, of: exp.Expr) -> Typed:
+def part(reader: Reader, node: exp.Expr, name: str, of: exp.Expr | None) -> Typed:
     """Return a part of a date; DOW counts from Sunday, which is 0."""
     name = name.upper().rstrip("S") if name.upper() not in PARTS else name.upper()
     if name in SUNDAY_FIRST:
@@ -58,10 +58,10 @@ def named_part(reader: Reader, node: exp.Expr) -> Typed:
 def truncated(reader: Reader, node: exp.Expr) -> Typed:
     """Read DATE_TRUNC('day', x)."""
     reader.only(node, "this", "unit")
-    return _cut(reader, node, str(node.args["unit"].name), node.this)
+    return _cut(reader, node, node.text("unit"), node.this)
 
 
-def _cut(reader: Reader, node: exp.Expr, unit: str, of: exp.Expr) -> Typed:
+def _cut(reader: Reader, node: exp.Expr, unit: str, of: exp.Expr | None) -> Typed:
     if unit.lower() not in UNITS:
         raise reader.text.refuse(
             node,

@@ -55,12 +55,14 @@ class Reader:
     scope: Scope
     _depth: int = field(default=0, init=False)
 
-    def expression(self, node: exp.Expr) -> Typed:
+    def expression(self, node: exp.Expr | None) -> Typed:
         """Return what a node means.
 
         Raises:
             InvalidRequest: for what is not understood, with its place.
         """
+        if node is None:
+            raise InvalidRequest("an argument is missing; write the function in full, as in FLOOR(x / 10)")
         self._depth += 1
         try:
             if self._depth > 2 * DEEPEST:
@@ -108,7 +110,7 @@ class Reader:
 
     def each(self, node: exp.Expr, *names: str) -> list[Typed]:
         """Return what several parts of a node mean."""
-        return [self.expression(node.args[name]) for name in names]
+        return [self.expression(node.args.get(name)) for name in names]
 
     def constant(self, node: exp.Expr) -> Value:
         """Return a constant.
@@ -121,12 +123,14 @@ class Reader:
             raise self.text.refuse(node, f"a constant must stand here; {show(found.of)} is none")
         return found.of.value
 
-    def number(self, node: exp.Expr) -> Fraction:
+    def number(self, node: exp.Expr | None) -> Fraction:
         """Return a constant number exactly; quotients of numbers are numbers here.
 
         Raises:
             InvalidRequest: where it is none.
         """
+        if node is None:
+            raise InvalidRequest("a number is missing; write one, as in 0 or 12.5")
         inner = node.unnest()
         if isinstance(inner, exp.Neg):
             return -self.number(inner.this)
@@ -233,7 +237,7 @@ class Reader:
             when = self.expression(branch.this)
             parts += [
                 when if subject is None else kinds.call("=", subject, when),
-                self.expression(branch.args["true"]),
+                self.expression(branch.args.get("true")),
             ]
         return self._chosen(node, parts, node.args.get("default"))
 

@@ -102,7 +102,7 @@ def _units(reader: Reader, node: exp.Expr) -> Aggregate:
         and not (of.this or of.args.get("default"))
     ):
         branch = of.args["ifs"][0]
-        chosen = branch.args["true"].unnest()
+        chosen = (branch.args.get("true") or branch).unnest()
         if isinstance(chosen, exp.Column) and _unit(reader, chosen):
             return Aggregate("units", "", where=condition(reader, branch.this))
     unit = reader.scope.sources[0].unit
@@ -168,5 +168,8 @@ def _valued(
             "with DISTINCT is not offered: leave it out" if isinstance(of, exp.Distinct) else "takes a column"
         )
         raise reader.text.refuse(node, f"{name} {what}, as in {name}(x)")
-    found = reader.expression(of)
-    return valued(kind, found, quantile)
+    inner = of.unnest()
+    if isinstance(inner, exp.Anonymous) and reader.text.word(inner) == "CLAMP":
+        value, low, high = reader.arguments(inner, 3, "CLAMP(x, 0, 10)")
+        return valued(kind, reader.expression(value), quantile, (reader.number(low), reader.number(high)))
+    return valued(kind, reader.expression(of), quantile)

@@ -17,6 +17,7 @@ from sfumato.queries.sql.expressions import Reader
 from sfumato.queries.sql.figures import condition
 from sfumato.queries.sql.scope import Scope, Source, named, same, table
 from sfumato.queries.sql.text import Text
+from sfumato.queries.sql.words import REFUSED
 
 _MOST_PARTS: Final = 10
 _MOST_NODES: Final = 500
@@ -66,6 +67,8 @@ class Tables:
         if not isinstance(node, exp.Table) or not isinstance(node.this, exp.Identifier):
             inner = node.this if isinstance(node, exp.Table) else node
             name = self.text.word(inner) if isinstance(inner, exp.Expr) else "this"
+            if name in REFUSED:
+                raise self.text.refuse(node, f"{name} {REFUSED[name]}")
             raise self.text.refuse(
                 node, f"{name} is no dataset; ask about one: {listed(self.shapes) or 'there is none'}"
             )

@@ -6,15 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from sfumato.core.errors import InvalidRequest, MissingExtra
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+from sqlglot.tokenizer_core import Token, TokenType
 
-try:
-    import sqlglot
-    from sqlglot import exp
-    from sqlglot.errors import SqlglotError
-    from sqlglot.tokenizer_core import Token, TokenType
-except ImportError as absent:  # pragma: no cover
-    raise MissingExtra("SQL", ("sqlglot",), "queries") from absent
+from sfumato.core.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -65,16 +62,29 @@ class Text:
         """Return where a node begins: its own place, that of what is in it, or that of what it is in."""
         above = node
         while above is not None:
-            places = [at for inner in above.walk() if isinstance(at := inner.meta.get("start"), int)]
+            own = self._own(above)
+            places = (
+                [own]
+                if own is not None
+                else [at for inner in above.walk() if (at := _meta(inner)) is not None]
+            )
             if places:
                 return min(places)
             above = above.parent
         return None
 
+    def _own(self, node: exp.Expr) -> int | None:
+        """Return where a function begins; of some, the parser keeps but the place of their argument."""
+        if not isinstance(node, exp.Func) or _meta(node) is not None:
+            return _meta(node)
+        first = next((at for inner in node.walk() if (at := _meta(inner)) is not None), None)
+        called = re.search(r"\b\w+\s*\(\s*$", self.sql[:first]) if first is not None else None
+        return called.start() if called else None
+
     def word(self, node: exp.Expr) -> str:
         """Return the name of a function as it was written, in capitals."""
-        start = node.meta.get("start")
-        found = re.compile(r"\w+").match(self.sql, start) if isinstance(start, int) else None
+        start = self._own(node)
+        found = re.compile(r"\w+").match(self.sql, start) if start is not None else None
         name = (
             node.name
             if isinstance(node, exp.Anonymous)
@@ -83,6 +93,11 @@ class Text:
             else ""
         )
         return (found.group() if found else name or type(node).__name__).upper()
+
+
+def _meta(node: exp.Expr) -> int | None:
+    start = node.meta.get("start")
+    return start if isinstance(start, int) else None
 
 
 def read(sql: str) -> tuple[Text, exp.Expr]:
@@ -177,13 +192,17 @@ def _within(text: Text, tokens: Iterable[Token]) -> None:
     if not tokens:
         raise InvalidRequest(f"there is no question; {_FORM}")
     first = tokens[0]
-    if first.token_type not in (TokenType.SELECT, TokenType.WITH, TokenType.L_PAREN):
+    if first.token_type not in (TokenType.SELECT, TokenType.WITH, TokenType.FROM, TokenType.L_PAREN):
         word = first.text.upper()[:30]
         raise text.refuse(
             first.start, f"{word} is not understood: questions alone can be asked; write SELECT ... FROM ..."
         )
     depth = prefixes = 0
+    last = None
     for token in tokens:
+        if last is TokenType.SEMICOLON and token.token_type is not last:
+            raise text.refuse(token.start, "there is more than one statement; ask one question at a time")
+        last = token.token_type
         if token.token_type in _NEVER:
             raise text.refuse(token.start, _NEVER[token.token_type])
         prefixes = prefixes + 1 if token.token_type in _PREFIXES else 0
