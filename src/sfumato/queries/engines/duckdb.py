@@ -188,11 +188,6 @@ def _literal(path: str) -> str:
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in path)
 
 
-def quoted(name: str, mark: str = '"') -> str:
-    """Return a name, or with "'" a text, as SQL writes it."""
-    return mark + name.replace(mark, mark * 2) + mark
-
-
 def _whole(table: Shown, types: dict[str, str]) -> bool:
     """Return whether units are whole numbers, as stored and as declared."""
     declared = table.table.columns.get(table.table.unit, "integer")
