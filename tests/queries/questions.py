@@ -38,7 +38,6 @@ TOOLS = ("box", "polygon")
 
 UNITS = {"flow": "vehicle", "admissions": "patient", "labs": "patient", "labels": "image"}
 
-_DECADE = (Fraction(0), Fraction(130))
 SHAPES = {
     "flow": TableShape(
         "vehicle",
@@ -51,7 +50,7 @@ SHAPES = {
             "passed": "timestamp",
             "toll": "boolean",
         },
-        {"hour": (Fraction(0), Fraction(23)), "speed": _DECADE},
+        {"hour": (Fraction(0), Fraction(23)), "speed": (Fraction(0), Fraction(130))},
     ),
     "admissions": TableShape(
         "patient",
@@ -91,7 +90,7 @@ POLICY = """
 [datasets.flow]
 population = "drivers"
 unit = "vehicle"
-keep = ["vehicle", "junction", "kind", "hour", "speed", "passed", "toll"]
+keep = ["junction", "kind", "hour", "speed", "passed", "toll"]
 table = "flow.parquet"
 max_groups = 5
 max_rows = 1
@@ -105,11 +104,13 @@ range = [0, 23]
 kind = "number"
 bounds = [0, 130]
 step = 0.5
+[datasets.flow.columns.passed]
+bounds = [2026-01-01, 2026-03-31]
 
 [datasets.admissions]
 population = "patients"
 unit = "patient"
-keep = ["patient", "ward", "age", "nights", "admitted", "urgent"]
+keep = ["ward", "age", "nights", "admitted", "urgent"]
 table = "admissions.parquet"
 max_groups = 3
 max_rows = 2
@@ -119,11 +120,13 @@ values = ["cardiology", "geriatrics", "neurology", "surgery"]
 range = [0, 110]
 [datasets.admissions.columns.nights]
 range = [0, 60]
+[datasets.admissions.columns.admitted]
+bounds = [2025-06-01, 2026-05-31]
 
 [datasets.labs]
 population = "patients"
 unit = "patient"
-keep = ["patient", "test", "value", "taken"]
+keep = ["test", "value", "taken"]
 table = "labs.parquet"
 max_groups = 3
 max_rows = 4
@@ -132,11 +135,13 @@ values = ["CRP", "HbA1c", "LDL"]
 [datasets.labs.columns.value]
 bounds = [0, 300]
 step = 0.1
+[datasets.labs.columns.taken]
+bounds = [2025-06-01, 2026-05-31]
 
 [datasets.labels]
 population = "pictures"
 unit = "image"
-keep = ["image", "annotator", "label", "tool", "area", "score", "drawn", "checked"]
+keep = ["annotator", "label", "tool", "area", "score", "drawn", "checked"]
 table = "labels.parquet"
 max_groups = 4
 max_rows = 3
@@ -152,6 +157,8 @@ step = 0.001
 [datasets.labels.columns.score]
 bounds = [0, 1]
 step = 0.01
+[datasets.labels.columns.drawn]
+bounds = [2026-03-01, 2026-04-29]
 """
 
 

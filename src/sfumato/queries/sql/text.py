@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
+from sqlglot.parsers.duckdb import DuckDBParser
 from sqlglot.tokenizer_core import Token, TokenType
 
 from sfumato.core.errors import InvalidRequest
@@ -32,6 +33,26 @@ _NEVER = {
     TokenType.PLACEHOLDER: "there is nothing to fill in for a placeholder; write the value",
     TokenType.PARAMETER: "parameters are not understood; write the value",
 }
+
+
+class _EndlessError(Exception):
+    """The parser tries the same text again and again."""
+
+
+class _Steady(DuckDBParser):
+    """A parser whose work is bounded: where a word may be a type, it tries twice, at each level anew."""
+
+    _left = 0
+
+    def bounded(self, tokens: list[Token], sql: str) -> list[exp.Expr | None]:
+        self._left = 1_000 + 60 * len(tokens)
+        return self.parse(tokens, sql)
+
+    def _advance(self, times: int = 1) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise _EndlessError
+        super()._advance(times)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +155,8 @@ def _read(text: Text) -> tuple[Text, exp.Expr]:
     tokens = _versions(tokens)
     _within(text, tokens)
     try:
-        parsed = sqlglot.Dialect.get_or_raise("duckdb").parser().parse(tokens, text.sql)
-    except RecursionError:
+        parsed = _Steady(dialect="duckdb").bounded(tokens, text.sql)
+    except (RecursionError, _EndlessError):
         raise text.refuse(None, "the question is nested too deeply; ask it in parts") from None
     except SqlglotError as wrong:
         raise _syntax(text, wrong) from None
