@@ -338,8 +338,8 @@ def _cost(planned: Planned, standing: Standing | None, answered: bool) -> Stage:
         taken = standing.after - standing.before
         if standing.fits and taken > planned.epsilon * Fraction(101, 100):
             lines.append(
-                "This share adds up whole curves of loss, not epsilons: a first question takes more of it than "
-                f"its epsilon (here {brief(taken)}), and many together take less than their sum."
+                "This share adds up whole curves of loss, not epsilons: a first question takes more of it "
+                f"than its epsilon (here {brief(taken)}), and many together take less than their sum."
             )
     lines.append(planned.plan.statement)
     facts: dict[str, Any] = {
