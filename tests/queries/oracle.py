@@ -106,7 +106,7 @@ def _clean(found: Any, kind: str, clamp: tuple[Fraction, Fraction] | None) -> An
         return found
     if kind == "integer":
         return min(max(found, math.ceil(clamp[0])), math.floor(clamp[1]))
-    return _settled(min(max(found, float(clamp[0])), float(clamp[1])))
+    return min(max(found, float(clamp[0])), float(clamp[1]))
 
 
 def _settled(found: float) -> float:
@@ -180,7 +180,9 @@ def _summed(asked: Bounded, measure: Measure, kept: Mapping, index: Mapping[tupl
     return found.reshape(len(every), bins) if measure.kind == "bins" else found.reshape(len(every))
 
 
-def _of_unit(asked: Bounded, measure: Measure, unit: Any, cell: int, rows: list[dict]) -> list[tuple[int, int]]:
+def _of_unit(
+    asked: Bounded, measure: Measure, unit: Any, cell: int, rows: list[dict]
+) -> list[tuple[int, int]]:
     """Return what one unit adds to one cell: (bin, amount)."""
     rows = [row for row in rows if measure.where is None or value(measure.where, row, asked) is True]
     found = [None if measure.of is None else value(measure.of, row, asked) for row in rows]
@@ -211,7 +213,8 @@ def _whole(found: Any, measure: Measure) -> int:
         return min(max(found, low), high)
     scaled = float(found)
     scaled = min(max(scaled, float(low * step)), float(high * step))
-    scaled = _settled(scaled) * float(step.denominator) / float(step.numerator)
+    if step != 1:
+        scaled = _settled(scaled) * float(step.denominator) / float(step.numerator)
     return min(max(math.floor(scaled + 0.5), low), high)
 
 
@@ -274,7 +277,7 @@ def _call(op: str, args: tuple[Expr, ...], row: Row, asked: Bounded) -> Any:
         case "clamp":
             if all(isinstance(one, int) for one in found):
                 return min(max(found[0], found[1]), found[2])
-            return _settled(min(max(float(found[0]), float(found[1])), float(found[2])))
+            return min(max(float(found[0]), float(found[1])), float(found[2]))
         case "negative":
             result = -found[0]
         case "abs":
@@ -284,8 +287,10 @@ def _call(op: str, args: tuple[Expr, ...], row: Row, asked: Bounded) -> Any:
         case "-":
             result = found[0] - found[1]
         case _:
+            if float in map(type, found):
+                return _settled(found[0]) * _settled(found[1])
             result = found[0] * found[1]
-    return _settled(result) if isinstance(result, float) else result
+    return result
 
 
 def _letter(letter: str, op: str) -> str:
@@ -306,7 +311,8 @@ def _compare(op: str, left: Any, right: Any) -> bool | None:
         left, right = float(left), float(right)
     elif isinstance(left, datetime) != isinstance(right, datetime):
         left, right = (
-            one if isinstance(one, datetime) else datetime(one.year, one.month, one.day) for one in (left, right)
+            one if isinstance(one, datetime) else datetime(one.year, one.month, one.day)
+            for one in (left, right)
         )
     return {
         "=": left == right,

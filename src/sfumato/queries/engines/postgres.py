@@ -13,7 +13,7 @@ from sfumato.queries.bounded import Bounded, Cells, TableRef
 from sfumato.queries.engines._bounding import check
 from sfumato.queries.engines._cells import gathered
 from sfumato.queries.engines._relations import Shown, shown
-from sfumato.queries.engines._sql import quoted, written
+from sfumato.queries.engines._sql import Stages, quoted, written
 
 if TYPE_CHECKING:
     import psycopg
@@ -24,9 +24,7 @@ EXTRA = "queries,postgres"
 
 CONNECT_SECONDS = 10
 #: All statements of one question see the same rows, and change none. Times are in UTC.
-BEGIN = (
-    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL TIME ZONE 'UTC'; SET LOCAL extra_float_digits = 1"
-)
+BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL TIME ZONE 'UTC'"
 WHOLE = ("int2", "int4", "int8")
 TYPES = {
     "boolean": ("bool",),
@@ -72,19 +70,24 @@ class Postgres:
         connection = self._connect(places[0][0])
         try:
             connection.execute(BEGIN.encode())
-            types = [_types(connection, table.table, name) for table, (_, name) in zip(tables, places, strict=True)]
+            types = [
+                _types(connection, table.table, name) for table, (_, name) in zip(tables, places, strict=True)
+            ]
             whole = all(_whole(table, kinds) for table, kinds in zip(tables, types, strict=True))
             sources = {
                 table.name: _cleaned(table, name, kinds, whole)
                 for table, (_, name), kinds in zip(tables, places, types, strict=True)
             }
 
-            def run(expression: Any) -> pa.Table:
-                rows = connection.execute(written(expression, "postgres", sources).encode()).fetchall()
+            def run(expression: Any, stages: Stages) -> pa.Table:
+                rows = connection.execute(
+                    written(expression, "postgres", sources, stages).encode()
+                ).fetchall()
                 schema = expression.schema().to_pyarrow()
                 columns = zip(*rows, strict=True) if rows else [()] * len(schema)
                 return pa.table(
-                    [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema
+                    [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)],
+                    schema,
                 )
 
             return gathered(asked, tables, "integer" if whole else "text", run)
@@ -111,7 +114,9 @@ class Postgres:
             )
         except psycopg.Error as error:
             raise SfumatoError(f"the database {public_url(url)} does not answer: {error}") from None
-        if not (connection.pgconn.ssl_in_use or LOCAL.fullmatch(connection.info.host or "") or "sslmode" in url):
+        if not (
+            connection.pgconn.ssl_in_use or LOCAL.fullmatch(connection.info.host or "") or "sslmode" in url
+        ):
             connection.close()
             raise InvalidRequest(
                 f"the server of {public_url(url)} is another machine and speaks without TLS: turn TLS on and "
@@ -158,8 +163,8 @@ def _cleaned(table: Shown, name: str, types: dict[str, str], whole: bool) -> str
     for own, kind, new in table.columns:
         if types[own] not in TYPES.get(kind, (types[own],)):
             raise InvalidRequest(
-                f"the column {own!r} of {table.table.alias!r} is {types[own]} in the database and cannot be read "
-                f"as {kind!r}: declare what it is"
+                f"the column {own!r} of {table.table.alias!r} is {types[own]} in the database and cannot be "
+                f"read as {kind!r}: declare what it is"
             )
         columns.append(f"{_cast(quoted(own), kind, types[own])} AS {quoted(new)}")
     return f"SELECT {', '.join(columns)} FROM {name}"
