@@ -1,6 +1,6 @@
-"""Forty questions as analysts write them, and tables to ask them of: roads, a hospital, and labelled pictures.
+"""Forty questions as analysts write them, and tables to ask them of: roads, a hospital, labelled pictures.
 
-Thirty have the `Query` that they mean beside them, written by hand; ten are refused, with words of the reason.
+Thirty have the `Query` that they mean beside them, written by hand; ten are refused, with words of why.
 """
 
 from __future__ import annotations
@@ -238,7 +238,8 @@ MACROS = (
     "CREATE MACRO clamp(x, low, high) AS CASE WHEN x < low THEN low WHEN x > high THEN high ELSE x END",
     "CREATE MACRO bin_of(x, low, width, n) AS CASE WHEN x IS NOT NULL THEN"
     " CAST(least(greatest(floor((x - low) / width), 0), n - 1) AS BIGINT) END",
-    "CREATE MACRO width_bucket(x, low, high, n) AS bin_of(x, low - (high - low) / n, (high - low) / n, n + 2)",
+    "CREATE MACRO width_bucket(x, low, high, n) AS"
+    " bin_of(x, low - (high - low) / n, (high - low) / n, n + 2)",
 )
 
 
@@ -378,7 +379,8 @@ TRAFFIC = (
         ),
     ),
     Question(
-        "SELECT kind, SUM(LEAST(GREATEST(speed, 0), 100)) AS total FROM flow WHERE speed IS NOT NULL GROUP BY kind",
+        "SELECT kind, SUM(LEAST(GREATEST(speed, 0), 100)) AS total FROM flow WHERE speed IS NOT NULL"
+        " GROUP BY kind",
         Query(
             table="flow",
             aggregates=(Aggregate("sum", "total", of=_c("speed"), bounds=(Fraction(0), Fraction(100))),),
@@ -421,7 +423,8 @@ HOSPITAL = (
         ),
     ),
     Question(
-        "SELECT WIDTH_BUCKET(age, 20, 100, 4) AS ages, PERCENTILE_CONT(0.9) WITHIN GROUP (ORDER BY nights) AS long"
+        "SELECT WIDTH_BUCKET(age, 20, 100, 4) AS ages,"
+        " PERCENTILE_CONT(0.9) WITHIN GROUP (ORDER BY nights) AS long"
         " FROM admissions GROUP BY ages",
         Query(
             table="admissions",
@@ -447,7 +450,8 @@ HOSPITAL = (
         ),
     ),
     Question(
-        "SELECT ward, COUNT(DISTINCT CASE WHEN value > 200 THEN patient END) AS high, COUNT(DISTINCT patient) AS n"
+        "SELECT ward, COUNT(DISTINCT CASE WHEN value > 200 THEN patient END) AS high,"
+        " COUNT(DISTINCT patient) AS n"
         " FROM admissions LEFT JOIN labs USING (patient) GROUP BY ward",
         Query(
             table="admissions",
@@ -461,7 +465,8 @@ HOSPITAL = (
         ),
     ),
     Question(
-        "SELECT test, COUNT(value) AS n, VAR_POP(value) AS spread FROM labs WHERE value IS NOT NULL GROUP BY test",
+        "SELECT test, COUNT(value) AS n, VAR_POP(value) AS spread FROM labs WHERE value IS NOT NULL"
+        " GROUP BY test",
         Query(
             table="labs",
             aggregates=(_count("n", of=_c("value")), Aggregate("variance", "spread", of=_c("value"))),
@@ -482,7 +487,8 @@ HOSPITAL = (
         ),
     ),
     Question(
-        "SELECT DAYOFWEEK(taken) AS day, COUNT_IF(test = 'CRP' AND value > 100) AS inflamed FROM labs GROUP BY day",
+        "SELECT DAYOFWEEK(taken) AS day, COUNT_IF(test = 'CRP' AND value > 100) AS inflamed FROM labs"
+        " GROUP BY day",
         Query(
             table="labs",
             aggregates=(
@@ -505,7 +511,8 @@ HOSPITAL = (
         ),
     ),
     Question(
-        "SELECT ward, STDDEV(CLAMP(nights, 0, 30)) FROM admissions WHERE ward NOT LIKE 'neuro%' GROUP BY ward",
+        "SELECT ward, STDDEV(CLAMP(nights, 0, 30)) FROM admissions WHERE ward NOT LIKE 'neuro%'"
+        " GROUP BY ward",
         Query(
             table="admissions",
             aggregates=(
@@ -520,7 +527,8 @@ HOSPITAL = (
 
 PICTURES = (
     Question(
-        "SELECT label, COUNT(*) AS boxes, COUNT(DISTINCT image) AS images FROM labels GROUP BY label ORDER BY boxes DESC",
+        "SELECT label, COUNT(*) AS boxes, COUNT(DISTINCT image) AS images FROM labels GROUP BY label"
+        " ORDER BY boxes DESC",
         Query(
             table="labels",
             aggregates=(_count("boxes"), Aggregate("units", "images")),
@@ -529,7 +537,8 @@ PICTURES = (
         ),
     ),
     Question(
-        "SELECT annotator, tool, MEDIAN(area) FROM labels WHERE label ILIKE 'F%' OR label = 'plate' GROUP BY 1, 2",
+        "SELECT annotator, tool, MEDIAN(area) FROM labels WHERE label ILIKE 'F%' OR label = 'plate'"
+        " GROUP BY 1, 2",
         Query(
             table="labels",
             aggregates=(_median("median_area", "area"),),
@@ -550,7 +559,8 @@ PICTURES = (
         ),
     ),
     Question(
-        "SELECT TIME_BUCKET(INTERVAL '1 day', drawn) AS day, COUNT(*) FROM labels WHERE drawn < DATE '2026-03-15'"
+        "SELECT TIME_BUCKET(INTERVAL '1 day', drawn) AS day, COUNT(*) FROM labels"
+        " WHERE drawn < DATE '2026-03-15'"
         " GROUP BY day",
         Query(
             table="labels",
@@ -560,7 +570,8 @@ PICTURES = (
         ),
     ),
     Question(
-        "SELECT COALESCE(NULLIF(tool, 'polygon'), 'other') AS how, AVG(score) AS score FROM labels GROUP BY how",
+        "SELECT COALESCE(NULLIF(tool, 'polygon'), 'other') AS how, AVG(score) AS score FROM labels"
+        " GROUP BY how",
         Query(
             table="labels",
             aggregates=(Aggregate("mean", "score", of=_c("score")),),
@@ -606,7 +617,8 @@ PICTURES = (
         ),
     ),
     Question(
-        "SELECT AMONG(label, 'face', 'plate') AS what, COUNT(DISTINCT image) AS images FROM labels GROUP BY what",
+        "SELECT AMONG(label, 'face', 'plate') AS what, COUNT(DISTINCT image) AS images FROM labels"
+        " GROUP BY what",
         Query(
             table="labels",
             aggregates=(Aggregate("units", "images"),),

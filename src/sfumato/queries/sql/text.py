@@ -72,9 +72,9 @@ class Text:
         if start is None:
             return InvalidRequest(what)
         if self.before:
-            return InvalidRequest(
-                f"in {self.sql[self.before :]!r}, column {max(start - self.before, 0) + 1}: {what}"
-            )
+            own = self.sql[self.before :]
+            own = own if len(own) <= 80 else own[:77] + "..."
+            return InvalidRequest(f"in {own!r}, column {max(start - self.before, 0) + 1}: {what}")
         line = self.sql.count("\n", 0, start) + 1
         column = start - (self.sql.rfind("\n", 0, start) + 1) + 1
         return InvalidRequest(f"line {line}, column {column}: {what}")
