@@ -1,4 +1,4 @@
-"""Tables that questions are asked of: roads, a hospital, labelled pictures; and what a policy says of them."""
+"""Tables to ask questions of: roads, a hospital, labelled pictures; and what a policy says of them."""
 
 from __future__ import annotations
 

@@ -242,6 +242,6 @@ def _syntax(text: Text, wrong: SqlglotError) -> InvalidRequest:
         lines = text.sql.split("\n")[: first["line"] - 1]
         start = sum(len(line) + 1 for line in lines) + max(first["col"] - len(near), 0)
     what = f"{near[:30]!r} cannot stand here" if near else "this cannot be read as SQL"
-    if str(first.get("description") or "").startswith("Required argument"):
+    if str(first.get("description") or "").startswith(("Required argument", "Required keyword")):
         return text.refuse(start, "an argument is missing; write the function in full, as in FLOOR(x / 10)")
     return text.refuse(start, f"{what}; {_FORM}")
