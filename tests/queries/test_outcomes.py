@@ -7,6 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 import exact
+import question_tables
 import questions
 from test_canonical import Random
 
@@ -15,7 +16,12 @@ from sfumato.queries.outcomes import outcomes
 from sfumato.queries.sql import parse
 
 HOURS = tuple(range(24))
-PUBLIC = {"hour": HOURS, "junction": questions.JUNCTIONS, "kind": questions.VEHICLES, "toll": (False, True)}
+PUBLIC = {
+    "hour": HOURS,
+    "junction": question_tables.JUNCTIONS,
+    "kind": question_tables.VEHICLES,
+    "toll": (False, True),
+}
 
 
 def _values(part):

@@ -4,6 +4,7 @@ import random
 import string
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,9 @@ REFUSALS = [
     ("PRAGMA database_list", "questions alone"),
     ("ATTACH 'x.db'", "questions alone"),
     ("EXPLAIN SELECT COUNT(*) FROM admissions", "questions alone"),
+    ("SELECT FLOOR(), COUNT(*) FROM admissions GROUP BY 1", "missing"),
+    ("SELECT CLAMP(age), COUNT(*) FROM admissions GROUP BY 1", "takes 3 arguments"),
+    ("SELECT LEAST(), COUNT(*) FROM admissions GROUP BY 1", "an argument is missing"),
     ("SELECT 1; SELECT 2", "one question at a time"),
     ("SELECT COUNT(* FROM admissions", "cannot"),
     ("SELECT 'open FROM admissions", "quote"),
@@ -293,20 +297,19 @@ def test_subqueries_cannot_grow_a_question_without_end():
         parse(f"WITH {', '.join(parts)} SELECT AVG(speed) FROM a8", SHAPES)
 
 
-_WORDS = [
-    *"SELECT FROM WHERE GROUP BY HAVING ORDER LIMIT AND OR NOT IN BETWEEN LIKE IS NULL CASE WHEN THEN ELSE END".split(),
-    *"COUNT SUM AVG MEDIAN MIN OVER PARTITION JOIN LEFT ON USING DISTINCT FILTER WITHIN ROLLUP CUBE ALL AS".split(),
-    *"CAST INTERVAL DATE EXTRACT WITH UNION VALUES EXISTS CLAMP AMONG BIN_OF FLOOR WIDTH_BUCKET DATE_TRUNC".split(),
-    *"flow labs admissions vehicle junction speed hour passed toll patient ward".split(),
-    *"( ) , . * + - / % = <> < > :: ; ' \" @ [ ] { } -> ? $1 || ~ 1 0.5 1e9 'x' '2026-01-31' -- /*".split(),
-]
+_VOCABULARY = """
+SELECT FROM WHERE GROUP BY HAVING ORDER LIMIT AND OR NOT IN BETWEEN LIKE IS NULL CASE WHEN THEN ELSE END
+COUNT SUM AVG MEDIAN MIN OVER PARTITION JOIN LEFT ON USING DISTINCT FILTER WITHIN ROLLUP CUBE ALL AS
+CAST INTERVAL DATE EXTRACT WITH UNION VALUES EXISTS CLAMP AMONG BIN_OF FLOOR WIDTH_BUCKET DATE_TRUNC
+flow labs admissions vehicle junction speed hour passed toll patient ward
+( ) , . * + - / % = <> < > :: ; ' " @ [ ] { } -> ? $1 || ~ 1 0.5 1e9 'x' '2026-01-31' -- /*
+"""
+_WORDS = _VOCABULARY.split()
 
 
 def _total(sql):
-    try:
+    with suppress(InvalidRequest):
         assert isinstance(parse(sql, SHAPES), Query)
-    except InvalidRequest as refused:
-        assert str(refused)
 
 
 @QUICK
@@ -408,7 +411,7 @@ def test_importing_the_front_loads_no_parser():
 
 
 def test_a_twin_that_forgets_a_part_of_the_syntax_would_be_caught(monkeypatch):
-    """`only` refuses what a node says beside what is understood: without it, TABLESAMPLE would be lost unseen."""
+    """`only` refuses what a node says beside what is understood: else TABLESAMPLE would be lost unseen."""
     from sfumato.queries.sql.expressions import Reader
 
     sql = "SELECT COUNT(*) FROM admissions TABLESAMPLE 10%"

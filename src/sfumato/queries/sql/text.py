@@ -72,9 +72,9 @@ class Text:
         if start is None:
             return InvalidRequest(what)
         if self.before:
-            return InvalidRequest(
-                f"in {self.sql[self.before :]!r}, column {max(start - self.before, 0) + 1}: {what}"
-            )
+            own = self.sql[self.before :]
+            own = own if len(own) <= 80 else own[:77] + "..."
+            return InvalidRequest(f"in {own!r}, column {max(start - self.before, 0) + 1}: {what}")
         line = self.sql.count("\n", 0, start) + 1
         column = start - (self.sql.rfind("\n", 0, start) + 1) + 1
         return InvalidRequest(f"line {line}, column {column}: {what}")
@@ -242,4 +242,6 @@ def _syntax(text: Text, wrong: SqlglotError) -> InvalidRequest:
         lines = text.sql.split("\n")[: first["line"] - 1]
         start = sum(len(line) + 1 for line in lines) + max(first["col"] - len(near), 0)
     what = f"{near[:30]!r} cannot stand here" if near else "this cannot be read as SQL"
+    if str(first.get("description") or "").startswith(("Required argument", "Required keyword")):
+        return text.refuse(start, "an argument is missing; write the function in full, as in FLOOR(x / 10)")
     return text.refuse(start, f"{what}; {_FORM}")
