@@ -77,6 +77,9 @@ def written(expression: Any, engine: str, sources: Mapping[str, str]) -> str:
     import sqlglot
     from sqlglot import exp
 
+    mark = "`" if engine == "spark" else '"'
+    if engine == "spark":
+        import ibis.backends.pyspark  # options without which its compiler fails
     dialect = {"spark": "pyspark"}.get(engine, engine)
     tree = sqlglot.parse_one(str(ibis.to_sql(expression, dialect=dialect)), read=engine)
 
@@ -92,5 +95,6 @@ def written(expression: Any, engine: str, sources: Mapping[str, str]) -> str:
     return f"WITH {before}, {text[5:]}" if text.startswith("WITH ") else f"WITH {before} {text}"
 
 
-def _quoted(name: str, engine: str) -> str:
-    return f"`{name}`" if engine == "spark" else f'"{name}"'
+def quoted(name: str, mark: str = '"') -> str:
+    """Return a name, or with "'" a text, as SQL writes it; Spark's names take "`"."""
+    return mark + name.replace(mark, mark * 2) + mark

@@ -18,7 +18,7 @@ from sfumato.queries.engines._bounding import check
 from sfumato.queries.engines._cells import gathered
 from sfumato.queries.engines._hash import BITS, PRIME, keys_of
 from sfumato.queries.engines._relations import Shown, shown
-from sfumato.queries.engines._sql import WRITTEN, written
+from sfumato.queries.engines._sql import WRITTEN, quoted, written
 
 SUMMARY = "DuckDB, in this process: Arrow tables, Parquet and CSV files"
 NEEDS = ("duckdb", "ibis", "sqlglot", "pyarrow")
@@ -186,11 +186,6 @@ def _opened(path: str) -> IO[str]:
 def _literal(path: str) -> str:
     """Return a pattern that this path alone fits."""
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in path)
-
-
-def quoted(name: str, mark: str = '"') -> str:
-    """Return a name, or with "'" a text, as SQL writes it."""
-    return mark + name.replace(mark, mark * 2) + mark
 
 
 def _whole(table: Shown, types: dict[str, str]) -> bool:
