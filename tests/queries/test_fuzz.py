@@ -167,7 +167,7 @@ def test_a_planted_bug_of_a_plan_is_found(change: Callable[[Planned], Planned]) 
 
 
 def test_groups_of_a_redefined_column_are_bounded_anew() -> None:
-    """OpenDP #2949 kept a bound per group after groups were merged: rho 0.5 was claimed, and 5000 was true."""
+    """OpenDP #2949 kept a bound per group after groups were merged: rho 0.5 was claimed, 5000 was true."""
     hours = Column("hour")
     for key in (
         Key("h", Call("*", (hours, Constant(0))), (0,)),

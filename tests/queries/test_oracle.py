@@ -127,7 +127,7 @@ def test_without_noise_answers_are_exact(given_rows: list[dict[str, Any]], rollu
 
 
 def clamped(query: Query) -> Query:
-    """Return the question with the policy's bounds and values written out, for the oracle that knows no policy."""
+    """Return the question with bounds and values written out, for an oracle that knows no policy."""
     bounds = (Fraction(-20), Fraction(130))
     return replace(
         query,
@@ -195,7 +195,7 @@ def covered(table: pa.Table, name: str, truth: float) -> float:
 
 
 def moments(kind: str, step: Fraction = Fraction(1, 2)) -> tuple[tuple[int, ...], float, float]:
-    """Return exact numbers of 20,000 rows with values 40 and 60 in halves of a step, their mean and variance."""
+    """Return exact numbers of 20,000 rows in steps of a half, their mean and their variance."""
     plan = plan_of(Aggregate("variance", "v", of=SPEED))
     centre = plan.measures[1].centre
     values = np.repeat([80, 120, 100], [8000, 10_000, 2000]) - centre

@@ -47,6 +47,8 @@ def check(query: Query, tables: Mapping[str, Table]) -> None:
     Raises:
         InvalidRequest: keys or comparisons that cannot be. PolicyRefused: a left join of other people's rows.
     """
+    if len(tables) != 1 + len(query.joins):
+        raise InvalidRequest("two tables of a question have one name: give each another alias, by AS")
     for name in (*(key.name for key in query.keys), *(one.name for one in query.aggregates)):
         if not isinstance(name, str) or not name:
             raise InvalidRequest("every column of an answer needs a name: write AS name")

@@ -14,7 +14,7 @@ from typing import Any
 from sfumato.core.errors import InvalidRequest
 from sfumato.queries.bounded import Bounded, Measure
 from sfumato.queries.engines._expressions import Typed
-from sfumato.queries.engines._hash import BITS, PRIME, Keys, keys_of, of_cell, of_unit
+from sfumato.queries.engines._hash import BITS, MOST_KEYS, PRIME, Keys, keys_of, of_cell, of_unit
 from sfumato.queries.engines._relations import Rows, Shown, rows_of
 from sfumato.queries.engines._sql import Stages, functions
 from sfumato.queries.model import Binned
@@ -284,8 +284,14 @@ def _packed(asked: Bounded, table: Any, parts: Sequence[Part], widths: Sequence[
 
 
 def _private_hash(unit: Any, table: Any, kinds: Sequence[Typed], keys: Keys) -> Any:
-    """Return the hash of a cell that only its keys' values name."""
-    found = unit
+    """Return the hash of a cell that only its keys' values name.
+
+    Their parts make one number first, by a sum with secret weights: mixing part by part would write out
+    expressions that double with each.
+    """
+    if len(kinds) > MOST_KEYS:
+        raise InvalidRequest(f"at most {MOST_KEYS} keys can be chosen privately, got {len(kinds)}")
+    weights, found = iter(keys.parts), _zero()
     for place, kind in enumerate(kinds):
         value = table[f"k{place}"]
         match kind.kind:
@@ -298,5 +304,5 @@ def _private_hash(unit: Any, table: Any, kinds: Sequence[Typed], keys: Keys) -> 
             case _:
                 number = value
         for part in (number & PRIME, (number >> BITS) & PRIME, (number >> (2 * BITS)) & 3):
-            found = of_cell(found, part, keys.cell)
-    return found
+            found = (found + part * next(weights)) % PRIME
+    return of_cell(unit, found, keys.cell)

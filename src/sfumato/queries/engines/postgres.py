@@ -24,7 +24,10 @@ EXTRA = "queries,postgres"
 
 CONNECT_SECONDS = 10
 #: All statements of one question see the same rows, and change none. Times are in UTC.
-BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL TIME ZONE 'UTC'"
+BEGIN = (
+    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL TIME ZONE 'UTC'; "
+    "SET LOCAL extra_float_digits = 1"
+)
 WHOLE = ("int2", "int4", "int8")
 TYPES = {
     "boolean": ("bool",),
