@@ -19,6 +19,8 @@ from sfumato.queries.kinds import TableShape
 from sfumato.queries.model import Aggregate, Binned, Call, Column, Constant, Key, Query
 from sfumato.queries.sql import parse, render
 
+pytest.importorskip("sqlglot", reason="needs sqlglot: pip install 'sfumato[queries]'")
+
 SHAPES = questions.SHAPES
 QUICK = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 
