@@ -181,7 +181,9 @@ def _summed(asked: Bounded, measure: Measure, kept: Mapping, index: Mapping[tupl
     return found.reshape(len(every), bins) if measure.kind == "bins" else found.reshape(len(every))
 
 
-def _of_unit(asked: Bounded, measure: Measure, unit: Any, cell: int, rows: list[dict]) -> list[tuple[int, int]]:
+def _of_unit(
+    asked: Bounded, measure: Measure, unit: Any, cell: int, rows: list[dict]
+) -> list[tuple[int, int]]:
     """Return what one unit adds to one cell: (bin, amount)."""
     rows = [row for row in rows if measure.where is None or value(measure.where, row, asked) is True]
     found = [None if measure.of is None else value(measure.of, row, asked) for row in rows]
@@ -307,7 +309,8 @@ def _compare(op: str, left: Any, right: Any) -> bool | None:
         left, right = float(left), float(right)
     elif isinstance(left, datetime) != isinstance(right, datetime):
         left, right = (
-            one if isinstance(one, datetime) else datetime(one.year, one.month, one.day) for one in (left, right)
+            one if isinstance(one, datetime) else datetime(one.year, one.month, one.day)
+            for one in (left, right)
         )
     return {
         "=": left == right,

@@ -91,7 +91,7 @@ def written(expression: Any, engine: str, sources: Mapping[str, str]) -> str:
 
     tree = tree.transform(ours)
     text = str(tree.sql(engine))
-    before = ", ".join(f"{_quoted(name, engine)} AS ({sql})" for name, sql in sources.items())
+    before = ", ".join(f"{quoted(name, mark)} AS ({sql})" for name, sql in sources.items())
     return f"WITH {before}, {text[5:]}" if text.startswith("WITH ") else f"WITH {before} {text}"
 
 
