@@ -38,6 +38,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     return crossing(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def refusing(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """One project for all questions that are refused: none of them leaves a mark."""
+    return crossing(tmp_path_factory.mktemp("refusing"))
+
+
 def asked(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
     """Run with --json and return the object."""
     assert run("query", *arguments, "--json") == 0
@@ -112,7 +118,18 @@ def test_a_target_error_finds_its_price(project: Project, capsys) -> None:
 
 def test_options_become_terms(project: Project, capsys) -> None:
     question = "SELECT junction, COUNT(*) AS n FROM flow WHERE hour = 3 GROUP BY junction"
-    options = ("--epsilon", "0.05", "--groups", "1", "--rows", "1", "--mechanism", "gaussian", "--delta", "1e-6")
+    options = (
+        "--epsilon",
+        "0.05",
+        "--groups",
+        "1",
+        "--rows",
+        "1",
+        "--mechanism",
+        "gaussian",
+        "--delta",
+        "1e-6",
+    )
     (answer,) = asked(capsys, question, *options, "--non-negative", "--no-integers")["answers"]
     assert all(row["n"] >= 0 for row in answer["rows"])
     assert any("0" in note for note in answer["notes"])
@@ -206,12 +223,15 @@ def test_explain_as_data_and_as_a_picture(project: Project, capsys) -> None:
         (["--json"], "Give a question"),
     ],
 )
-def test_what_cannot_be_asked_ends_with_2(project: Project, capsys, arguments: list[str], says: str) -> None:
+def test_what_cannot_be_asked_ends_with_2(
+    refusing: Project, monkeypatch, capsys, arguments: list[str], says: str
+) -> None:
+    monkeypatch.chdir(refusing.root)
     assert run("query", *arguments) == 2
     out, error = capsys.readouterr()
     assert out == ""
     assert says in error
-    assert charges(project) == 0
+    assert charges(refusing) == 0
 
 
 def test_what_the_policy_refuses_ends_with_3(project: Project, capsys) -> None:
@@ -228,6 +248,9 @@ def test_what_does_not_fit_ends_with_4(project: Project, capsys) -> None:
     assert "Left: epsilon 100" in error
     assert "Missing: epsilon 1" in error
     assert charges(project) == 0
+    most = float(error.rpartition("For this question: epsilon ")[2].rstrip(".\n"))
+    assert 99.8 < most <= 100
+    assert run("query", "SELECT COUNT(*) FROM flow", "--epsilon", str(most)) == 0
 
 
 def test_a_share_belongs_to_its_users(tmp_path: Path, monkeypatch, capsys) -> None:
@@ -276,7 +299,7 @@ def test_names_from_the_data_cannot_steer_a_terminal() -> None:
 def test_help_loads_no_engine() -> None:
     code = (
         "import sys; from sfumato.cli.main import cli; cli.main(['query', '--help'], standalone_mode=False); "
-        "print([name for name in ('duckdb', 'ibis', 'sqlglot', 'numpy', 'pyarrow', 'pydantic') if name in "
+        "print([name for name in ('duckdb', 'ibis', 'sqlglot', 'numpy', 'pyarrow') if name in "
         "sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

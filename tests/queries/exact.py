@@ -1,4 +1,4 @@
-"""A plain oracle: what a `Query` asks, computed row by row in Python, without noise and without bounds on people.
+"""A plain oracle: what a `Query` asks, row by row in Python, without noise and without bounds on people.
 
 It knows nothing of SQL text and of engines, so that each can be held against it.
 """

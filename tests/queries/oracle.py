@@ -106,7 +106,7 @@ def _clean(found: Any, kind: str, clamp: tuple[Fraction, Fraction] | None) -> An
         return found
     if kind == "integer":
         return min(max(found, math.ceil(clamp[0])), math.floor(clamp[1]))
-    return _settled(min(max(found, float(clamp[0])), float(clamp[1])))
+    return min(max(found, float(clamp[0])), float(clamp[1]))
 
 
 def _settled(found: float) -> float:
@@ -214,7 +214,8 @@ def _whole(found: Any, measure: Measure) -> int:
         return min(max(found, low), high)
     scaled = float(found)
     scaled = min(max(scaled, float(low * step)), float(high * step))
-    scaled = _settled(scaled) * float(step.denominator) / float(step.numerator)
+    if step != 1:
+        scaled = _settled(scaled) * float(step.denominator) / float(step.numerator)
     return min(max(math.floor(scaled + 0.5), low), high)
 
 
@@ -277,7 +278,7 @@ def _call(op: str, args: tuple[Expr, ...], row: Row, asked: Bounded) -> Any:
         case "clamp":
             if all(isinstance(one, int) for one in found):
                 return min(max(found[0], found[1]), found[2])
-            return _settled(min(max(float(found[0]), float(found[1])), float(found[2])))
+            return min(max(float(found[0]), float(found[1])), float(found[2]))
         case "negative":
             result = -found[0]
         case "abs":
@@ -287,8 +288,10 @@ def _call(op: str, args: tuple[Expr, ...], row: Row, asked: Bounded) -> Any:
         case "-":
             result = found[0] - found[1]
         case _:
+            if float in map(type, found):
+                return _settled(found[0]) * _settled(found[1])
             result = found[0] * found[1]
-    return _settled(result) if isinstance(result, float) else result
+    return result
 
 
 def _letter(letter: str, op: str) -> str:

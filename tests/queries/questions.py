@@ -1,6 +1,6 @@
-"""Forty questions as analysts write them, and tables to ask them of: roads, a hospital, and labelled pictures.
+"""Forty questions as analysts write them, and tables to ask them of: roads, a hospital, labelled pictures.
 
-Thirty have the `Query` that they mean beside them, written by hand; ten are refused, with words of the reason.
+Thirty have the `Query` that they mean beside them, written by hand; ten are refused, with words of why.
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ from datetime import date, datetime
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
+from question_tables import POLICY, SHAPES, UNITS, tables
 
-from sfumato.queries.kinds import TableShape
 from sfumato.queries.model import (
     Aggregate,
     Binned,
@@ -29,187 +27,7 @@ from sfumato.queries.model import (
     Truncated,
 )
 
-JUNCTIONS = ("A1 north", "A1 south", "Bridge", "Harbour", "Station")
-VEHICLES = ("bicycle", "bus", "car", "truck")
-WARDS = ("cardiology", "geriatrics", "neurology", "surgery")
-TESTS = ("CRP", "HbA1c", "LDL")
-LABELS = ("bicycle", "car", "dog", "face", "plate")
-TOOLS = ("box", "polygon")
-
-UNITS = {"flow": "vehicle", "admissions": "patient", "labs": "patient", "labels": "image"}
-
-_DECADE = (Fraction(0), Fraction(130))
-SHAPES = {
-    "flow": TableShape(
-        "vehicle",
-        {
-            "vehicle": "integer",
-            "junction": "text",
-            "kind": "text",
-            "hour": "integer",
-            "speed": "number",
-            "passed": "timestamp",
-            "toll": "boolean",
-        },
-        {"hour": (Fraction(0), Fraction(23)), "speed": _DECADE},
-    ),
-    "admissions": TableShape(
-        "patient",
-        {
-            "patient": "text",
-            "ward": "text",
-            "age": "integer",
-            "nights": "integer",
-            "admitted": "date",
-            "urgent": "boolean",
-        },
-        {"age": (Fraction(0), Fraction(110)), "nights": (Fraction(0), Fraction(60))},
-    ),
-    "labs": TableShape(
-        "patient",
-        {"patient": "text", "test": "text", "value": "number", "taken": "timestamp"},
-        {"value": (Fraction(0), Fraction(300))},
-    ),
-    "labels": TableShape(
-        "image",
-        {
-            "image": "integer",
-            "annotator": "text",
-            "label": "text",
-            "tool": "text",
-            "area": "number",
-            "score": "number",
-            "drawn": "timestamp",
-            "checked": "boolean",
-        },
-        {"area": (Fraction(0), Fraction(1)), "score": (Fraction(0), Fraction(1))},
-    ),
-}
-
-#: What a policy says about the tables.
-POLICY = """
-[datasets.flow]
-population = "drivers"
-unit = "vehicle"
-keep = ["vehicle", "junction", "kind", "hour", "speed", "passed", "toll"]
-table = "flow.parquet"
-max_groups = 5
-max_rows = 1
-[datasets.flow.columns.junction]
-values = ["A1 north", "A1 south", "Bridge", "Harbour", "Station"]
-[datasets.flow.columns.kind]
-values = ["bicycle", "bus", "car", "truck"]
-[datasets.flow.columns.hour]
-range = [0, 23]
-[datasets.flow.columns.speed]
-kind = "number"
-bounds = [0, 130]
-step = 0.5
-
-[datasets.admissions]
-population = "patients"
-unit = "patient"
-keep = ["patient", "ward", "age", "nights", "admitted", "urgent"]
-table = "admissions.parquet"
-max_groups = 3
-max_rows = 2
-[datasets.admissions.columns.ward]
-values = ["cardiology", "geriatrics", "neurology", "surgery"]
-[datasets.admissions.columns.age]
-range = [0, 110]
-[datasets.admissions.columns.nights]
-range = [0, 60]
-
-[datasets.labs]
-population = "patients"
-unit = "patient"
-keep = ["patient", "test", "value", "taken"]
-table = "labs.parquet"
-max_groups = 3
-max_rows = 4
-[datasets.labs.columns.test]
-values = ["CRP", "HbA1c", "LDL"]
-[datasets.labs.columns.value]
-bounds = [0, 300]
-step = 0.1
-
-[datasets.labels]
-population = "pictures"
-unit = "image"
-keep = ["image", "annotator", "label", "tool", "area", "score", "drawn", "checked"]
-table = "labels.parquet"
-max_groups = 4
-max_rows = 3
-[datasets.labels.columns.label]
-values = ["bicycle", "car", "dog", "face", "plate"]
-[datasets.labels.columns.tool]
-values = ["box", "polygon"]
-[datasets.labels.columns.annotator]
-values = ["ann1", "ann2", "ann3"]
-[datasets.labels.columns.area]
-bounds = [0, 1]
-step = 0.001
-[datasets.labels.columns.score]
-bounds = [0, 1]
-step = 0.01
-"""
-
-
-def tables(people: int = 200, seed: int = 1) -> dict[str, pa.Table]:
-    """Return tables of so many people each, within what `POLICY` declares, with some values missing."""
-    chance = np.random.default_rng(seed)
-    owners = chance.integers(0, people, 6 * people)
-    hours = chance.integers(0, 24, len(owners))
-    flow = {
-        "vehicle": owners,
-        "junction": chance.choice(JUNCTIONS, len(owners)),
-        "kind": np.array(VEHICLES)[owners % len(VEHICLES)],
-        "hour": hours,
-        "speed": _some(chance, np.round(chance.uniform(0, 130, len(owners)) * 2) / 2),
-        "passed": _moments(chance, "2026-01-01", 90, len(owners), hours),
-        "toll": chance.random(len(owners)) < 0.3,
-    }
-    stays = chance.integers(0, people, 2 * people)
-    admissions = {
-        "patient": np.array([f"p{each}" for each in stays]),
-        "ward": chance.choice(WARDS, len(stays)),
-        "age": 20 + stays % 75,
-        "nights": _some(chance, chance.integers(0, 30, len(stays))),
-        "admitted": _moments(chance, "2025-06-01", 365, len(stays)).astype("datetime64[D]"),
-        "urgent": chance.random(len(stays)) < 0.4,
-    }
-    tested = chance.integers(0, people, 3 * people)
-    labs = {
-        "patient": np.array([f"p{each}" for each in tested]),
-        "test": chance.choice(TESTS, len(tested)),
-        "value": _some(chance, np.round(chance.uniform(0, 300, len(tested)), 1)),
-        "taken": _moments(chance, "2025-06-01", 365, len(tested)),
-    }
-    drawn = chance.integers(0, people, 4 * people)
-    labels = {
-        "image": drawn,
-        "annotator": chance.choice(["ann1", "ann2", "ann3"], len(drawn)),
-        "label": chance.choice(LABELS, len(drawn)),
-        "tool": chance.choice(TOOLS, len(drawn)),
-        "area": np.round(chance.uniform(0, 1, len(drawn)), 3),
-        "score": _some(chance, np.round(chance.uniform(0, 1, len(drawn)), 2)),
-        "drawn": _moments(chance, "2026-03-01", 60, len(drawn)),
-        "checked": chance.random(len(drawn)) < 0.5,
-    }
-    made = {"flow": flow, "admissions": admissions, "labs": labs, "labels": labels}
-    return {name: pa.table(columns) for name, columns in made.items()}
-
-
-def _some(chance: np.random.Generator, values: Any) -> pa.Array:
-    """Leave some values out."""
-    return pa.array(values, mask=chance.random(len(values)) < 0.05)
-
-
-def _moments(chance: np.random.Generator, first: str, days: int, count: int, hours: Any = None) -> Any:
-    seconds = chance.integers(0, 3600, count)
-    hours = chance.integers(0, 24, count) if hours is None else hours
-    start = np.datetime64(first, "s") + chance.integers(0, days, count).astype("timedelta64[D]")
-    return (start + (hours * 3600 + seconds).astype("timedelta64[s]")).astype("datetime64[us]")
+__all__ = ["ANSWERED", "MACROS", "POLICY", "REFUSED", "SHAPES", "UNITS", "Question", "tables"]
 
 
 @dataclass(frozen=True)
@@ -231,7 +49,8 @@ MACROS = (
     "CREATE MACRO clamp(x, low, high) AS CASE WHEN x < low THEN low WHEN x > high THEN high ELSE x END",
     "CREATE MACRO bin_of(x, low, width, n) AS CASE WHEN x IS NOT NULL THEN"
     " CAST(least(greatest(floor((x - low) / width), 0), n - 1) AS BIGINT) END",
-    "CREATE MACRO width_bucket(x, low, high, n) AS bin_of(x, low - (high - low) / n, (high - low) / n, n + 2)",
+    "CREATE MACRO width_bucket(x, low, high, n) AS"
+    " bin_of(x, low - (high - low) / n, (high - low) / n, n + 2)",
 )
 
 
@@ -371,7 +190,8 @@ TRAFFIC = (
         ),
     ),
     Question(
-        "SELECT kind, SUM(LEAST(GREATEST(speed, 0), 100)) AS total FROM flow WHERE speed IS NOT NULL GROUP BY kind",
+        "SELECT kind, SUM(LEAST(GREATEST(speed, 0), 100)) AS total FROM flow WHERE speed IS NOT NULL"
+        " GROUP BY kind",
         Query(
             table="flow",
             aggregates=(Aggregate("sum", "total", of=_c("speed"), bounds=(Fraction(0), Fraction(100))),),
@@ -414,7 +234,8 @@ HOSPITAL = (
         ),
     ),
     Question(
-        "SELECT WIDTH_BUCKET(age, 20, 100, 4) AS ages, PERCENTILE_CONT(0.9) WITHIN GROUP (ORDER BY nights) AS long"
+        "SELECT WIDTH_BUCKET(age, 20, 100, 4) AS ages,"
+        " PERCENTILE_CONT(0.9) WITHIN GROUP (ORDER BY nights) AS long"
         " FROM admissions GROUP BY ages",
         Query(
             table="admissions",
@@ -440,7 +261,8 @@ HOSPITAL = (
         ),
     ),
     Question(
-        "SELECT ward, COUNT(DISTINCT CASE WHEN value > 200 THEN patient END) AS high, COUNT(DISTINCT patient) AS n"
+        "SELECT ward, COUNT(DISTINCT CASE WHEN value > 200 THEN patient END) AS high,"
+        " COUNT(DISTINCT patient) AS n"
         " FROM admissions LEFT JOIN labs USING (patient) GROUP BY ward",
         Query(
             table="admissions",
@@ -454,7 +276,8 @@ HOSPITAL = (
         ),
     ),
     Question(
-        "SELECT test, COUNT(value) AS n, VAR_POP(value) AS spread FROM labs WHERE value IS NOT NULL GROUP BY test",
+        "SELECT test, COUNT(value) AS n, VAR_POP(value) AS spread FROM labs WHERE value IS NOT NULL"
+        " GROUP BY test",
         Query(
             table="labs",
             aggregates=(_count("n", of=_c("value")), Aggregate("variance", "spread", of=_c("value"))),
@@ -475,7 +298,8 @@ HOSPITAL = (
         ),
     ),
     Question(
-        "SELECT DAYOFWEEK(taken) AS day, COUNT_IF(test = 'CRP' AND value > 100) AS inflamed FROM labs GROUP BY day",
+        "SELECT DAYOFWEEK(taken) AS day, COUNT_IF(test = 'CRP' AND value > 100) AS inflamed FROM labs"
+        " GROUP BY day",
         Query(
             table="labs",
             aggregates=(
@@ -498,7 +322,8 @@ HOSPITAL = (
         ),
     ),
     Question(
-        "SELECT ward, STDDEV(CLAMP(nights, 0, 30)) FROM admissions WHERE ward NOT LIKE 'neuro%' GROUP BY ward",
+        "SELECT ward, STDDEV(CLAMP(nights, 0, 30)) FROM admissions WHERE ward NOT LIKE 'neuro%'"
+        " GROUP BY ward",
         Query(
             table="admissions",
             aggregates=(
@@ -513,7 +338,8 @@ HOSPITAL = (
 
 PICTURES = (
     Question(
-        "SELECT label, COUNT(*) AS boxes, COUNT(DISTINCT image) AS images FROM labels GROUP BY label ORDER BY boxes DESC",
+        "SELECT label, COUNT(*) AS boxes, COUNT(DISTINCT image) AS images FROM labels GROUP BY label"
+        " ORDER BY boxes DESC",
         Query(
             table="labels",
             aggregates=(_count("boxes"), Aggregate("units", "images")),
@@ -522,7 +348,8 @@ PICTURES = (
         ),
     ),
     Question(
-        "SELECT annotator, tool, MEDIAN(area) FROM labels WHERE label ILIKE 'F%' OR label = 'plate' GROUP BY 1, 2",
+        "SELECT annotator, tool, MEDIAN(area) FROM labels WHERE label ILIKE 'F%' OR label = 'plate'"
+        " GROUP BY 1, 2",
         Query(
             table="labels",
             aggregates=(_median("median_area", "area"),),
@@ -543,7 +370,8 @@ PICTURES = (
         ),
     ),
     Question(
-        "SELECT TIME_BUCKET(INTERVAL '1 day', drawn) AS day, COUNT(*) FROM labels WHERE drawn < DATE '2026-03-15'"
+        "SELECT TIME_BUCKET(INTERVAL '1 day', drawn) AS day, COUNT(*) FROM labels"
+        " WHERE drawn < DATE '2026-03-15'"
         " GROUP BY day",
         Query(
             table="labels",
@@ -553,7 +381,8 @@ PICTURES = (
         ),
     ),
     Question(
-        "SELECT COALESCE(NULLIF(tool, 'polygon'), 'other') AS how, AVG(score) AS score FROM labels GROUP BY how",
+        "SELECT COALESCE(NULLIF(tool, 'polygon'), 'other') AS how, AVG(score) AS score FROM labels"
+        " GROUP BY how",
         Query(
             table="labels",
             aggregates=(Aggregate("mean", "score", of=_c("score")),),
@@ -599,7 +428,8 @@ PICTURES = (
         ),
     ),
     Question(
-        "SELECT AMONG(label, 'face', 'plate') AS what, COUNT(DISTINCT image) AS images FROM labels GROUP BY what",
+        "SELECT AMONG(label, 'face', 'plate') AS what, COUNT(DISTINCT image) AS images FROM labels"
+        " GROUP BY what",
         Query(
             table="labels",
             aggregates=(Aggregate("units", "images"),),

@@ -106,7 +106,8 @@ def test_expressions_of_the_model_are_checked_and_made_canonical(flow):
 def test_a_step_leaves_the_question_before_it_as_it_is(flow):
     before = flow.count()
     after = before.by("junction").where("toll")
-    assert before.query.keys == () and before.query.where is None
+    assert before.query.keys == ()
+    assert before.query.where is None
     assert [key.name for key in after.query.keys] == ["junction"]
 
 

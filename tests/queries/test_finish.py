@@ -12,10 +12,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from noisy import DRAWS, covered, draw, scale_of
+from noisy import DRAWS, LAWS, covered, draw, scale_of
 
 from sfumato.core.errors import InvalidRequest, UnknownName
-from sfumato.queries import quantiles
+from sfumato.queries import notes, quantiles
 from sfumato.queries.answer import Answer, Cost
 from sfumato.queries.bounded import Measure
 from sfumato.queries.finish import Finishing, Noisy, check, finish, product
@@ -110,7 +110,7 @@ def truth(kind: str, values: np.ndarray) -> float:
     }[kind]()
 
 
-@pytest.mark.parametrize("law", ["laplace", "gaussian"])
+@pytest.mark.parametrize("law", LAWS)
 def test_every_aggregate_is_near_its_exact_figure(law: str) -> None:
     cells = data(ROWS)
     answer = ask(flow(*EVERY), cells, law=law)
@@ -127,7 +127,7 @@ def test_every_aggregate_is_near_its_exact_figure(law: str) -> None:
 CELL = flow(*EVERY, keys=(Key("draw", Column("draw"), tuple(range(DRAWS))),))
 
 
-@pytest.mark.parametrize("law", ["laplace", "gaussian"])
+@pytest.mark.parametrize("law", LAWS)
 def test_intervals_hold_in_95_percent_and_wrong_ones_do_not(law: str) -> None:
     # 4,000 groups with the same rows are 4,000 draws.
     values = data([3000])[0]
@@ -150,7 +150,7 @@ def test_intervals_hold_in_95_percent_and_wrong_ones_do_not(law: str) -> None:
             assert error[0] == pytest.approx(figure.std(), rel=0.05)
 
 
-@pytest.mark.parametrize("law", ["laplace", "gaussian"])
+@pytest.mark.parametrize("law", LAWS)
 def test_the_interval_of_a_count_is_that_of_the_law(law: str) -> None:
     # Small noise is far from continuous: the widths are whole numbers of the exact law.
     scale = Fraction(3, 2)
@@ -353,7 +353,7 @@ def test_cost_guarantee_and_remarks_stand_in_the_answer() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), law=st.sampled_from(["laplace", "gaussian"]), rollup=st.booleans())
+@given(seed=st.integers(0, 2**32 - 1), law=st.sampled_from(LAWS), rollup=st.booleans())
 def test_every_answer_comes_back_and_never_holds_nan(seed: int, law: str, rollup: bool) -> None:
     rng = np.random.default_rng(seed)
     cells = data(rng.integers(0, 300, 12).tolist())
@@ -372,3 +372,45 @@ def test_every_answer_comes_back_and_never_holds_nan(seed: int, law: str, rollup
             assert low <= high
             assert row[name] is None or low <= row[name] <= high
     assert Answer.from_json(answer.to_json()) == answer
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    law=st.sampled_from(LAWS),
+    power=st.floats(-9, 11.7),
+    most=st.sampled_from([0, 3, 10**6, 2**62 - 1]),
+    rollup=st.booleans(),
+    non_negative=st.booleans(),
+    integers=st.booleans(),
+)
+def test_no_noise_and_no_number_makes_it_fail(
+    seed: int, law: str, power: float, most: int, rollup: bool, non_negative: bool, integers: bool
+) -> None:
+    # It runs after the charge: what fails here has been paid for.
+    rng = np.random.default_rng(seed)
+    query = flow(*EVERY, rollup=rollup)
+    needed = tuple(needs(one, BOUNDS, whole=True) for one in EVERY)
+    scale = Fraction(10**power) ** (2 if law == "gaussian" else 1)
+    noisy = []
+    for measure in distinct(needed):
+        sizes = [12, 3, 1] if rollup else [12]
+        nodes = quantiles.levels(measure.of.count) if measure.kind == "bins" else [0]  # type: ignore[union-attr]
+        shapes = [(size, node) if node else (size,) for size in sizes for node in nodes]
+        arrays = tuple(rng.integers(-most, most, shape, endpoint=True) for shape in shapes)
+        noisy.append(Noisy(measure, law, (scale,) * len(arrays), arrays))  # type: ignore[arg-type]
+    known = Finishing(
+        needed=needed,
+        terms=Terms(non_negative=non_negative, integers=integers),
+        bounds={one.name: BOUNDS for one in EVERY},
+        whole=("total", "median"),
+    )
+    answer = finish(query, KEYS, noisy, known)
+    assert Answer.from_json(answer.to_json()) == answer
+    assert str(answer)
+
+
+def test_readers_learn_which_groups_are_left_out() -> None:
+    said = notes.few_units("laplace", Fraction(5), 76, "vehicle")
+    assert "one with 87 (unit: vehicle) is shown in 95 % of draws" in said
+    assert "above 76 are too large" in said

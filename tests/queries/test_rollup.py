@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from noisy import DRAWS, covered, draw, scale_of
+from noisy import DRAWS, LAWS, covered, draw, scale_of
 from numpy.typing import NDArray
 
 from sfumato.queries.rollup import consistent, non_negative, spreads, upward, whole
@@ -71,7 +71,7 @@ def test_equal_weights_would_not_do() -> None:
     assert abs(right[0][0] - 100) < 1 < abs(wrong[0][0] - 100)
 
 
-@pytest.mark.parametrize("law", ["laplace", "gaussian"])
+@pytest.mark.parametrize("law", LAWS)
 def test_intervals_of_every_level_hold_in_95_percent(law: str) -> None:
     rng = np.random.default_rng(5)
     sizes, deviations = [1, 4, 24], [30.0, 20.0, 12.0]

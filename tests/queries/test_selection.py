@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from noisy import LAWS
+from scipy import stats
 
 from sfumato.core.errors import InvalidRequest
 from sfumato.queries import laws
@@ -19,6 +21,8 @@ SCALES = [
     ("laplace", Fraction(1, 3)),
     ("laplace", Fraction(5)),
     ("laplace", Fraction(777, 10)),
+    ("rounded", Fraction(1, 2)),
+    ("rounded", Fraction(30)),
     ("gaussian", Fraction(1, 4)),
     ("gaussian", Fraction(25)),
     ("gaussian", Fraction(3000)),
@@ -28,6 +32,10 @@ SCALES = [
 def mass(law: str, scale: Fraction, reach: int) -> np.ndarray:
     """Return P(X = k) for k in -reach..reach."""
     at = np.arange(-reach, reach + 1)
+    if law == "rounded":
+        ends = stats.laplace(scale=float(scale)).sf(np.arange(reach + 2) - 0.5)
+        half = ends[1:-1] - ends[2:]
+        return np.concatenate([half[::-1], [1 - 2 * ends[1]], half])
     weights = np.exp(-abs(at) / float(scale) if law == "laplace" else -(at**2) / (2 * float(scale)))
     result: np.ndarray = weights / weights.sum()
     return result
@@ -35,7 +43,7 @@ def mass(law: str, scale: Fraction, reach: int) -> np.ndarray:
 
 def leak(law: str, scale: Fraction, groups: int, least: int) -> float:
     """Return how likely it is that a group is shown in which there is one unit alone."""
-    reach = math.ceil(60 * (float(scale) if law == "laplace" else math.sqrt(scale)) + 60)
+    reach = math.ceil(60 * (math.sqrt(scale) if law == "gaussian" else float(scale)) + 60)
     chances = mass(law, scale, reach)
     alone = float(chances[np.arange(-reach, reach + 1) + 1 >= least].sum())
     return -math.expm1(groups * math.log1p(-alone))
@@ -89,7 +97,7 @@ def test_neighbours_are_as_close_as_was_promised(groups: int) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    law=st.sampled_from(["laplace", "gaussian"]),
+    law=st.sampled_from(LAWS),
     scale=st.fractions(Fraction(1, 10), 10**4),
     at=st.integers(1, 400),
 )
@@ -100,7 +108,7 @@ def test_tails_are_those_of_the_law(law: str, scale: Fraction, at: int) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    law=st.sampled_from(["laplace", "gaussian"]),
+    law=st.sampled_from(LAWS),
     scale=st.fractions(Fraction(1, 10), 10**5),
     groups=st.integers(1, 1000),
     digits=st.integers(1, 60),

@@ -4,6 +4,7 @@ import random
 import string
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,9 @@ REFUSALS = [
     ("PRAGMA database_list", "questions alone"),
     ("ATTACH 'x.db'", "questions alone"),
     ("EXPLAIN SELECT COUNT(*) FROM admissions", "questions alone"),
+    ("SELECT FLOOR(), COUNT(*) FROM admissions GROUP BY 1", "missing"),
+    ("SELECT CLAMP(age), COUNT(*) FROM admissions GROUP BY 1", "takes 3 arguments"),
+    ("SELECT LEAST(), COUNT(*) FROM admissions GROUP BY 1", "an argument is missing"),
     ("SELECT 1; SELECT 2", "one question at a time"),
     ("SELECT COUNT(* FROM admissions", "cannot"),
     ("SELECT 'open FROM admissions", "quote"),
@@ -267,6 +271,8 @@ def test_deep_and_long_texts_are_refused_and_not_followed():
         "- " * 2000 + "1 = 1",
         "CASE WHEN toll THEN " * 400 + "TRUE" + " END" * 400,
         "ABS(" * 1200 + "1" + ")" * 1200 + " = 1",
+        "DATE(" * 22 + "passed" + ")" * 22 + " = 1",  # takes twice as long with each level, if let
+        "(DEC " * 22 + "1" + ")" * 22 + " = 1",
         " + ".join(["hour"] * 1500) + " = 1",
         "hour = 1 OR " * 900 + "hour = 1",
         "hour IN (" + ", ".join(["1"] * 20_000) + ")",
@@ -291,20 +297,19 @@ def test_subqueries_cannot_grow_a_question_without_end():
         parse(f"WITH {', '.join(parts)} SELECT AVG(speed) FROM a8", SHAPES)
 
 
-_WORDS = [
-    *"SELECT FROM WHERE GROUP BY HAVING ORDER LIMIT AND OR NOT IN BETWEEN LIKE IS NULL CASE WHEN THEN ELSE END".split(),
-    *"COUNT SUM AVG MEDIAN MIN OVER PARTITION JOIN LEFT ON USING DISTINCT FILTER WITHIN ROLLUP CUBE ALL AS".split(),
-    *"CAST INTERVAL DATE EXTRACT WITH UNION VALUES EXISTS CLAMP AMONG BIN_OF FLOOR WIDTH_BUCKET DATE_TRUNC".split(),
-    *"flow labs admissions vehicle junction speed hour passed toll patient ward".split(),
-    *"( ) , . * + - / % = <> < > :: ; ' \" @ [ ] { } -> ? $1 || ~ 1 0.5 1e9 'x' '2026-01-31' -- /*".split(),
-]
+_VOCABULARY = """
+SELECT FROM WHERE GROUP BY HAVING ORDER LIMIT AND OR NOT IN BETWEEN LIKE IS NULL CASE WHEN THEN ELSE END
+COUNT SUM AVG MEDIAN MIN OVER PARTITION JOIN LEFT ON USING DISTINCT FILTER WITHIN ROLLUP CUBE ALL AS
+CAST INTERVAL DATE EXTRACT WITH UNION VALUES EXISTS CLAMP AMONG BIN_OF FLOOR WIDTH_BUCKET DATE_TRUNC
+flow labs admissions vehicle junction speed hour passed toll patient ward
+( ) , . * + - / % = <> < > :: ; ' " @ [ ] { } -> ? $1 || ~ 1 0.5 1e9 'x' '2026-01-31' -- /*
+"""
+_WORDS = _VOCABULARY.split()
 
 
 def _total(sql):
-    try:
+    with suppress(InvalidRequest):
         assert isinstance(parse(sql, SHAPES), Query)
-    except InvalidRequest as refused:
-        assert str(refused)
 
 
 @QUICK
@@ -368,6 +373,15 @@ def test_what_is_read_comes_back_from_its_own_text_however_it_was_damaged():
     assert read > 40
 
 
+def test_what_was_typed_is_never_logged(caplog):
+    """The parser writes what it does not know to a log; what somebody typed may be about a person."""
+    for seed in range(300):
+        _total(_damaged(seed))
+    for sql, _ in REFUSALS:
+        _total(sql)
+    assert not caplog.records
+
+
 def test_nothing_that_is_read_holds_text_but_constants_and_names():
     """A query is plain data, so a text inside it can only be a value, a name or a fixed word."""
     evil = "'; DROP TABLE flow; --"
@@ -397,7 +411,7 @@ def test_importing_the_front_loads_no_parser():
 
 
 def test_a_twin_that_forgets_a_part_of_the_syntax_would_be_caught(monkeypatch):
-    """`only` refuses what a node says beside what is understood: without it, TABLESAMPLE would be lost unseen."""
+    """`only` refuses what a node says beside what is understood: else TABLESAMPLE would be lost unseen."""
     from sfumato.queries.sql.expressions import Reader
 
     sql = "SELECT COUNT(*) FROM admissions TABLESAMPLE 10%"

@@ -44,7 +44,7 @@ def test_a_question_is_refused_for_the_right_reason(asked):
 
 @pytest.mark.parametrize("asked", questions.ANSWERED, ids=lambda asked: " ".join(asked.sql.split())[:60])
 def test_a_question_has_the_exact_answer_that_a_database_gives(asked, tables):
-    """What is read means what the analyst wrote: the oracle of the query against DuckDB on the text itself."""
+    """What is read means what was written: the oracle of the query against DuckDB on the text itself."""
     duckdb = pytest.importorskip("duckdb", reason="compares with DuckDB, which is not installed")
     if not asked.duckdb:
         pytest.skip("DuckDB does not answer this one as it is written")

@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 DRAWS = 4000
+LAWS = ("laplace", "rounded", "gaussian")
 
 
 def draw(law: str, scale: Fraction, shape: Any, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return discrete Laplace noise of a scale, or discrete Gaussian noise of a variance."""
+    """Return discrete or rounded Laplace noise of a scale, or discrete Gaussian noise of a variance."""
+    if law == "rounded":
+        return np.rint(rng.laplace(0, float(scale), shape)).astype(np.int64)
     if law == "laplace":
         out = -math.expm1(-1 / float(scale))
         return rng.geometric(out, shape) - rng.geometric(out, shape)
@@ -27,7 +30,7 @@ def draw(law: str, scale: Fraction, shape: Any, rng: np.random.Generator) -> NDA
 
 def scale_of(law: str, spread: float) -> Fraction:
     """Return the parameter of a law with about this standard deviation."""
-    return Fraction(spread / math.sqrt(2)) if law == "laplace" else Fraction(spread) ** 2
+    return Fraction(spread / math.sqrt(2)) if law != "gaussian" else Fraction(spread) ** 2
 
 
 def covered(low: NDArray[Any], high: NDArray[Any], truth: float) -> float:

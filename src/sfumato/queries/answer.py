@@ -59,7 +59,7 @@ class Answer:
 
     >>> print(Answer(pa.table({"n": [12], "n_error": [2.8], "n_low": [6], "n_high": [18]}), (), ("n",)))
      n  95 % interval
-    12       6 .. 18
+    12        6 .. 18
     epsilon 0
 
     Guarantee: what it holds was computed from noisy numbers and public facts; copies of it cost nothing.

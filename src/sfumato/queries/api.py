@@ -7,10 +7,11 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from sfumato.core.errors import InvalidRequest, UnknownName
+from sfumato.core.errors import BudgetSpent, InvalidRequest, UnknownName
 from sfumato.core.gate import Gate
-from sfumato.core.numbers import rational
+from sfumato.core.numbers import brief, rational
 from sfumato.core.project import FOLDER
+from sfumato.queries.engines import CATALOGUE as ENGINES
 from sfumato.queries.engines import engine_for
 from sfumato.queries.kinds import TableShape
 from sfumato.queries.model import Query, Terms
@@ -55,6 +56,8 @@ class Questions:
         engine: str = "",
         gate: Gate | None = None,
     ) -> None:
+        if engine and engine not in ENGINES.names:
+            raise UnknownName(ENGINES.kind, engine, ENGINES.names)
         self.project, self._access, self._engine = project, access, engine
         self.purpose = purpose_for(project.policy, purpose)
         self.gate = gate or project.gate()
@@ -114,9 +117,32 @@ class Questions:
         planned = (
             self._again(question) if isinstance(question, Planned) else self.plan(question, terms, **asked)
         )
-        return run_query(
-            planned, self.gate, self._store, lambda tables: engine_for(tables, self._engine or None)
-        )
+        engine = self._engine or None
+        try:
+            return run_query(planned, self.gate, self._store, lambda tables: engine_for(tables, engine))
+        except BudgetSpent as refusal:
+            most = self._largest(planned)
+            if most:
+                raise BudgetSpent(
+                    f"{refusal} For this question: epsilon {brief(most, up=False)}."
+                ) from refusal
+            raise
+
+    def _largest(self, planned: Planned) -> Fraction:
+        """Return the largest epsilon, to one part in a thousand, at which a question would fit now."""
+        assert self.gate.ledger is not None
+        low, high = Fraction(0), planned.epsilon
+        while high - low > high / 1000:
+            middle = (low + high) / 2
+            try:
+                other = self.plan(planned.query, replace(planned.terms, epsilon=middle, target_error=None))
+                fits = standing(self.gate.ledger, [other.plan]).fits
+            except InvalidRequest:  # so small that its noise has no price
+                return low
+            low, high = (middle, high) if fits else (low, middle)
+            if high < Fraction(1, 10**6):
+                break
+        return low
 
     def _again(self, planned: Planned) -> Planned:
         """Return a plan made anew: what is charged and bounded follows from the policy and data of now."""

@@ -179,7 +179,7 @@ def _values(one: Key) -> str:
     values = one.values or ()
     named = [spelled(value) for value in values[:NAMED]]
     if len(values) > NAMED:
-        return f"{len(values):,} values, {', '.join(named[:2])} to {spelled(values[-1])}"
+        return f"{len(values):,} values, {named[0]} to {spelled(values[-1])}"
     return ", ".join(named)
 
 
@@ -332,15 +332,15 @@ def _cost(planned: Planned, standing: Standing | None, answered: bool) -> Stage:
     if answered:
         lines = [f"Nothing: it was answered before, for {price} of {payer}, and that answer is given again."]
     elif standing is not None:
-        lines.append(
-            f"{standing.account} has epsilon {brief(standing.left, up=False)} of "
-            f"{brief(standing.budget, up=False)} left now, and "
-            + (
-                f"{brief(standing.left_after, up=False)} afterwards."
-                if standing.fits
-                else "no room for this."
+        left, budget = brief(standing.left, up=False), brief(standing.budget, up=False)
+        then = f"{brief(standing.left_after, up=False)} afterwards" if standing.fits else "no room for this"
+        lines.append(f"{standing.account} has epsilon {left} of {budget} left now, and {then}.")
+        taken = standing.after - standing.before
+        if standing.fits and taken > planned.epsilon * Fraction(101, 100):
+            lines.append(
+                "This share adds up whole curves of loss, not epsilons: a first question takes more of it "
+                f"than its epsilon (here {brief(taken)}), and many together take less than their sum."
             )
-        )
     lines.append(planned.plan.statement)
     facts: dict[str, Any] = {
         "epsilon": text(planned.epsilon),

@@ -158,6 +158,7 @@ class _Array:
 def product(keys: Sequence[Key]) -> pa.Table:
     """Return one row for each combination of public values, the last key fastest.
 
+    >>> from sfumato.queries.model import Column
     >>> product([Key("a", Column("a"), (1, 2)), Key("b", Column("b"), ("x", "y"))]).to_pylist()[1]
     {'a': 1, 'b': 'y'}
     """

@@ -67,6 +67,7 @@ def needs(
 ) -> tuple[Measure, ...]:
     """Return the measures of an aggregate, in the order that `finish` takes them.
 
+    >>> from sfumato.queries.model import Column
     >>> [m.kind for m in needs(Aggregate("mean", "m", Column("speed")), (Fraction(0), Fraction(130)))]
     ['rows', 'sum']
 
@@ -106,6 +107,7 @@ def needs(
 def distinct(needed: Iterable[tuple[Measure, ...]]) -> tuple[Measure, ...]:
     """Return every measure once, in order of appearance: aggregates share the noise of what they both need.
 
+    >>> from sfumato.queries.model import Column
     >>> speed = needs(Aggregate("mean", "m", Column("v")), (Fraction(0), Fraction(9)))
     >>> len(distinct([speed, speed, needs(Aggregate("count", "n"))]))
     3

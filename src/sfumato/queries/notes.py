@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 
+from sfumato.mechanisms.exact import Kind
+from sfumato.queries import selection
 from sfumato.queries.bounded import Measure
 from sfumato.queries.model import Binned, Query, Terms
 
@@ -19,6 +21,22 @@ def notes(
         *_few(missing),
         *_chosen(query),
     ]
+
+
+def few_units(law: Kind, scale: Fraction, least: int, unit: str) -> str:
+    """Return what readers have to know about groups that were chosen by a threshold.
+
+    >>> few_units("laplace", Fraction(5), 76, "person")[:58]
+    'small groups are left out: one with 87 (unit: person) is s'
+
+    Args:
+        law, scale: of the noise on the number of units; least: the threshold; unit: what one is called.
+    """
+    needed = selection.units_needed(law, scale, least)
+    return (
+        f"small groups are left out: one with {needed:,} (unit: {unit}) is shown in 95 % of draws, smaller "
+        f"ones less often; numbers of units that are little above {least:,} are too large on average"
+    )
 
 
 def _grids(query: Query, needed: Sequence[tuple[Measure, ...]]) -> Iterator[str]:

@@ -153,7 +153,12 @@ def price_of(terms: Terms, spread: tuple[Draw, ...], kind: Kind, delta: Fraction
     if terms.mechanism == "laplace" or (terms.mechanism == "auto" and not delta):
         return laplace
     part = delta / 2 if private else delta  # half for the noise, half for the choice of groups
-    rho = rho_for(epsilon, part)
+    try:
+        rho = rho_for(epsilon, part)
+    except InvalidRequest:
+        if terms.mechanism == "gaussian":
+            raise
+        return laplace  # so small an epsilon that its Gaussian noise has no price
     gaussian = replace(
         laplace,
         law="gaussian",
@@ -194,8 +199,13 @@ def epsilon_for(
             "beforehand: give epsilon, or ask for counts and sums with a target error"
         )
 
+    price_of(replace(terms, epsilon=Fraction(1)), spread, kind, delta, private)  # what no epsilon mends
+
     def widest(epsilon: Fraction) -> float:
-        price = price_of(replace(terms, epsilon=epsilon), spread, kind, delta, private)
+        try:
+            price = price_of(replace(terms, epsilon=epsilon), spread, kind, delta, private)
+        except InvalidRequest:  # so small that its Gaussian noise has no price
+            return math.inf
         return max(
             laws.interval(price.law, price.scale(draw)) * float(measures[draw.measure].step)
             for draw in spread

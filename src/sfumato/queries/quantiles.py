@@ -22,6 +22,8 @@ from sfumato.queries.spread import LAPLACE, NORMAL, Floats, Spread
 #: its share of the noise, so two of them do better for small groups, and a third is for who asks for fine
 #: steps.
 MOST, USUAL, FAN = 4096, 256, 16
+#: Bins of so many are worked on at a time.
+AT_ONCE = 1 << 21
 
 
 def bins(
@@ -107,32 +109,40 @@ def quantile(
         bounds: of the values.
         whole: values are whole numbers, one to a bin where bins are 1 wide.
     """
-    best = rollup.consistent(tree, noise)
-    fan = best[0].shape[-1]
-    up = rollup.upward([level.shape[-1] for level in tree], noise)
-    total = best[0].sum(-1)
+    sizes = [level.shape[-1] for level in tree]
+    up = rollup.upward(sizes, noise)
     # A rank takes many noises together, so its tails are nearly normal.
-    z = NORMAL if not noise[0].fourth else NORMAL + (LAPLACE - NORMAL) / 4
-    clear = total > z * math.sqrt(fan * up[0])
-    low, high = _ends(
-        np.cumsum(best[-1], axis=-1) - float(at) * total[:, None], _deviations(fan, up, float(at)) * z
-    )
-    value, place = _crossing(best, np.maximum(total, 0), float(at))
+    z = LAPLACE / 4 + NORMAL * 3 / 4 if noise[0].fourth else NORMAL
+    doubt = z * _deviations(sizes[0], up, float(at))
+    most = max(1, AT_ONCE // sizes[-1])
+    parts = [
+        _places([level[first : first + most] for level in tree], noise, float(at), doubt)
+        for first in range(0, len(tree[0]), most)
+    ]
+    total, low, high, place, part = (np.concatenate(ends) for ends in zip(*parts, strict=True))
     start, width = float(grid[0]), float(grid[1])
     single = whole and grid[1] == 1
-    figures = (
-        start + width * (place + (0.0 if single else value)),
-        start + width * low,
-        start + width * (high + (0 if single else 1)),
-    )
-    middle, least, most = (np.clip(figure, *bounds) for figure in figures)
-    middle = np.clip(middle, least, most)
+    least = np.clip(start + width * low, *bounds)
+    last = np.clip(start + width * (high + (0 if single else 1)), *bounds)
+    value = np.clip(start + width * (place if single else place + part), least, last)
+    clear = total > z * math.sqrt(sizes[0] * up[0])
     return Figures(
-        np.where(clear, middle, np.nan),
-        np.where(clear, (most - least) / (2 * NORMAL), np.nan),
+        np.where(clear, value, np.nan),
+        np.where(clear, (last - least) / (2 * NORMAL), np.nan),
         np.where(clear, least, bounds[0]),
-        np.where(clear, most, bounds[1]),
+        np.where(clear, last, bounds[1]),
     )
+
+
+def _places(
+    tree: Sequence[NDArray[np.int64]], noise: Sequence[Spread], at: float, doubt: Floats
+) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Floats]:
+    """Return the number of rows, the first and last possible bin, the likeliest, and how far into it."""
+    best = rollup.consistent(tree, noise)
+    total = best[0].sum(-1)
+    low, high = _ends(np.cumsum(best[-1], axis=-1) - at * total[:, None], doubt)
+    part, place = _crossing(best, np.maximum(total, 0), at)
+    return total, low, high, place, part
 
 
 def _ends(ranks: Floats, doubt: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

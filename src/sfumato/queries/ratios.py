@@ -135,7 +135,7 @@ def _fieller(
         end = above / safe
         # The tails of the noise depend on the ratio a little: a few rounds settle it.
         for _ in range(6):
-            total = variance + end**2 * noise.variance
+            total = np.maximum(variance + end**2 * noise.variance, 1e-150)
             z = half_width(total, fourth + end**4 * noise.fourth) / np.sqrt(total)
             lead = safe**2 - z**2 * noise.variance
             root = np.sqrt(np.maximum(noise.variance * above**2 + variance * lead, 0))

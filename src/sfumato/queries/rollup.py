@@ -127,7 +127,7 @@ def non_negative(levels: Sequence[Floats]) -> list[Floats]:
 def whole(levels: Sequence[Floats]) -> list[NDArray[np.int64]]:
     """Return whole numbers that still add up: the largest remainders are rounded up.
 
-    >>> whole([np.array([3.0]), np.array([0.6, 0.9, 1.5])])[1]
+    >>> whole([np.array([3.0]), np.array([0.6, 0.7, 1.7])])[1]
     array([0, 1, 2])
     """
     done = [np.rint(levels[0]).astype(np.int64)]

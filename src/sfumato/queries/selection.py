@@ -45,7 +45,7 @@ def threshold(law: Kind, scale: Fraction, groups: int, delta: Fraction) -> int:
     For what else is told of shown groups the same holds: it is noisy by itself, and adds its own loss.
 
     Args:
-        law, scale: of the noise: Laplace's scale, or the variance of a Gaussian.
+        law, scale: of the noise: the scale of Laplace noise, or the variance of a Gaussian.
         groups: in how many groups a unit counts.
         delta: in 0..1/2, exclusive: what may go wrong.
 
@@ -92,7 +92,7 @@ def units_needed(law: Kind, scale: Fraction, least: int, level: float = 0.95) ->
     """Return how many units a group needs so that it is shown with probability `level`.
 
     >>> units_needed("laplace", Fraction(5), 76)
-    88
+    87
     """
     return least + laws.interval(law, scale, 2 * level - 1)
 
@@ -101,21 +101,24 @@ def tail(law: Kind, scale: Fraction) -> Callable[[int], Decimal]:
     """Return P(X >= at) as a function of a whole number above 0, to some 55 digits and not rounded down.
 
     Args:
-        law, scale: of X: discrete Laplace of this scale, or discrete Gaussian of this variance.
+        law, scale: of X: discrete or rounded Laplace of this scale, or discrete Gaussian of this variance.
     """
     Law(law, scale)  # refuses what is out of range
     value = _EXACT.divide(Decimal(scale.numerator), Decimal(scale.denominator))
-    if law == "laplace":
-        return lambda at: _laplace(value, at)
+    if law != "gaussian":
+        return lambda at: _laplace(value, at, rounded=law == "rounded")
     if value <= SUMMED**2:
         return _summed(value)
     return _bounded(value)
 
 
-def _laplace(scale: Decimal, at: int) -> Decimal:
-    """Return exp(-at / scale) / (1 + exp(-1 / scale))."""
+def _laplace(scale: Decimal, at: int, *, rounded: bool) -> Decimal:
+    """Return exp(-at / scale) / (1 + exp(-1 / scale)); of rounded noise, exp(-(at - 1/2) / scale) / 2."""
     if at <= 0:
         return Decimal(1)
+    if rounded:
+        half = _EXACT.divide(1 - 2 * at, _EXACT.multiply(2, scale))
+        return _EXACT.divide(_EXACT.exp(half), 2)
     below = _EXACT.add(1, _EXACT.exp(_EXACT.divide(-1, scale)))
     return _EXACT.divide(_EXACT.exp(_EXACT.divide(-at, scale)), below)
 

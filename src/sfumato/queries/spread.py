@@ -33,18 +33,16 @@ class Spread:
 
     @classmethod
     def of(cls, law: Kind, scale: Fraction) -> Spread:
-        """Return the spread of one draw; `scale` is Laplace's, or the variance of a Gaussian."""
+        """Return the spread of one draw; `scale` is that of Laplace noise, or the variance of a Gaussian."""
         if law == "gaussian":
             return cls(float(scale))
         ratio, rest = math.exp(-1 / float(scale)), -math.expm1(-1 / float(scale))
-        # The difference of two geometric numbers.
-        two, fourth = 2 * ratio / rest**2, 2 * ratio * (1 + 4 * ratio + ratio**2) / rest**4
         if law == "laplace":
-            return cls(two, fourth)
-        # Rounded: every number but nought is (1 + ratio) / 2 sqrt(ratio) times as likely.
-        likelier = (1 + ratio) * math.exp(-1 / (2 * float(scale)))
-        wide = likelier / rest**2
-        return cls(wide, wide * (1 + 4 * ratio + ratio**2) / rest**2 + 3 * wide * two - 3 * wide**2)
+            # The difference of two geometric numbers.
+            return cls(2 * ratio / rest**2, 2 * ratio * (1 + 4 * ratio + ratio**2) / rest**4)
+        # Rounded: every number but nought is (1 + ratio) / (2 sqrt(ratio)) times as likely.
+        two = (1 + ratio) * math.sqrt(ratio) / rest**2
+        return cls(two, two * (1 + 10 * ratio + ratio**2) / rest**2 - 3 * two**2)
 
     def __add__(self, other: Spread) -> Spread:
         return Spread(self.variance + other.variance, self.fourth + other.fourth)
@@ -71,6 +69,6 @@ def half_width(variance: Number, fourth: Number) -> Number:
     this covers is 94.9 to 95.1 % for two or more of them in any proportion (integrated numerically, and
     tested).
     """
-    kurtosis = np.clip(fourth / np.maximum(variance, 1e-300) ** 2, 0, 3)
+    kurtosis = np.clip(fourth / np.maximum(variance, 1e-150) ** 2, 0, 3)
     result: Number = (NORMAL + (LAPLACE - NORMAL) * (kurtosis / 3) ** 0.75) * np.sqrt(variance)
     return result

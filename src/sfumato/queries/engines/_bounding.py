@@ -16,7 +16,7 @@ from sfumato.queries.bounded import Bounded, Measure
 from sfumato.queries.engines._expressions import Typed
 from sfumato.queries.engines._hash import BITS, MOST_KEYS, PRIME, Keys, keys_of, of_cell, of_unit
 from sfumato.queries.engines._relations import Rows, Shown, rows_of
-from sfumato.queries.engines._sql import functions
+from sfumato.queries.engines._sql import Stages, functions
 from sfumato.queries.model import Binned
 
 #: What one unit may add to a cell; noise of more would not be drawn in 64 bits.
@@ -84,20 +84,22 @@ def reach(measure: Measure, rows: int) -> tuple[int, int]:
             return 0, max(low * low, high * high) * rows
 
 
-def sums(asked: Bounded, tables: Sequence[Shown], unit: str, *, fast: bool = False) -> Any:
+def sums(asked: Bounded, tables: Sequence[Shown], unit: str, stages: Stages, *, fast: bool = False) -> Any:
     """Return the expression of all measures but bins: one row per cell that occurs, "cell", "m0", "m1", ...
 
     Args:
-        unit: how units come: see `UNIT_TYPES`.
+        unit: how units come: see `UNIT_TYPES`. stages: takes the steps before.
         fast: choose by DuckDB's `min` of several, where a row's numbers fit into one word.
     """
-    rows = rows_of(asked, tables, unit)
-    parts = [_part(rows, measure, place, asked.rows) for place, measure in enumerate(measures(asked))]
+    wanted = measures(asked)
+    rows = rows_of(asked, wanted, tables, unit, stages)
+    parts = [_part(rows, measure, place, asked.rows) for place, measure in enumerate(wanted)]
     keys = {"cell": _zero() if rows.cell is None else rows.cell} if not asked.private else _named(rows.keys)
     chosen = {"unit": rows.relation.unit, **keys}
     for part in parts:
         chosen |= part.columns
-    table = _inside(rows).select(**chosen)
+    table = rows.relation.filter(*rows.inside) if rows.inside else rows.relation
+    table = table.select(**chosen)
     grouped: dict[str, Any] = {}
     for part in parts:
         grouped |= part.grouped(table)
@@ -111,17 +113,18 @@ def sums(asked: Bounded, tables: Sequence[Shown], unit: str, *, fast: bool = Fal
     return table.group_by(list(keys)).agg(**totals)
 
 
-def bins(asked: Bounded, tables: Sequence[Shown], unit: str, measure: Measure) -> Any:
+def bins(asked: Bounded, tables: Sequence[Shown], unit: str, measure: Measure, stages: Stages) -> Any:
     """Return the expression of one measure of bins: "cell", "bin" and "m0", how many units count there."""
     import ibis
 
     if asked.private:
         raise InvalidRequest("bins need public keys: name their values, or declare them in the policy")
-    assert isinstance(measure.of, Binned)
-    rows, keys = rows_of(asked, tables, unit), keys_of(asked.salt)
+    if not isinstance(measure.of, Binned):
+        raise InvalidRequest("bins are of a number that is put into bins")
+    rows, keys = rows_of(asked, [measure], tables, unit, stages), keys_of(asked.salt)
     cell = _zero() if rows.cell is None else rows.cell
-    table = _inside(rows)
-    table = table.select(unit=rows.relation.unit, cell=cell, bin=rows.bin(measure)).distinct()
+    table = rows.relation.filter(*rows.inside) if rows.inside else rows.relation
+    table = table.select(unit=rows.relation.unit, cell=cell, bin=rows.value(0, measure)).distinct()
     table = table.mutate(word=word(_unit_hash(table.unit, unit, keys), table.cell, keys.cell, asked.cells))
     if asked.groups < asked.cells:
         place = ibis.dense_rank().over(group_by=table.unit, order_by=table.word)
@@ -150,11 +153,6 @@ def _bits(cells: int) -> int:
     return (cells - 1).bit_length()
 
 
-def _inside(rows: Rows) -> Any:
-    """Return the rows that are in a cell."""
-    return rows.relation.filter(*rows.inside) if rows.inside else rows.relation
-
-
 def _zero() -> Any:
     import ibis
 
@@ -180,14 +178,14 @@ def _part(rows: Rows, measure: Measure, place: int, most: int) -> Part:
     if measure.kind in ("sum", "squares"):
         wide = max(-low, high) >= NARROW
         return Part(
-            {value: rows.value(measure)},
+            {value: rows.value(place, measure)},
             lambda table: {count: table[value].count(), total: _sum(table[value], wide)},
             lambda table: _scaled(table[total], table[count], most, wide),
             low,
             high,
             wide,
         )
-    condition = rows.flag(measure)
+    condition = rows.flag(place)
     most = 1 if measure.kind == "units" else most
     if condition is None and most == 1:
         return Part({}, lambda table: {}, lambda table: _zero() + 1, 1, 1)
@@ -224,8 +222,7 @@ def _scaled(total: Any, count: Any, most: int, wide: bool) -> Any:
     below = (count > most).ifelse(count, ibis.literal(most, "int64"))
     divisor = ours["wide"](below) if wide else below
     times = ours["wide"](ibis.literal(most, "int64")) if wide else ibis.literal(most, "int64")
-    product = ours["wide_times"](total.abs(), times) if wide else total.abs() * times
-    size = ours["wide_div" if wide else "div"](product, divisor)
+    size = ours["wide_div" if wide else "div"](total.abs() * times, divisor)
     scaled = (total < nothing).ifelse(-size, size)
     return ours["int"](scaled)
 

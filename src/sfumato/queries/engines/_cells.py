@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sfumato.queries.bounded import Bounded, Cells, Measure
 from sfumato.queries.engines._bounding import bins, measures, sums
 from sfumato.queries.engines._relations import Shown
+from sfumato.queries.engines._sql import Stages
 from sfumato.queries.model import Binned
 
 
@@ -19,7 +20,7 @@ def gathered(
     asked: Bounded,
     tables: Sequence[Shown],
     unit: str,
-    run: Callable[[Any], pa.Table],
+    run: Callable[[Any, Stages], pa.Table],
     *,
     fast: bool = False,
 ) -> Cells:
@@ -27,13 +28,14 @@ def gathered(
 
     Args:
         unit: how units come: see `UNIT_TYPES`.
-        run: executes an Ibis expression. All calls see the same rows.
+        run: executes an Ibis expression after its steps. All calls see the same rows.
     """
     found: dict[int, NDArray[np.int64]] = {}
     keys: pa.Table | None = None
     plain = measures(asked)
     if plain:
-        answer = run(sums(asked, tables, unit, fast=fast))
+        stages = Stages()
+        answer = run(sums(asked, tables, unit, stages, fast=fast), stages)
         if asked.private:
             answer = answer.sort_by([(f"k{place}", "ascending") for place in range(len(asked.keys))])
             keys = pa.table({key.name: answer.column(f"k{place}") for place, key in enumerate(asked.keys)})
@@ -44,7 +46,9 @@ def gathered(
             )
     for measure in asked.measures:
         if measure.kind == "bins":
-            found[id(measure)] = _binned(asked, measure, run(bins(asked, tables, unit, measure)))
+            stages = Stages()
+            answer = run(bins(asked, tables, unit, measure, stages), stages)
+            found[id(measure)] = _binned(asked, measure, answer)
     return Cells(tuple(found[id(measure)] for measure in asked.measures), keys)
 
 

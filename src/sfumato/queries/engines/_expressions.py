@@ -1,8 +1,8 @@
 """Expressions of a query in Ibis: no value of any row makes them fail, and all engines give the same.
 
 Numbers are missing where they are NaN, and clamped before anything else. Whole numbers are 64 bits, others
-doubles. Bounds are carried along, so that what could overflow is refused before any row is read; doubles
-below `TINY` are zero, because PostgreSQL fails on underflow.
+doubles. Bounds are carried along, so that what could overflow is refused before any row is read; what is
+multiplied or divided is zero where it is below `TINY`, because PostgreSQL fails on underflow.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ TYPES = {
 }
 NUMERIC = ("integer", "number")
 TINY = 1e-150
+#: How long an expression may get as SQL, in which parts of it come several times.
+HEAVIEST = 10_000
 LARGEST = {"integer": Fraction(1 << 62), "number": Fraction(10**150)}
 PARTS = {
     "year": (1, 9999),
@@ -112,23 +114,25 @@ def cleaned(value: Any, kind: str, clamp: tuple[Fraction, Fraction] | None) -> T
 
 def clamped(of: Typed, low: Fraction, high: Fraction) -> Typed:
     """Return a number clamped into low..high; of infinite ones, the bound."""
+    import ibis
+
     if low > high:
         raise InvalidRequest(f"cannot clamp into {low}..{high}: nothing lies between")
     whole = of.kind == "integer" and low.denominator == high.denominator == 1
-    _fits("integer" if whole else "number", low, high)
-    value = of.value
-    if whole:
-        least, most = constant(int(low)).value, constant(int(high)).value
-    else:
-        value = value.cast("float64") if of.kind == "integer" else value
-        least, most = constant(float(low)).value, constant(float(high)).value
-    value = (value < least).ifelse(least, (value > most).ifelse(most, value))
-    return Typed(value if whole else settled(value), "integer" if whole else "number", low, high)
+    of = of if whole else as_double(of)
+    _fits(of.kind, low, high)
+    if of.low is not None and of.high is not None and low <= of.low and of.high <= high:
+        return of
+    least, most = (constant(int(end) if whole else float(end)).value for end in (low, high))
+    value = of.value.isnull().ifelse(of.value, ibis.greatest(least, ibis.least(most, of.value)))
+    return Typed(value, of.kind, low, high)
 
 
-def settled(value: Any) -> Any:
-    """Return a double, or zero where it is tiny (or minus zero)."""
-    return (value.abs() < constant(TINY).value).ifelse(constant(0.0).value, value)
+def settled(of: Typed) -> Any:
+    """Return a number that can be multiplied or divided: zero where it is tiny."""
+    if of.kind == "integer":
+        return as_double(of).value
+    return (of.value.abs() < constant(TINY).value).ifelse(constant(0.0).value, of.value)
 
 
 def as_double(of: Typed) -> Typed:
@@ -143,12 +147,13 @@ def whole(of: Typed, low: int, high: int, step: Fraction) -> Any:
     import ibis
 
     if of.kind == "boolean":
-        of = Typed(of.value.ifelse(1, 0).cast("int64"), "integer")
+        one, zero = (ibis.literal(number, "int64") for number in (1, 0))
+        of = Typed(ibis.cases((of.value, one), (~of.value, zero)), "integer", Fraction(0), Fraction(1))
     _numeric("a sum", of)
     of = clamped(of, low * step, high * step)
     if step == 1 and of.kind == "integer":
         return of.value
-    value = as_double(of).value
+    value = as_double(of).value if step == 1 else settled(of)
     if step.denominator != 1:
         value = value * constant(float(step.denominator)).value
     if step.numerator != 1:
@@ -172,17 +177,22 @@ class Translator:
         """Return an expression as an Ibis value.
 
         Raises:
-            InvalidRequest: kinds that do not go together, or numbers that could overflow.
+            InvalidRequest: kinds that do not go together, numbers that could overflow, or too much of it.
         """
+        if weight(expression) > HEAVIEST:
+            raise InvalidRequest("the expression is too deep: ask for its parts by themselves")
+        return self._translated(expression)
+
+    def _translated(self, expression: Expr) -> Typed:
         match expression:
             case Column():
                 return self._column(expression)
             case Constant(value):
                 return constant(value)
             case Part(part, of):
-                return _part(part, self(of))
+                return _part(part, self._translated(of))
             case Truncated(unit, of):
-                return _truncated(unit, self(of))
+                return _truncated(unit, self._translated(of))
             case Binned():
                 return self._binned(expression)
             case Call(op, args):
@@ -206,15 +216,13 @@ class Translator:
             raise InvalidRequest(
                 f"bins need a width above 0 and a count of at least 1, got {of.width} and {of.count}"
             )
-        inner = self(of.of)
+        inner = self._translated(of.of)
         _numeric("a bin", inner)
-        value = as_double(clamped(inner, of.low, of.low + of.width * of.count)).value
         scale = math.lcm(of.low.denominator, of.width.denominator)
-        if scale != 1:
-            value = value * constant(float(scale)).value
-        value = (
-            settled(value - constant(float(of.low * scale)).value) / constant(float(of.width * scale)).value
-        )
+        value = settled(clamped(inner, of.low, of.low + of.width * of.count))
+        value = value * constant(float(scale)).value if scale != 1 else value
+        value = settled(Typed(value - constant(float(of.low * scale)).value, "number"))
+        value = value / constant(float(of.width * scale)).value
         last = of.count - 1
         place = value.floor().cast("int64")
         place = (place > last).ifelse(last, (place < 0).ifelse(0, place)).cast("int64")
@@ -227,32 +235,32 @@ class Translator:
             case "and" | "or" | "not":
                 return Typed(_logic(op, [self.condition(arg) for arg in args]), "boolean")
             case "=" | "<>" | "<" | "<=" | ">" | ">=":
-                left, right = _alike([self(arg) for arg in args])
+                left, right = _alike([self._translated(arg) for arg in args])
                 return Typed(_compare(op, left.value, right.value), "boolean")
             case "in":
-                first, *others = _alike([self(arg) for arg in args])
+                first, *others = _alike([self._translated(arg) for arg in args])
                 return Typed(first.value.isin([other.value for other in others]), "boolean")
             case "is null":
-                return Typed(self(args[0]).value.isnull(), "boolean")
+                return Typed(self._translated(args[0]).value.isnull(), "boolean")
             case "like":
                 return self._like(*args)
             case "clamp":
                 return self._clamp(*args)
             case "lower" | "upper":
-                text = self(args[0])
+                text = self._translated(args[0])
                 _is(op, text, "text")
                 letters = (CAPITALS, SMALL) if op == "lower" else (SMALL, CAPITALS)
                 return Typed(text.value.translate(*letters), "text")
             case "coalesce":
-                parts = _alike([self(arg) for arg in args])
+                parts = _alike([self._translated(arg) for arg in args])
                 return _either(parts, ibis.coalesce(*(part.value for part in parts)))
             case "case":
                 return self._case(args)
             case _:
-                return _arithmetic(op, [self(arg) for arg in args])
+                return _arithmetic(op, [self._translated(arg) for arg in args])
 
     def _like(self, of: Expr, pattern: Expr) -> Typed:
-        text = self(of)
+        text = self._translated(of)
         _is("like", text, "text")
         if not (isinstance(pattern, Constant) and isinstance(pattern.value, str)):
             raise InvalidRequest("like takes a pattern in quotes, such as 'A%'")
@@ -261,7 +269,7 @@ class Translator:
         return Typed(text.value.like(pattern.value), "boolean")
 
     def _clamp(self, of: Expr, low: Expr, high: Expr) -> Typed:
-        inner, ends = self(of), (self(low).constant, self(high).constant)
+        inner, ends = self._translated(of), (self._translated(low).constant, self._translated(high).constant)
         _numeric("clamp", inner)
         if ends[0] is None or ends[1] is None:
             raise InvalidRequest("clamp takes two numbers as bounds, as in clamp(speed, 0, 200)")
@@ -272,7 +280,7 @@ class Translator:
 
         pairs, rest = args[: len(args) // 2 * 2], args[len(args) // 2 * 2 :]
         conditions = [self.condition(arg) for arg in pairs[::2]]
-        results = _alike([self(arg) for arg in (*pairs[1::2], *rest)])
+        results = _alike([self._translated(arg) for arg in (*pairs[1::2], *rest)])
         branches = zip(conditions, (result.value for result in results), strict=False)
         otherwise = results[-1].value if rest else ibis.null(TYPES[results[0].kind])
         return _either(results, ibis.cases(*branches, else_=otherwise))
@@ -339,29 +347,33 @@ def _arithmetic(op: str, parts: list[Typed]) -> Typed:
             )
     kind = "number" if any(part.kind == "number" for part in parts) else "integer"
     ends = [(part.low or Fraction(0), part.high or Fraction(0)) for part in parts]
-    values = [(as_double(part) if kind == "number" else part).value for part in parts]
+    if kind == "integer":
+        values = [part.value for part in parts]
+    else:
+        values = [settled(part) if op == "*" else as_double(part).value for part in parts]
+    low, high, value = _result(op, ends, values)
+    _fits(kind, low, high)
+    if kind == "integer" and all(part.constant is not None for part in parts):
+        return constant(int(low))  # engines read a small whole number as one of 32 bits
+    return Typed(value, kind, low, high)
+
+
+def _result(
+    op: str, ends: list[tuple[Fraction, Fraction]], values: list[Any]
+) -> tuple[Fraction, Fraction, Any]:
     (low, high), first = ends[0], values[0]
     match op:
         case "negative":
-            low, high, value = -high, -low, -first
+            return -high, -low, -first
         case "abs":
-            value = first.abs()
-            low, high = max(low, -high, Fraction(0)), max(-low, high)
+            return max(low, -high, Fraction(0)), max(-low, high), first.abs()
         case "+":
-            low, high, value = low + ends[1][0], high + ends[1][1], first + values[1]
+            return low + ends[1][0], high + ends[1][1], first + values[1]
         case "-":
-            low, high, value = low - ends[1][1], high - ends[1][0], first - values[1]
+            return low - ends[1][1], high - ends[1][0], first - values[1]
         case _:
             corners = [one * other for one in ends[0] for other in ends[1]]
-            low, high, value = min(corners), max(corners), first * values[1]
-    _fits(kind, low, high)
-    if kind == "integer" and low == high:
-        return (
-            constant(int(low))
-            if all(part.constant is not None for part in parts)
-            else Typed(value, kind, low, high)
-        )
-    return Typed(settled(value) if kind == "number" else value, kind, low, high)
+            return min(corners), max(corners), first * values[1]
 
 
 def _alike(parts: list[Typed]) -> list[Typed]:
@@ -378,8 +390,6 @@ def _alike(parts: list[Typed]) -> list[Typed]:
 
 
 def _moment(part: Typed, kind: str) -> Typed:
-    import ibis
-
     if part.kind == "text":
         written = getattr(part.value.op(), "value", None)
         try:
@@ -393,7 +403,6 @@ def _moment(part: Typed, kind: str) -> Typed:
         return constant(moment.date() if kind == "date" else moment)
     if part.kind == "date" and kind == "timestamp":
         return Typed(part.value.cast("timestamp"), kind)
-    assert ibis
     return part
 
 
@@ -414,6 +423,25 @@ def _numeric(what: str, of: Typed) -> None:
 def _is(what: str, of: Typed, kind: str) -> None:
     if of.kind != kind:
         raise InvalidRequest(f"{what} needs a {kind}, got a {of.kind}")
+
+
+def weight(expression: Expr) -> int:
+    """Return how many columns and constants an expression has, counting those that SQL says several times.
+
+    >>> weight(Call("*", (Column("a"), Constant(2))))
+    4
+    """
+    match expression:
+        case Part(of=of) | Truncated(of=of):
+            return weight(of)
+        case Binned(of=of):
+            return 16 * weight(of)
+        case Call(op, args):
+            return {"*": 2, "clamp": 2, "lower": 20, "upper": 20}.get(op, 1) * sum(
+                weight(arg) for arg in args
+            )
+        case _:
+            return 1
 
 
 def _fits(kind: str, low: Fraction, high: Fraction) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sfumato.core.errors import InvalidRequest
 from sfumato.queries.bounded import Bounded, Measure, TableRef
 from sfumato.queries.engines._expressions import TYPES, Translator, Typed, cleaned, whole
 from sfumato.queries.engines._keys import MOST_CELLS, position
-from sfumato.queries.model import Binned, Column, Expr, walk
+from sfumato.queries.engines._sql import Stages
+from sfumato.queries.model import Column, Expr, walk
 
 #: How a unit comes from an engine: a whole number, text, or "packed": a whole number that names it, times
 #: 2^31, plus its hash.
@@ -93,62 +94,73 @@ class Rows:
     """The rows that count.
 
     Args:
-        relation: with "unit" and the columns of all tables.
-        translate: expressions over its columns.
-        cell: of a row; None where there is one cell. keys: the keys themselves.
-        inside: conditions of a row being in a cell at all.
+        relation: with "unit", and what `inside`, `cell`, `keys`, `of` and `where` are made of.
+        inside: conditions of a row being in a cell at all. cell: which one; None where there is only one.
+        of, where: those of each measure; None where it has none.
     """
 
     relation: Any
-    translate: Translator
     unit: str
-    cell: Any | None
     keys: tuple[Typed, ...]
     inside: tuple[Any, ...]
+    cell: Any | None
+    of: tuple[Typed | None, ...]
+    where: tuple[Any | None, ...]
 
-    def flag(self, measure: Measure) -> Any | None:
+    def flag(self, place: int) -> Any | None:
         """Return whether a row counts for a measure; None where every row does."""
-        flag = None if measure.where is None else self.translate.condition(measure.where)
-        if measure.of is not None:
-            there = self.translate(measure.of).value.notnull()
-            flag = there if flag is None else flag & there
+        flag, of = self.where[place], self.of[place]
+        if of is not None:
+            flag = of.value.notnull() if flag is None else flag & of.value.notnull()
         return None if flag is None else flag.fill_null(False)
 
-    def value(self, measure: Measure) -> Any:
-        """Return what a row adds to a sum; null where it does not count."""
+    def value(self, place: int, measure: Measure) -> Any:
+        """Return what a row adds to a sum, or its bin; null where it does not count."""
         import ibis
 
-        assert measure.of is not None
-        value = whole(self.translate(measure.of), measure.low, measure.high, measure.step)
-        if measure.centre:
-            value = value - ibis.literal(measure.centre, "int64")
-        if measure.kind == "squares":
-            value = value * value
-        if measure.where is not None:
-            value = self.translate.condition(measure.where).ifelse(value, ibis.null("int64"))
-        return value
-
-    def bin(self, measure: Measure) -> Any:
-        """Return the bin of a row; null where it does not count."""
-        import ibis
-
-        assert isinstance(measure.of, Binned)
-        value = self.translate(measure.of).value
-        if measure.where is not None:
-            value = self.translate.condition(measure.where).ifelse(value, ibis.null("int64"))
-        return value
+        of, where = self.of[place], self.where[place]
+        if of is None:
+            raise InvalidRequest(f"a measure of {measure.kind!r} needs something to add up")
+        if measure.kind == "bins":
+            value = of.value
+        else:
+            value = whole(of, measure.low, measure.high, measure.step)
+            value = value - ibis.literal(measure.centre, "int64") if measure.centre else value
+            value = value * value if measure.kind == "squares" else value
+        return value if where is None else where.ifelse(value, ibis.null("int64"))
 
 
-def rows_of(asked: Bounded, tables: Sequence[Shown], unit: str) -> Rows:
-    """Return the rows that count, joined and filtered, each in a public cell."""
-    relation = _joined(asked, tables, unit)
-    translate = Translator(_columns(tables, relation))
+def rows_of(
+    asked: Bounded, wanted: Sequence[Measure], tables: Sequence[Shown], unit: str, stages: Stages
+) -> Rows:
+    """Return the rows that count for some measures, joined and filtered, each in a public cell."""
+    relation, columns = _joined(asked, tables, unit, stages)
     if asked.where is not None:
-        relation = relation.filter(translate.condition(asked.where))
-        translate = Translator(_columns(tables, relation))
-    keys = tuple(translate(key.of) for key in asked.keys)
+        relation = relation.filter(Translator(columns(relation)).condition(asked.where))
+    translate = Translator(columns(relation))
+    keys = [translate(key.of) for key in asked.keys]
+    ofs = [None if measure.of is None else translate(measure.of) for measure in wanted]
+    wheres = [None if measure.where is None else translate.condition(measure.where) for measure in wanted]
+    chosen = {f"k{place}": key.value for place, key in enumerate(keys)}
+    chosen |= {f"o{place}": of.value for place, of in enumerate(ofs) if of is not None}
+    chosen |= {f"w{place}": where for place, where in enumerate(wheres) if where is not None}
+    relation = stages.add(relation.select(unit=relation.unit, **chosen))
+    keys = [replace(key, value=relation[f"k{place}"]) for place, key in enumerate(keys)]
+    inside, cell = _cell(asked, keys)
+    return Rows(
+        relation,
+        unit,
+        tuple(keys),
+        tuple(inside),
+        cell,
+        tuple(of and replace(of, value=relation[f"o{place}"]) for place, of in enumerate(ofs)),
+        tuple(None if where is None else relation[f"w{place}"] for place, where in enumerate(wheres)),
+    )
+
+
+def _cell(asked: Bounded, keys: Sequence[Typed]) -> tuple[list[Any], Any | None]:
     if asked.private:
-        return Rows(relation, translate, unit, None, keys, tuple(key.value.notnull() for key in keys))
+        return [key.value.notnull() for key in keys], None
     if asked.cells > MOST_CELLS:
         raise InvalidRequest(f"{asked.cells} cells are too many: at most {MOST_CELLS}")
     inside: list[Any] = []
@@ -157,25 +169,32 @@ def rows_of(asked: Bounded, tables: Sequence[Shown], unit: str) -> Rows:
         there, place = position(typed, key)
         inside.append(there)
         cell = place if cell is None else cell * len(key.values or ()) + place
-    return Rows(relation, translate, unit, cell, keys, tuple(inside))
+    return inside, cell
 
 
-def _joined(asked: Bounded, tables: Sequence[Shown], unit: str) -> Any:
-    first, *others = tables
-    relation = first.relation(unit).filter(lambda table: table.unit.notnull())
-    for other, how in zip(others, asked.joins, strict=True):
-        right = other.relation(unit)
-        right = right.select(
-            **{f"{other.name}_unit": right.unit}, **{name: right[name] for *_, name in other.columns}
-        )
-        relation = relation.join(right, relation.unit == right[f"{other.name}_unit"], how=how)
-    return relation
+def _joined(
+    asked: Bounded, tables: Sequence[Shown], unit: str, stages: Stages
+) -> tuple[Any, Callable[[Any], Callable[[Column], Typed]]]:
+    """Return the joined rows, and what gives their columns."""
+    kinds: dict[str, Typed] = {}
+    relations = []
+    for table in tables:
+        found = table.relation(unit).filter(lambda one: one.unit.notnull())
+        for own, kind, name in table.columns:
+            kinds[name] = cleaned(found[name], kind, table.table.clamps.get(own))
+        unit_name = "unit" if table is tables[0] else f"{table.name}_unit"
+        values = {name: kinds[name].value for *_, name in table.columns}
+        relations.append(stages.add(found.select(**{unit_name: found.unit}, **values)))
+    relation, *others = relations
+    for table, other, how in zip(tables[1:], others, asked.joins, strict=True):
+        relation = relation.join(other, relation.unit == other[f"{table.name}_unit"], how=how)
 
+    def columns(relation: Any) -> Callable[[Column], Typed]:
+        def column(wanted: Column) -> Typed:
+            home = tables[_home([table.table for table in tables], wanted)]
+            name = next(name for own, _, name in home.columns if own == wanted.name)
+            return replace(kinds[name], value=relation[name])
 
-def _columns(tables: Sequence[Shown], relation: Any) -> Callable[[Column], Typed]:
-    def column(wanted: Column) -> Typed:
-        home = tables[_home([shown.table for shown in tables], wanted)]
-        kind, name = next((kind, name) for own, kind, name in home.columns if own == wanted.name)
-        return cleaned(relation[name], kind, home.table.clamps.get(wanted.name))
+        return column
 
-    return column
+    return relation, columns

@@ -25,7 +25,6 @@ WRITTEN: dict[str, dict[str, str]] = {
         "postgres": "DIV({0}, {1})",
         "spark": "(({0}) - ({0}) % ({1})) / ({1})",
     },
-    "sfumato_wide_times": dict.fromkeys(("duckdb", "postgres", "spark"), "({0}) * ({1})"),
     "sfumato_wide": {
         "duckdb": "CAST({0} AS HUGEINT)",
         "postgres": "CAST({0} AS NUMERIC(38, 0))",
@@ -40,8 +39,7 @@ def functions() -> Mapping[str, Callable[..., Any]]:
     """Return our functions, and DuckDB's `min` of several, as Ibis functions by name."""
     import ibis
 
-    # Ibis takes sums and products of decimals for ones with a fraction.
-    wide, any_wide = "decimal(38, 0)", "decimal(76, 38)"
+    wide = "decimal(38, 0)"
 
     def scalar(name: str, returns: str, *takes: str) -> Callable[..., Any]:
         made: Callable[..., Any] = ibis.udf.scalar.builtin(
@@ -52,10 +50,9 @@ def functions() -> Mapping[str, Callable[..., Any]]:
     return {
         "digest": scalar("digest", "int64", "string"),
         "div": scalar("div", "int64", "int64", "int64"),
-        "wide_div": scalar("wide_div", wide, any_wide, any_wide),
-        "wide_times": scalar("wide_times", wide, any_wide, any_wide),
+        "wide_div": scalar("wide_div", wide, "decimal", "decimal"),
         "wide": scalar("wide", wide, "int64"),
-        "int": scalar("int", "int64", any_wide),
+        "int": scalar("int", "int64", "decimal"),
         "smallest": ibis.udf.agg.builtin(
             _stub(2), name="min", signature=(("int64", "int64"), "array<int64>")
         ),
@@ -63,25 +60,51 @@ def functions() -> Mapping[str, Callable[..., Any]]:
     }
 
 
+class Stages:
+    """Steps of one query, each with a name, as SQL's WITH has them.
+
+    Ibis would melt one step into the next, and write a column's whole expression wherever it is used.
+    """
+
+    def __init__(self) -> None:
+        self.steps: dict[str, Any] = {}
+
+    def add(self, expression: Any) -> Any:
+        """Take a step; return its table for the next."""
+        import ibis
+
+        name = f"step{len(self.steps)}"
+        self.steps[name] = expression
+        return ibis.table(expression.schema(), name=name)
+
+
 def _stub(arguments: int) -> Callable[..., Any]:
     return (lambda a: None) if arguments == 1 else (lambda a, b: None)
 
 
-def written(expression: Any, engine: str, sources: Mapping[str, str]) -> str:
+def written(expression: Any, engine: str, sources: Mapping[str, str], stages: Stages | None = None) -> str:
     """Return the SQL of an Ibis expression for "duckdb", "postgres" or "spark".
 
     Args:
-        sources: SQL of each relation that it names.
+        sources: SQL of each relation of the engine; stages: the steps before the expression.
     """
+    mark = "`" if engine == "spark" else '"'
+    before = dict(sources)
+    for name, step in (stages.steps if stages else {}).items():
+        before[name] = _plain(step, engine)
+    steps = ", ".join(f"{quoted(name, mark)} AS ({sql})" for name, sql in before.items())
+    text = _plain(expression, engine)
+    return f"WITH {steps}, {text[5:]}" if text.startswith("WITH ") else f"WITH {steps} {text}"
+
+
+def _plain(expression: Any, engine: str) -> str:
     import ibis
     import sqlglot
     from sqlglot import exp
 
-    mark = "`" if engine == "spark" else '"'
     if engine == "spark":
-        import ibis.backends.pyspark  # options without which its compiler fails
+        import ibis.backends.pyspark  # its options, without which the compiler fails
     dialect = {"spark": "pyspark"}.get(engine, engine)
-    tree = sqlglot.parse_one(str(ibis.to_sql(expression, dialect=dialect)), read=engine)
 
     def ours(node: Any) -> Any:
         if isinstance(node, exp.Anonymous) and (texts := WRITTEN.get(str(node.this).lower())):
@@ -89,10 +112,8 @@ def written(expression: Any, engine: str, sources: Mapping[str, str]) -> str:
             return exp.paren(sqlglot.parse_one(texts[engine].format(*arguments), read=engine))
         return node
 
-    tree = tree.transform(ours)
-    text = str(tree.sql(engine))
-    before = ", ".join(f"{quoted(name, mark)} AS ({sql})" for name, sql in sources.items())
-    return f"WITH {before}, {text[5:]}" if text.startswith("WITH ") else f"WITH {before} {text}"
+    tree = sqlglot.parse_one(str(ibis.to_sql(expression, dialect=dialect)), read=engine)
+    return str(tree.transform(ours, copy=False).sql(engine))
 
 
 def quoted(name: str, mark: str = '"') -> str:

@@ -18,7 +18,7 @@ from sfumato.queries.engines._bounding import check
 from sfumato.queries.engines._cells import gathered
 from sfumato.queries.engines._hash import BITS, PRIME, keys_of
 from sfumato.queries.engines._relations import Shown, shown
-from sfumato.queries.engines._sql import WRITTEN, quoted, written
+from sfumato.queries.engines._sql import WRITTEN, Stages, quoted, written
 
 SUMMARY = "DuckDB, in this process: Arrow tables, Parquet and CSV files"
 NEEDS = ("duckdb", "ibis", "sqlglot", "pyarrow")
@@ -97,8 +97,8 @@ class DuckDB:
                 for table, name, kinds in zip(tables, names, types, strict=True)
             }
 
-            def run(expression: Any) -> pa.Table:
-                return self._connection.sql(written(expression, "duckdb", sources)).to_arrow_table()
+            def run(expression: Any, stages: Stages) -> pa.Table:
+                return self._connection.sql(written(expression, "duckdb", sources, stages)).to_arrow_table()
 
             return gathered(asked, tables, unit, run, fast=True)
         finally:
@@ -138,9 +138,10 @@ class DuckDB:
         a, b, _, d = keys.unit
         mixed = f"((digest & {PRIME}) * {a} + (digest >> {BITS}) * {b} + {d}) % {PRIME}"
         self._connection.execute(
-            f"CREATE TEMP TABLE units AS SELECT unit, "
-            f"row_number() OVER () * {1 << BITS} + xor(mixed, mixed >> 15) AS packed FROM (SELECT unit, {mixed} AS mixed FROM (SELECT unit, {digest} AS digest FROM "
-            f"(SELECT DISTINCT {text} AS unit FROM {name}) WHERE unit IS NOT NULL))"
+            f"CREATE TEMP TABLE units AS WITH a AS (SELECT DISTINCT {text} AS unit FROM {name}), "
+            f"b AS (SELECT unit, {digest} AS digest FROM a WHERE unit IS NOT NULL), "
+            f"c AS (SELECT unit, {mixed} AS mixed FROM b) SELECT unit, "
+            f"row_number() OVER () * {1 << BITS} + xor(mixed, mixed >> 15) AS packed FROM c"
         )
 
 

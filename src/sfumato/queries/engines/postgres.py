@@ -13,7 +13,7 @@ from sfumato.queries.bounded import Bounded, Cells, TableRef
 from sfumato.queries.engines._bounding import check
 from sfumato.queries.engines._cells import gathered
 from sfumato.queries.engines._relations import Shown, shown
-from sfumato.queries.engines._sql import quoted, written
+from sfumato.queries.engines._sql import Stages, quoted, written
 
 if TYPE_CHECKING:
     import psycopg
@@ -24,7 +24,10 @@ EXTRA = "queries,postgres"
 
 CONNECT_SECONDS = 10
 #: All statements of one question see the same rows, and change none. Times are in UTC.
-BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL TIME ZONE 'UTC'; SET LOCAL extra_float_digits = 1"
+BEGIN = (
+    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL TIME ZONE 'UTC'; "
+    "SET LOCAL extra_float_digits = 1"
+)
 WHOLE = ("int2", "int4", "int8")
 TYPES = {
     "boolean": ("bool",),
@@ -79,8 +82,10 @@ class Postgres:
                 for table, (_, name), kinds in zip(tables, places, types, strict=True)
             }
 
-            def run(expression: Any) -> pa.Table:
-                rows = connection.execute(written(expression, "postgres", sources).encode()).fetchall()
+            def run(expression: Any, stages: Stages) -> pa.Table:
+                rows = connection.execute(
+                    written(expression, "postgres", sources, stages).encode()
+                ).fetchall()
                 schema = expression.schema().to_pyarrow()
                 columns = zip(*rows, strict=True) if rows else [()] * len(schema)
                 return pa.table(
@@ -161,8 +166,8 @@ def _cleaned(table: Shown, name: str, types: dict[str, str], whole: bool) -> str
     for own, kind, new in table.columns:
         if types[own] not in TYPES.get(kind, (types[own],)):
             raise InvalidRequest(
-                f"the column {own!r} of {table.table.alias!r} is {types[own]} in the database and cannot be read "
-                f"as {kind!r}: declare what it is"
+                f"the column {own!r} of {table.table.alias!r} is {types[own]} in the database and cannot be "
+                f"read as {kind!r}: declare what it is"
             )
         columns.append(f"{_cast(quoted(own), kind, types[own])} AS {quoted(new)}")
     return f"SELECT {', '.join(columns)} FROM {name}"

@@ -13,7 +13,7 @@ from sfumato.queries.bounded import Bounded, Cells, TableRef
 from sfumato.queries.engines._bounding import check
 from sfumato.queries.engines._cells import gathered
 from sfumato.queries.engines._relations import Shown, shown
-from sfumato.queries.engines._sql import quoted, written
+from sfumato.queries.engines._sql import Stages, quoted, written
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -45,7 +45,7 @@ def build(session: SparkSession | None = None, master: str | None = None) -> Spa
 
 
 class Spark:
-    """See `Engine`. It works in a session of its own; the given one keeps its settings, and is not stopped."""
+    """See `Engine`. The session given keeps its settings, and is not stopped."""
 
     def __init__(self, session: SparkSession) -> None:
         self._session = session.newSession()
@@ -75,9 +75,9 @@ class Spark:
                 for table, name, kinds in zip(tables, names, types, strict=True)
             }
 
-            def run(expression: Any) -> pa.Table:
+            def run(expression: Any, stages: Stages) -> pa.Table:
                 schema = expression.schema().to_pyarrow()
-                answer = self._session.sql(written(expression, "spark", sources)).toArrow()
+                answer = self._session.sql(written(expression, "spark", sources, stages)).toArrow()
                 return answer.rename_columns(schema.names).cast(schema)
 
             return gathered(asked, tables, "integer" if whole else "text", run)

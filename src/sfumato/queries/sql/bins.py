@@ -28,13 +28,13 @@ def clamp(reader: Reader, node: exp.Expr) -> Typed:
 def least_greatest(reader: Reader, node: exp.Expr) -> Typed:
     """Read LEAST(GREATEST(x, low), high), either way round, as bounds."""
     way = "bounds are written CLAMP(x, low, high) or LEAST(GREATEST(x, low), high)"
-    sides = [node.this, *node.expressions]
+    sides = [each for each in (node.this, *node.expressions) if each is not None]
     inner = [side for side in sides if isinstance(side.unnest(), exp.Least | exp.Greatest)]
     outer = [side for side in sides if not isinstance(side.unnest(), exp.Least | exp.Greatest)]
     if len(sides) != 2 or len(inner) != 1 or type(inner[0].unnest()) is type(node):
         raise reader.text.refuse(node, way)
     within = inner[0].unnest()
-    values = [within.this, *within.expressions]
+    values = [each for each in (within.this, *within.expressions) if each is not None]
     subject = [value for value in values if not isinstance(value.unnest(), exp.Literal | exp.Neg)]
     if len(values) != 2 or len(subject) != 1:
         raise reader.text.refuse(node, way)
@@ -48,7 +48,7 @@ def least_greatest(reader: Reader, node: exp.Expr) -> Typed:
 def floor_of(reader: Reader, node: exp.Expr) -> Typed:
     """Read FLOOR(x / width)."""
     reader.only(node, "this")
-    inner = node.this.unnest()
+    inner = None if node.this is None else node.this.unnest()
     if isinstance(inner, exp.Div):
         return _stairs(reader, node, inner.this, reader.number(inner.expression))
     return _stairs(reader, node, node.this, Fraction(1))

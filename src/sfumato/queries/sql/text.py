@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
+from sqlglot.parsers.duckdb import DuckDBParser
 from sqlglot.tokenizer_core import Token, TokenType
 
 from sfumato.core.errors import InvalidRequest
@@ -34,6 +35,26 @@ _NEVER = {
 }
 
 
+class _EndlessError(Exception):
+    """The parser tries the same text again and again."""
+
+
+class _Steady(DuckDBParser):
+    """A parser whose work is bounded: where a word may be a type, it tries twice, at each level anew."""
+
+    _left = 0
+
+    def bounded(self, tokens: list[Token], sql: str) -> list[exp.Expr | None]:
+        self._left = 1_000 + 60 * len(tokens)
+        return self.parse(tokens, sql)
+
+    def _advance(self, times: int = 1) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise _EndlessError
+        super()._advance(times)
+
+
 @dataclass(frozen=True, slots=True)
 class Text:
     """What is read.
@@ -51,9 +72,9 @@ class Text:
         if start is None:
             return InvalidRequest(what)
         if self.before:
-            return InvalidRequest(
-                f"in {self.sql[self.before :]!r}, column {max(start - self.before, 0) + 1}: {what}"
-            )
+            own = self.sql[self.before :]
+            own = own if len(own) <= 80 else own[:77] + "..."
+            return InvalidRequest(f"in {own!r}, column {max(start - self.before, 0) + 1}: {what}")
         line = self.sql.count("\n", 0, start) + 1
         column = start - (self.sql.rfind("\n", 0, start) + 1) + 1
         return InvalidRequest(f"line {line}, column {column}: {what}")
@@ -134,8 +155,8 @@ def _read(text: Text) -> tuple[Text, exp.Expr]:
     tokens = _versions(tokens)
     _within(text, tokens)
     try:
-        parsed = sqlglot.Dialect.get_or_raise("duckdb").parser().parse(tokens, text.sql)
-    except RecursionError:
+        parsed = _Steady(dialect="duckdb").bounded(tokens, text.sql)
+    except (RecursionError, _EndlessError):
         raise text.refuse(None, "the question is nested too deeply; ask it in parts") from None
     except SqlglotError as wrong:
         raise _syntax(text, wrong) from None
@@ -221,4 +242,6 @@ def _syntax(text: Text, wrong: SqlglotError) -> InvalidRequest:
         lines = text.sql.split("\n")[: first["line"] - 1]
         start = sum(len(line) + 1 for line in lines) + max(first["col"] - len(near), 0)
     what = f"{near[:30]!r} cannot stand here" if near else "this cannot be read as SQL"
+    if str(first.get("description") or "").startswith(("Required argument", "Required keyword")):
+        return text.refuse(start, "an argument is missing; write the function in full, as in FLOOR(x / 10)")
     return text.refuse(start, f"{what}; {_FORM}")
