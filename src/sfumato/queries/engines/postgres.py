@@ -116,7 +116,7 @@ class Postgres:
                 url, autocommit=True, connect_timeout=CONNECT_SECONDS, client_encoding="utf8"
             )
         except psycopg.Error as error:
-            raise SfumatoError(f"the database {public_url(url)} does not answer: {error}") from None
+            raise InvalidRequest(f"the database {public_url(url)} does not answer: {error}") from None
         if not (
             connection.pgconn.ssl_in_use or LOCAL.fullmatch(connection.info.host or "") or "sslmode" in url
         ):

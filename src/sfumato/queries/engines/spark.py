@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -107,6 +108,12 @@ class Spark:
         return types
 
     def _frame(self, table: TableRef) -> DataFrame:
+        if isinstance(table.place, tuple):
+            # Hadoop reads patterns, too: these files are meant as they are called.
+            files = [re.sub(r"([*?{}\[\]\\])", r"\\\1", path) for path in table.place]
+            if files[0].lower().endswith(DELIMITED):
+                return self._session.read.csv(files, header=True, mode="DROPMALFORMED")
+            return self._session.read.option("mergeSchema", "true").parquet(*files)
         if not isinstance(table.place, str):
             return self._session.createDataFrame(table.place)
         place = table.place.removeprefix("spark:")
