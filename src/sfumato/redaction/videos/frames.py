@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import av
@@ -147,13 +148,19 @@ def turn_of(frame: Any) -> Turn:
 
 def planes(frame: Any) -> list[NDArray[Any]]:
     """Return the planes of a planar frame as (height, width) arrays that share its memory."""
-    wide = max(component.bits for component in frame.format.components) > 8
-    dtype = np.dtype(np.uint16 if wide else np.uint8)
+    dtype = _sample_type(frame.format.name)
     result = []
     for plane in frame.planes:
         rows = np.frombuffer(plane, dtype).reshape(plane.height, -1)[:, : plane.width]
         result.append(rows[::-1] if plane.line_size < 0 else rows)
     return result
+
+
+@cache
+def _sample_type(pix_fmt: str) -> np.dtype[Any]:
+    """Return the type of the samples of a pixel format; frames of a video all have the same."""
+    wide = max(component.bits for component in av.VideoFormat(pix_fmt).components) > 8
+    return np.dtype(np.uint16 if wide else np.uint8)
 
 
 def _pixel_format(
