@@ -201,7 +201,9 @@ def test_planes_filled_at_once_are_nearly_those_filled_one_by_one(
     for index, (one, plane) in enumerate(zip(done, source, strict=True)):
         alone = plane.copy()
         cover.apply(alone, chroma.astype(np.int32) if index in (1, 2) else REGIONS)
-        assert np.abs(one.astype(int) - alone).max() <= 10 * max(cell) * scale
+        # Luma is read as the mean of each cell, and one cell further away.
+        most = 1 if index in (1, 2) or cell == (1, 1) else 12 * max(cell) * scale
+        assert np.abs(one.astype(int) - alone).max() <= most
         assert (one != plane).any()
 
 
