@@ -24,7 +24,7 @@ from sfumato.redaction.videos.target import Target
 #: Least frames of a chunk, but for the last one.
 CHUNK = 300
 #: Samples of one video, and packets in each: they are encoded for a trial.
-SAMPLES, SAMPLE = 4, 16
+SAMPLES, SAMPLE = 4, 8
 #: Containers in which a time leads to the packet that was meant.
 SEEKABLE = ("mov", "matroska")
 #: Codecs in which each key packet needs nothing of those before it.
