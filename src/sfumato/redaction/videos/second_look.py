@@ -17,6 +17,8 @@ from sfumato.vision.finder import Finder
 
 #: Side of the part that is looked at, in long sides of the thing; detectors like a thing to fill a quarter.
 REACH = 5.0
+#: The same for a thing that was, or will be, near a few frames away: as far as `doubts.near` goes, and itself.
+CLOSE = 4.0
 #: Least side of that part in pixels: smaller ones are only blown up.
 LEAST = 256
 #: The part must be this much smaller than the picture, or a second look shows nothing new.
@@ -136,7 +138,7 @@ class SecondLook:
         height, width = picture.shape[:2]
         side = float((thing.xyxy[0, 2:] - thing.xyxy[0, :2]).max())  # the border may cut the other one
         zoom = min(_usual_zoom(width, height), AMPLE / max(side, 1.0))
-        part = part_around(thing.xyxy[0], width, height, NEARBY)
+        part = part_around(thing.xyxy[0], width, height, NEARBY, CLOSE)
         if part is None:
             length = -(-round(max(zoom * max(width, height), SMALLEST)) // 64) * 64
             return self._finder.glance(picture, self._weak, length=length)
@@ -222,7 +224,7 @@ class SecondLook:
         for box in things:
             if any(part.holds(box, width, height) for part in parts):
                 continue
-            part = part_around(box, width, height, NEARBY)
+            part = part_around(box, width, height, NEARBY, CLOSE)
             if part is None:
                 return None
             parts.append(part)
@@ -285,10 +287,12 @@ class Part:
         return bool((inside[:2] >= 0).all() and (inside[2:] <= 0).all())
 
 
-def part_around(box: Box, width: int, height: int, least: int = LEAST) -> Part | None:
+def part_around(
+    box: Box, width: int, height: int, least: int = LEAST, reach: float = REACH
+) -> Part | None:
     """Return the part to look at for a thing near `box`, or None where that shows nothing new."""
     centre = (box[:2] + box[2:]) / 2
-    side = round(max(REACH * float((box[2:] - box[:2]).max()), least))
+    side = round(max(reach * float((box[2:] - box[:2]).max()), least))
     if side > GAIN * min(height, width) or not ((centre >= 0) & (centre < [width, height])).all():
         return None
     x, y = (
