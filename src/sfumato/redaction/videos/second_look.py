@@ -17,7 +17,7 @@ from sfumato.vision.finder import Finder
 
 #: Side of the part that is looked at, in long sides of the thing; detectors like a thing to fill a quarter.
 REACH = 5.0
-#: The same for a thing that was, or will be, near a few frames away: as far as `doubts.near` goes, and itself.
+#: The same for a thing that was seen a few frames away: as far as `doubts.near` goes, and itself.
 CLOSE = 4.0
 #: Least side of that part in pixels: smaller ones are only blown up.
 LEAST = 256
@@ -26,8 +26,8 @@ GAIN = 0.75
 #: Second looks at one frame, and at one thing without finding it. With 2 tries a quarter of the looks is
 #: saved, and somebody who bends over a car far away (vtest, from frame 740) is lost.
 MOST, TRIES = 2, 4
-#: By how much a part is enlarged for a closer look.
-ZOOM = 1.5
+#: By how much a part is enlarged for a closer look, and the long side of a thing in it that is long enough.
+ZOOM, ENOUGH = 1.5, 80.0
 #: Least side of the part in which a small thing is looked for that was there just before, and of its input.
 NEARBY, CROP = 128, 192
 #: Long side of the smallest copy that a glance takes, and least side in it of what was seen lately.
@@ -141,6 +141,7 @@ class SecondLook:
         part = part_around(thing.xyxy[0], width, height, NEARBY, CLOSE)
         if part is None:
             length = -(-round(max(zoom * max(width, height), SMALLEST)) // 64) * 64
+            length = min(length, by_frame(width, height) or length)  # no closer than a full look
             return self._finder.glance(picture, self._weak, length=length)
         found = self._closer(picture, part, zoom)
         if len(near(found, thing)) or zoom * side >= AMPLE - 1:
@@ -170,7 +171,9 @@ class SecondLook:
                 break
             looked.append(part)
             chain.tries += 1
-            found = with_new(found, self._closer(picture, part))
+            side = float((box[2:] - box[:2]).max())
+            zoom = min(ZOOM, ENOUGH / max(side, 1.0))
+            found = with_new(found, self._closer(picture, part, zoom))
         return found
 
     def remember(self, frame: int, found: Boxes) -> None:
@@ -230,7 +233,7 @@ class SecondLook:
             parts.append(part)
         return parts
 
-    def _closer(self, picture: NDArray[np.uint8], part: Part, zoom: float = ZOOM) -> Boxes:
+    def _closer(self, picture: NDArray[np.uint8], part: Part, zoom: float) -> Boxes:
         """Return what is found in a part of the picture, but for things that the part's border cuts."""
         height, width = picture.shape[:2]
         x, y, side = part.x, part.y, part.side
@@ -287,9 +290,7 @@ class Part:
         return bool((inside[:2] >= 0).all() and (inside[2:] <= 0).all())
 
 
-def part_around(
-    box: Box, width: int, height: int, least: int = LEAST, reach: float = REACH
-) -> Part | None:
+def part_around(box: Box, width: int, height: int, least: int = LEAST, reach: float = REACH) -> Part | None:
     """Return the part to look at for a thing near `box`, or None where that shows nothing new."""
     centre = (box[:2] + box[2:]) / 2
     side = round(max(reach * float((box[2:] - box[:2]).max()), least))
