@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sfumato.core.errors import InvalidRequest
-from sfumato.redaction.covers import Form, apply_yuv, suited
+from sfumato.redaction.covers import Form, apply_yuv, suited, widened
 from sfumato.redaction.covers import blur as blur_module
 from sfumato.redaction.covers import fill as fill_module
 from sfumato.redaction.covers import pixelate as pixelate_module
@@ -179,20 +179,52 @@ def test_settings_out_of_range_are_refused(module: object, wrong: dict[str, obje
         module.build(**wrong)  # type: ignore[attr-defined]
 
 
-def test_both_chroma_planes_at_once_give_what_each_by_itself_gives(
-    monkeypatch: pytest.MonkeyPatch,
+REGIONS = np.array([[8, 20, 44, 50], [12, 50, 40, 58], [72, 4, 87, 20]], np.int32)
+
+
+@pytest.mark.parametrize(("cell", "bits"), [((2, 2), 8), ((2, 1), 10), ((1, 1), 8), ((4, 1), 10)])
+@pytest.mark.parametrize("feather", [0.0, 0.2])
+def test_planes_filled_at_once_are_nearly_those_filled_one_by_one(
+    cell: tuple[int, int], bits: int, feather: float
 ) -> None:
-    noise = np.random.default_rng(3)
-    planes = [noise.integers(0, 256, size).astype(np.uint8) for size in ((70, 90), (35, 45), (35, 45))]
-    regions = np.array([[20, 20, 60, 50], [24, 50, 56, 58], [70, 4, 84, 20]], np.int32)
-    done = {}
-    for joint in (True, False):
-        monkeypatch.setattr(fill_module.Fill, "joint", joint)
-        done[joint] = [plane.copy() for plane in planes]
-        apply_yuv(fill_module.build(), done[joint], regions, subsampling=(2, 2))
-    for one, two, source in zip(done[True], done[False], planes, strict=True):
-        assert np.abs(one.astype(int) - two).max() <= 1  # floats are summed in another order
-        assert (one != source).any()
+    y, x = np.mgrid[0:71, 0:91]
+    small = (slice(None, None, cell[1]), slice(None, None, cell[0]))
+    scale = 2 ** (bits - 8)
+    source = [
+        (one * scale).astype(np.uint16 if bits > 8 else np.uint8)
+        for one in (40 + x + y, (30 + 2 * y)[small], (200 - x)[small], 255 - x)
+    ]
+    done = [plane.copy() for plane in source]
+    cover = fill_module.build(feather=feather)
+    apply_yuv(cover, done, REGIONS, subsampling=cell, bits=bits)
+    chroma = REGIONS // np.array([*cell, *cell]) + (REGIONS % np.array([*cell, *cell]) > 0) * [0, 0, 1, 1]
+    for index, (one, plane) in enumerate(zip(done, source, strict=True)):
+        alone = plane.copy()
+        cover.apply(alone, chroma.astype(np.int32) if index in (1, 2) else REGIONS)
+        # Luma is read as the mean of each cell, and one cell further away.
+        most = 1 if index in (1, 2) or cell == (1, 1) else 12 * max(cell) * scale
+        assert np.abs(one.astype(int) - alone).max() <= most
+        assert (one != plane).any()
+
+
+@pytest.mark.parametrize("cell", [(2, 2), (2, 1), (1, 1)])
+@pytest.mark.parametrize("feather", [0.0, 0.3])
+def test_planes_filled_at_once_tell_nothing_of_the_inside(cell: tuple[int, int], feather: float) -> None:
+    draw = np.random.default_rng(1)
+    sides = ((71, 91), (-(-71 // cell[1]), -(-91 // cell[0])))
+    shapes = (sides[0], sides[1], sides[1], sides[0])
+    one = [draw.integers(0, 256, shape).astype(np.uint8) for shape in shapes]
+    two = [plane.copy() for plane in one]
+    # Whole cells, to the border where the last one is cut.
+    for x1, y1, x2, y2 in widened(np.array([*REGIONS, [60, 60, 91, 71]], np.int32), cell, (91, 71)):
+        for index, plane in enumerate(two):
+            wide, high = cell if index in (1, 2) else (1, 1)
+            part = plane[y1 // high : -(-y2 // high), x1 // wide : -(-x2 // wide)]
+            part[...] = draw.integers(0, 256, part.shape)
+    regions = np.array([*REGIONS, [60, 60, 91, 71]], np.int32)
+    for planes in (one, two):
+        apply_yuv(fill_module.build(feather=feather), planes, regions, subsampling=cell)
+    assert all(np.array_equal(first, second) for first, second in zip(one, two, strict=True))
 
 
 def test_fills_group_what_hangs_together_and_nothing_else() -> None:

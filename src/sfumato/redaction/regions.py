@@ -55,10 +55,9 @@ def outlines_of(boxes: Boxes, settings: Settings, width: int, height: int) -> ND
         (m, 4) int32, m >= n; as `regions_of`.
     """
     wide = _widened(boxes, settings)
-    parts = [np.zeros((0, 4))]
-    for label, box, region in zip(boxes.labels, boxes.xyxy.astype(np.float64), wide, strict=True):
-        parts.append(_bands(box, region) if label == "face" else _outwards(region[None]))
-    return _inside(np.concatenate(parts), width, height)
+    face = np.array([label == "face" for label in boxes.labels], bool)
+    heads = _bands(boxes.xyxy[face].astype(np.float64), wide[face])
+    return _inside(np.concatenate([_outwards(wide[~face]), heads]), width, height)
 
 
 def _widened(boxes: Boxes, settings: Settings) -> NDArray[np.float64]:
@@ -79,22 +78,26 @@ def _outwards(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([low, np.maximum(np.ceil(boxes[:, 2:]), low + 1)], axis=1)
 
 
-def _bands(box: NDArray[np.float64], region: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the outline of a head in a region, (4,): bands from top to bottom that hold the box too."""
-    (left, first, right, end), whole = _outwards(region[None])[0], _outwards(box[None])[0]
-    lines = LEAST_LINES * max(1, -(-int(end - first) // (LEAST_LINES * BANDS)))
-    edges = np.arange(np.floor(first / lines + 1) * lines, end, lines)
-    top, bottom = np.append(first, edges), np.append(edges, end)
-    middle, half = (region[1] + region[3]) / 2, max((region[3] - region[1]) / 2, 1e-6)
+def _bands(boxes: NDArray[np.float64], regions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the outlines of heads in regions, (n, 4): bands from top to bottom that hold the boxes too."""
+    left, first, right, end = _outwards(regions).T[:, :, None]
+    whole = _outwards(boxes).T[:, :, None]
+    lines = LEAST_LINES * np.maximum(np.ceil((end - first) / (LEAST_LINES * BANDS)), 1)
+    edges = (np.floor(first / lines) + np.arange(BANDS + 1)) * lines
+    top, bottom = np.maximum(edges, first), np.minimum(edges + lines, end)
+    x1, y1, x2, y2 = regions.T[:, :, None]
+    middle, half = (y1 + y2) / 2, np.maximum((y2 - y1) / 2, 1e-6)
     # The line of a band that is nearest to the middle is its widest.
     away = (np.maximum(np.maximum(top - middle, middle - bottom), 0) / half).clip(0, 1)
-    reach = (1 - away**ROUND) ** (1 / ROUND) * (region[2] - region[0]) / 2
-    across = (region[0] + region[2]) / 2
+    reach = (1 - away**ROUND) ** (1 / ROUND) * (x2 - x1) / 2
+    across = (x1 + x2) / 2
     low, high = np.floor(across - reach), np.ceil(across + reach)
     held = (top < whole[3]) & (bottom > whole[1])
     low = np.where(held, np.minimum(low, whole[0]), low).clip(left, right - 1)
     high = np.where(held, np.maximum(high, whole[2]), high).clip(left + 1, right)
-    return np.stack([low, top, np.maximum(high, low + 1), bottom], axis=1)
+    bands = np.stack([low, top, np.maximum(high, low + 1), bottom], axis=2)
+    there: NDArray[np.float64] = bands[top < bottom]
+    return there
 
 
 def _inside(regions: NDArray[np.float64], width: int, height: int) -> NDArray[np.int32]:

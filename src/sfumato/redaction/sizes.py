@@ -13,6 +13,10 @@ from sfumato.vision.finder import Finder
 
 #: Frames up to these long sides are looked at with an input of that long side.
 SMALL = (640, 960)
+#: Frames so much longer are shrunk to it: at their own size a look takes a quarter more. On labelled pictures
+#: at 1080, all faces from 16 pixels on are found, and 13 of 15 from 12 to 16, both ways; of 14 smaller ones
+#: 4 instead of 7.
+SLACK = 1.125
 #: Frames up to this long side are looked at like pictures, larger ones at this size. Measured
 #: (docs/guarantees/models.md): of the faces found in pictures, all at 1920 x 1080, 96 % at 3840 x 2160.
 LARGEST = 2880
@@ -26,13 +30,15 @@ Choose = Callable[[int, int], int | None]
 def by_frame(width: int, height: int) -> int | None:
     """Return the size for a frame of a video, or a part of one.
 
-    >>> [by_frame(width, width // 2) for width in (320, 854, 1920, 3840)]
-    [640, 960, None, 2880]
+    >>> [by_frame(width, width // 2) for width in (320, 854, 1080, 1920, 3840)]
+    [640, 960, 960, None, 2880]
     """
     longest = max(width, height)
     for size in SMALL:
         if longest <= size:
             return size
+    if longest <= SLACK * SMALL[-1]:
+        return SMALL[-1]
     return None if longest <= LARGEST else LARGEST
 
 

@@ -128,4 +128,5 @@ def nms(boxes: Boxes, limit: float = 0.5) -> Boxes:
         kept.append(int(index))
         overlap = iou(boxes.xyxy[index : index + 1], boxes.xyxy)[0] > limit
         gone |= overlap & (labels == labels[index])
-    return Boxes(boxes.xyxy[kept], boxes.scores[kept], tuple(boxes.labels[index] for index in kept))
+    labels_kept = tuple(boxes.labels[index] for index in kept)
+    return Boxes._checked(boxes.xyxy[kept], boxes.scores[kept], labels_kept)

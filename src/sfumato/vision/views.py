@@ -117,7 +117,9 @@ def _spans(side: int, scale: float, sight: Sight) -> list[tuple[int, int]]:
 Look = Callable[[NDArray[np.uint8], float], Boxes]
 
 
-def scan(image: NDArray[np.uint8], scale: float, sight: Sight, look: Look, *, limit: float) -> Boxes:
+def scan(
+    image: NDArray[np.uint8], scale: float, sight: Sight, look: Look, *, limit: float, distinct: bool = False
+) -> Boxes:
     """Look at all views of a picture and merge what was found.
 
     Guarantee:
@@ -130,6 +132,7 @@ def scan(image: NDArray[np.uint8], scale: float, sight: Sight, look: Look, *, li
         sight: what the network sees well.
         look: runs the network on one view.
         limit: of boxes overlapping by more than this IoU, the best is kept.
+        distinct: what `look` returns for one view has been through that already, best first.
     """
     height, width = image.shape[:2]
     parts: list[Boxes] = []
@@ -142,6 +145,8 @@ def scan(image: NDArray[np.uint8], scale: float, sight: Sight, look: Look, *, li
         cuts.append(_cut(found, view))
         shift = np.array([left, top, left, top], np.float32)
         parts.append(Boxes(found.xyxy + shift, found.scores, found.labels))
+    if distinct and len(parts) == 1:
+        return parts[0].clip(width, height)
     return _merge(Boxes.concat(parts), np.concatenate(cuts), limit).clip(width, height)
 
 

@@ -41,7 +41,8 @@ class Cover(Protocol):
     `suited(form: Form) -> Cover`, which returns the cover that paints them right in that form of picture.
     One that may be given a region in several pieces that touch, to follow the outline of a head, has
     `outlined = True`; others get each region in one piece.
-    One that treats each channel alike has `joint = True`: it gets Cb and Cr as one picture, at half the work.
+    One that works on all planes of a frame at once, at less than the work of each by itself, has a method
+    `apply_planes(planes, regions, cell, forms)`: regions in chroma samples, and luma pixels per sample.
     One that reads a file has `options`, its settings as a receipt may show them: the file by its hash.
     One that draws noise (dp-pixelate) is laid by the room itself, one grid per track: its `suited` refuses.
     """
@@ -143,17 +144,13 @@ def apply_yuv(
     chroma = cells.copy()
     chroma[:, 0::2] = -(-cells[:, 0::2] // sx)
     chroma[:, 1::2] = -(-cells[:, 1::2] // sy)
-    both = (1, 2) if len(planes) > 2 and getattr(cover, "joint", False) else ()
-    for index, plane in enumerate(planes):
-        if index not in both:
-            form = _plane_form(index, bits, full_range)
-            suited(cover, form).apply(plane, chroma if index in (1, 2) else cells)
-    if both:
-        one = _plane_form(1, bits, full_range)
-        picture = np.stack(planes[1:3], axis=2)
-        suited(cover, Form(("cb", "cr"), one.low, one.high)).apply(picture, chroma)
-        for index in both:
-            np.copyto(planes[index], picture[:, :, index - 1])
+    forms = [_plane_form(index, bits, full_range) for index in range(len(planes))]
+    together = getattr(cover, "apply_planes", None)
+    if together is not None and len(planes) > 2:
+        together(planes, chroma, subsampling, forms)
+        return
+    for index, (plane, form) in enumerate(zip(planes, forms, strict=True)):
+        suited(cover, form).apply(plane, chroma if index in (1, 2) else cells)
 
 
 def widened(regions: NDArray[np.int32], cell: tuple[int, int], size: tuple[int, int]) -> NDArray[np.int32]:

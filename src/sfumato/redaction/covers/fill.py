@@ -8,20 +8,24 @@ pyramid, an octave of distances per level, so that its cost is linear in the reg
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import combinations, pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.core.errors import InvalidRequest
 from sfumato.redaction.covers import Cover, Form, form_of
-from sfumato.redaction.covers._pixels import Floats, float_type, put, resize, to_float
+from sfumato.redaction.covers._pixels import Floats, float_type, resize, to_float
 
 SUMMARY = "secure (default): the surroundings flow softly in; computed from outside pixels only"
 NEEDS = ("cv2",)
 EXTRA = ""
 SECURE = True
+
+Rectangle = tuple[int, int, int, int]
 
 #: Pixels next to a region that the fill does not read, where others can be had: they blend into the inside
 #: by upsampled chroma, ringing and soft focus, and would tint the fill.
@@ -54,14 +58,28 @@ def build(*, feather: float = 0.0, look: str = "plain") -> Fill:
     return Fill(float(feather), look=look)
 
 
+class _Layer(NamedTuple):
+    """One array that is covered, and its pixels per cell of the grid that the regions are given in."""
+
+    pixels: NDArray[Any]
+    cell: tuple[int, int]
+
+
 @dataclass(frozen=True, slots=True)
 class _Patch:
-    """The surface of one group of regions over a crop that starts at (x, y), and where in it they lie."""
+    """The surface of one group of regions, in cells from (x, y) on, and where in it they lie.
+
+    Args:
+        x, y: the first cell.
+        values: one coarse picture for each channel of each layer.
+        side: the shorter side of the group, in cells.
+        hidden: the cells of the group.
+    """
 
     x: int
     y: int
-    values: Floats
-    members: NDArray[np.int64]
+    values: list[Floats]
+    side: int
     hidden: NDArray[np.bool_]
 
 
@@ -71,7 +89,6 @@ class Fill:
     name = "fill"
     secure = SECURE
     outlined = True
-    joint = True
 
     def __init__(self, feather: float = 0.0, form: Form | None = None, look: str = "plain") -> None:
         self._feather, self._form, self.look = feather, form, look
@@ -83,80 +100,154 @@ class Fill:
     def apply(self, pixels: NDArray[Any], regions: NDArray[np.int32]) -> None:
         """Hide `regions` in `pixels`, in place."""
         boxes = np.asarray(regions, dtype=np.int64).reshape(-1, 4)
+        self._cover([_Layer(pixels, (1, 1))], boxes, [self._form or form_of(pixels)])
+
+    def apply_planes(
+        self,
+        planes: Sequence[NDArray[Any]],
+        regions: NDArray[np.int32],
+        cell: tuple[int, int],
+        forms: Sequence[Form],
+    ) -> None:
+        """Hide `regions`, in chroma samples, in all planes of a frame, in place: one surface for all."""
+        cells = [(1, 1) if index in (1, 2) else cell for index in range(len(planes))]
+        layers = [_Layer(*one) for one in zip(planes, cells, strict=True)]
+        self._cover(layers, regions.astype(np.int64), forms)
+
+    def _cover(self, layers: Sequence[_Layer], boxes: NDArray[np.int64], forms: Sequence[Form]) -> None:
+        groups = [boxes[group] for group in _groups(boxes, 2 * GUARD)]
+        bounds = [_bounds(group) for group in groups]
         # All surfaces are computed before the first is written, so no fill reads another.
-        groups = _groups(boxes, 2 * GUARD)
-        patches = [self._patch(pixels, np.delete(boxes, group, axis=0), boxes[group]) for group in groups]
+        patches = [self._patch(layers, groups, bounds, number, forms) for number in range(len(groups))]
         for patch in patches:
-            if self._feather:
-                self._soften(pixels, boxes, patch)
-            self._lay(pixels, patch)
+            at = 0
+            for layer in layers:
+                count = 1 if layer.pixels.ndim == 2 else layer.pixels.shape[2]
+                self._lay(layer, patch.values[at : at + count], boxes, patch)
+                at += count
 
-    def _lay(self, pixels: NDArray[Any], patch: _Patch) -> None:
-        """Write the surface into the group's regions: all at once, as there may be many bands of a head."""
-        height, width = patch.values.shape[:2]
-        view = pixels[patch.y : patch.y + height, patch.x : patch.x + width]
-        surface = np.empty_like(view)
-        put(surface, patch.values)
-        hidden = patch.hidden if view.ndim == 2 else patch.hidden[:, :, None]
-        np.copyto(view, surface, where=hidden)
-
-    def _patch(self, pixels: NDArray[Any], others: NDArray[np.int64], members: NDArray[np.int64]) -> _Patch:
+    def _patch(
+        self,
+        layers: Sequence[_Layer],
+        groups: Sequence[NDArray[np.int64]],
+        bounds: Sequence[Rectangle],
+        number: int,
+        forms: Sequence[Form],
+    ) -> _Patch:
         """Compute the surface of regions that touch or nearly touch, from what surrounds them."""
-        height, width = pixels.shape[:2]
-        side = int(np.min(members[:, 2:].max(axis=0) - members[:, :2].min(axis=0)))
+        width, height = _size(layers)
+        left, top, right, bottom = bounds[number]
+        side = min(right - left, bottom - top)
         band = max(2, round(side * BAND))
         for guard in (GUARD, 0):
             reach = max(guard + band, round(side * self._feather))
-            x1, y1 = (max(0, int(value) - reach) for value in members[:, :2].min(axis=0))
-            x2 = min(width, int(members[:, 2].max()) + reach)
-            y2 = min(height, int(members[:, 3].max()) + reach)
+            x1, y1 = max(0, left - reach), max(0, top - reach)
+            x2, y2 = min(width, right + reach), min(height, bottom + reach)
             frame = (x1, y1, x2 - x1, y2 - y1)
-            hidden = _mask(members, frame, 0)
-            known = _grown(hidden, guard + band) & ~(_grown(hidden, guard) | _mask(others, frame, guard))
-            crop = pixels[y1:y2, x1:x2]
-            if crop.dtype.kind == "f":
-                known &= np.isfinite(crop) if crop.ndim == 2 else np.isfinite(crop).all(axis=2)
+            hidden = _mask(groups[number], frame, 0)
+            known = _grown(hidden, guard + band) & ~_grown(hidden, guard)
+            for other, around in enumerate(bounds):
+                if other != number and _meets(around, (x1 - guard, y1 - guard, x2 + guard, y2 + guard)):
+                    known &= ~_mask(groups[other], frame, guard)
+            crop = [channel for layer in layers for channel in _cells(layer, frame)]
+            for channel in crop:
+                if channel.dtype.kind == "f":
+                    known &= np.isfinite(channel)
             if known.any():
-                return _Patch(x1, y1, _surface(crop, known), members, hidden)
-        flat = np.empty((*crop.shape[:2], 1 if crop.ndim == 2 else crop.shape[2]))
-        flat[...] = _neutral(self._form or form_of(pixels))
-        return _Patch(x1, y1, flat, members, hidden)
+                return _Patch(x1, y1, _surface(crop, known), side, hidden)
+        flat = [np.full((1, 1), value) for form in forms for value in _neutral(form)]
+        return _Patch(x1, y1, flat, side, hidden)
 
-    def _soften(self, pixels: NDArray[Any], boxes: NDArray[np.int64], patch: _Patch) -> None:
-        """Blend the surface into the pixels outside, less and less away from the group."""
-        height, width = patch.values.shape[:2]
-        frame = (patch.x, patch.y, width, height)
-        side = int(np.min(patch.members[:, 2:].max(axis=0) - patch.members[:, :2].min(axis=0)))
-        ramp = _ramp(patch.hidden, round(side * self._feather))
-        ramp[_mask(boxes, frame, 0)] = 0
-        view = pixels[patch.y : patch.y + height, patch.x : patch.x + width]
-        old = to_float(view)
-        mixed = np.empty_like(view)
-        put(mixed, old + (patch.values - old) * ramp[:, :, None])
-        touched = ramp > 0
-        np.copyto(view, mixed, where=touched if view.ndim == 2 else touched[:, :, None])
+    def _lay(self, layer: _Layer, values: Sequence[Floats], boxes: NDArray[np.int64], patch: _Patch) -> None:
+        """Write the surface into the group's regions: all at once, as there may be many bands of a head."""
+        (rows, columns), (wide, high) = patch.hidden.shape, layer.cell
+        x, y, hidden = patch.x * wide, patch.y * high, patch.hidden
+        view = layer.pixels[y : y + rows * high, x : x + columns * wide]
+        size = (columns * wide, rows * high)
+        if layer.cell != (1, 1):
+            hidden = _enlarged(hidden, size)[: view.shape[0], : view.shape[1]]
+        surface = [_fitted(one, size)[: view.shape[0], : view.shape[1]] for one in values]
+        if self._feather:
+            frame = (x, y, view.shape[1], view.shape[0])
+            scaled = boxes * np.array([wide, high, wide, high])
+            ramp = _ramp(hidden, round(patch.side * min(layer.cell) * self._feather))
+            ramp[_mask(scaled, frame, 0)] = 0
+            old = to_float(view)
+            mixed = old + (np.stack(surface, axis=2) - old) * ramp[:, :, None]
+            _write(view, [mixed[:, :, index] for index in range(mixed.shape[2])], ramp > 0)
+        _write(view, surface, hidden)
 
 
-def _surface(crop: NDArray[Any], known: NDArray[np.bool_]) -> Floats:
-    """Return the inverse-square mean of the known pixels at every pixel of the crop."""
+def _size(layers: Sequence[_Layer]) -> tuple[int, int]:
+    """Return the width and height of the grid of cells."""
+    pixels, (wide, high) = layers[0]
+    return -(-pixels.shape[1] // wide), -(-pixels.shape[0] // high)
+
+
+def _cells(layer: _Layer, frame: Rectangle) -> list[NDArray[Any]]:
+    """Return the channels of a part of a layer, (x, y, width, height) in cells: the mean of each cell."""
+    import cv2
+
+    (x, y, width, height), (wide, high) = frame, layer.cell
+    crop = layer.pixels[y * high : (y + height) * high, x * wide : (x + width) * wide]
+    if layer.cell != (1, 1):
+        if crop.shape[:2] != (height * high, width * wide):  # the last cell is cut by the border
+            missing = ((0, height * high - crop.shape[0]), (0, width * wide - crop.shape[1]))
+            crop = np.pad(crop, missing, mode="edge")
+        crop = cv2.resize(crop, (width, height), interpolation=cv2.INTER_AREA)
+    return [crop] if crop.ndim == 2 else [crop[:, :, index] for index in range(crop.shape[2])]
+
+
+def _enlarged(hidden: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return a mask of cells as one of pixels; `size` is (width, height)."""
+    import cv2
+
+    large: NDArray[np.bool_] = cv2.resize(hidden.view(np.uint8), size, interpolation=cv2.INTER_NEAREST).view(
+        bool
+    )
+    return large
+
+
+def _fitted(values: Floats, size: tuple[int, int]) -> Floats:
+    """Return a coarse picture at `size`, (width, height)."""
+    import cv2
+
+    if values.shape == size[::-1]:
+        return values
+    fitted: Floats = cv2.resize(values, size, interpolation=cv2.INTER_CUBIC)
+    # A cubic overshoots, which a 10-bit plane has no room for.
+    np.clip(fitted, values.min(), values.max(), out=fitted)
+    return fitted
+
+
+def _write(view: NDArray[Any], surface: Sequence[Floats], where: NDArray[np.bool_]) -> None:
+    """Write the channels of a surface into a view, rounded to its type."""
+    for index, one in enumerate(surface):
+        rounded = np.rint(one) if view.dtype.kind in "ui" else one
+        target = view if view.ndim == 2 else view[:, :, index]
+        np.copyto(target, rounded.astype(view.dtype), where=where)
+
+
+def _surface(crop: Sequence[NDArray[Any]], known: NDArray[np.bool_]) -> list[Floats]:
+    """Return the inverse-square mean of the known pixels of each channel, at every pixel of a coarse grid."""
     import cv2
 
     height, width = known.shape
-    shaped = crop[:, :, None] if crop.ndim == 2 else crop
-    values = np.zeros(shaped.shape, float_type(crop.dtype))
-    # Unknown pixels are never read: multiplied by zero, a NaN inside would still come through.
-    np.copyto(values, shaped, where=known[:, :, None], casting="unsafe")
-    stack: Floats = np.concatenate([values, known[:, :, None]], axis=2, dtype=values.dtype)
+    dtype = float_type(crop[0].dtype)
+    stack = np.zeros((height, width, len(crop) + 1), dtype)
+    for index, channel in enumerate(crop):
+        # Unknown pixels are never read: multiplied by zero, a NaN inside would still come through.
+        np.copyto(stack[:, :, index], channel, where=known, casting="unsafe")
+    stack[:, :, -1] = known
     step = max(1, -(-max(height, width) // GRID))
     if step > 1:
         stack = resize(stack, (-(-width // step), -(-height // step)), cv2.INTER_AREA)
-    spread = np.concatenate([_spread(stack[:, :, at : at + 4]) for at in range(0, stack.shape[2], 4)], axis=2)
-    mean: Floats = spread[:, :, :-1] / spread[:, :, -1:]
-    if step > 1:
-        low, high = mean.min(axis=(0, 1)), mean.max(axis=(0, 1))
-        mean = resize(mean, (width, height), cv2.INTER_CUBIC)
-        np.clip(mean, low, high, out=mean)  # a cubic overshoots, which a 10-bit plane has no room for
-    return mean
+    sums = [
+        stack_sum
+        for at in range(0, stack.shape[2], 4)
+        for stack_sum in cv2.split(_spread(stack[:, :, at : at + 4]))
+    ]
+    return [one / sums[-1] for one in sums[:-1]]
 
 
 def _spread(stack: Floats) -> Floats:
@@ -174,7 +265,7 @@ def _spread(stack: Floats) -> Floats:
     return total.reshape(stack.shape)
 
 
-def _mask(boxes: NDArray[np.int64], frame: tuple[int, int, int, int], grow: int) -> NDArray[np.bool_]:
+def _mask(boxes: NDArray[np.int64], frame: Rectangle, grow: int) -> NDArray[np.bool_]:
     """Return where boxes, grown by some pixels, lie in a frame (x, y, width, height)."""
     x, y, width, height = frame
     mask = np.zeros((height, width), bool)
@@ -201,24 +292,35 @@ def _groups(boxes: NDArray[np.int64], gap: int) -> list[NDArray[np.intp]]:
     if not len(boxes):
         return []
     # The bands of a head come one after the other, so runs of neighbours are found first; few are left.
-    follows = _near(boxes[:-1], boxes[1:], gap)
-    starts = np.flatnonzero(np.concatenate([[True], ~follows]))
-    runs = np.split(np.arange(len(boxes)), starts[1:])
-    low, high = (
-        np.minimum.reduceat(boxes[:, :2], starts, axis=0),
-        np.maximum.reduceat(boxes[:, 2:], starts, axis=0),
-    )
-    around = np.concatenate([low, high], axis=1)
+    breaks = np.flatnonzero(~_near(boxes[:-1], boxes[1:], gap)) + 1
+    starts = np.concatenate([[0], breaks])
+    low = np.minimum.reduceat(boxes[:, :2], starts, axis=0).tolist()
+    high = (np.maximum.reduceat(boxes[:, 2:], starts, axis=0) + gap).tolist()
+    runs = [range(*edges) for edges in pairwise([*starts.tolist(), len(boxes)])]
     group = list(range(len(runs)))
-    near = np.triu(_near(around[:, None], around[None, :], gap), 1)
-    for one, two in zip(*(places.tolist() for places in np.nonzero(near)), strict=True):
-        if group[one] != group[two] and _near(boxes[runs[one]][:, None], boxes[runs[two]][None], gap).any():
+    for one, two in combinations(group, 2):
+        if (
+            group[one] != group[two]
+            and _meets((*low[one], *high[one]), (*low[two], *high[two]))
+            and _near(boxes[runs[one]][:, None], boxes[runs[two]][None], gap).any()
+        ):
             old, new = sorted((group[one], group[two]))[::-1]
             group = [new if number == old else number for number in group]
     return [
-        np.concatenate([run for run, number in zip(runs, group, strict=True) if number == each])
+        np.array([box for run, number in zip(runs, group, strict=True) if number == each for box in run])
         for each in dict.fromkeys(group)
     ]
+
+
+def _bounds(boxes: NDArray[np.int64]) -> Rectangle:
+    """Return the smallest box around some boxes."""
+    left, top = boxes[:, :2].min(axis=0).tolist()
+    right, bottom = boxes[:, 2:].max(axis=0).tolist()
+    return left, top, right, bottom
+
+
+def _meets(one: Rectangle, two: Rectangle) -> bool:
+    return one[0] < two[2] and two[0] < one[2] and one[1] < two[3] and two[1] < one[3]
 
 
 def _near(one: NDArray[np.int64], two: NDArray[np.int64], gap: int) -> NDArray[np.bool_]:

@@ -55,7 +55,7 @@ class Sound:
     """All tracks of sound of one video.
 
     Args:
-        reader: the open source.
+        reader: the open source; None: it has no sound.
         writer: the output, before its first frame.
         mode: "copy", "mute" or "drop".
         spans: audio stream index -> (start, end) of the source's track in seconds.
@@ -70,7 +70,7 @@ class Sound:
 
     def __init__(
         self,
-        reader: VideoReader,
+        reader: VideoReader | None,
         writer: VideoWriter,
         mode: Audio,
         spans: dict[int, tuple[Fraction, Fraction]],
@@ -78,7 +78,9 @@ class Sound:
     ) -> None:
         self.notes: list[str] = []
         self._tracks: dict[int, Track] = {}
-        for stream in () if mode == "drop" else reader.audio:
+        if reader is None or mode == "drop":
+            return
+        for stream in reader.audio:
             if stream.index not in spans or (mode == "mute" and spans[stream.index][0] >= end):
                 self.notes.append("an audio track without sound was dropped")
                 continue

@@ -5,12 +5,14 @@ from __future__ import annotations
 from array import array
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
+import av.error
 
 from sfumato.core.errors import MediaError
 from sfumato.redaction.videos import h264
-from sfumato.redaction.videos.metadata import leftovers
+from sfumato.redaction.videos.metadata import left_in
 from sfumato.redaction.videos.scan import Scan
 from sfumato.redaction.videos.target import Target
 
@@ -29,9 +31,9 @@ def check_written(path: Path, name: str, form: Target, scan: Scan, sounds: int, 
     Raises:
         MediaError: frames, times, size or sound differ, or something else is in the file.
     """
-    if found := leftovers(path, subtitles=words > 0):
-        raise MediaError(f"{name}: the output still holds {', '.join(found)}; it was not written")
-    with av.open(str(path.absolute())) as container:
+    with _opened(path) as container:
+        if found := left_in(container, subtitles=words > 0):
+            raise MediaError(f"{name}: the output still holds {', '.join(found)}; it was not written")
         stream = container.streams.video[0]
         context = stream.codec_context
         base = stream.time_base or Fraction(1)
@@ -60,6 +62,13 @@ def check_written(path: Path, name: str, form: Target, scan: Scan, sounds: int, 
                 f"{name}: frame {index} of the output is shown at {float(shown):.6f} s instead of "
                 f"{float(wished):.6f} s; it was not written"
             )
+
+
+def _opened(path: Path) -> Any:
+    try:
+        return av.open(str(path.absolute()), metadata_errors="replace")
+    except av.error.FFmpegError as error:
+        raise MediaError(f"the written video does not open again: {error.strerror}") from error
 
 
 def _anything(data: bytes) -> bool:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import statistics
+import threading
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 FULL_RANGE, LIMITED_RANGE = 2, 1  # AVColorRange
@@ -80,8 +83,12 @@ class Canvas:
         return own
 
     def rgb(self, frame: Any) -> NDArray[np.uint8]:
-        """Return a decoded frame as an upright (height, width, 3) uint8 RGB picture."""
-        picture: NDArray[np.uint8] = np.ascontiguousarray(self.turn.apply(frame.to_ndarray(format="rgb24")))
+        """Return a decoded frame as an upright (height, width, 3) uint8 RGB picture, not to be written to."""
+        plane: Any = _reformatter().reformat(frame, format="rgb24").planes[0]
+        rows = np.frombuffer(plane, np.uint8).reshape(plane.height, -1)
+        rows = rows[::-1] if plane.line_size < 0 else rows
+        pixels = rows[:, : 3 * plane.width].reshape(plane.height, plane.width, 3)
+        picture: NDArray[np.uint8] = np.ascontiguousarray(self.turn.apply(pixels))
         return picture
 
     def _converted(self, frame: Any) -> Any:
@@ -97,6 +104,17 @@ class Canvas:
         return frame.reformat(
             format=self.pix_fmt, src_color_range=int(self.range), dst_color_range=int(self.range)
         )
+
+
+_OWN = threading.local()
+
+
+def _reformatter() -> VideoReformatter:
+    """Return what converts frames in this thread: a frame's own would begin with tables, every time anew."""
+    if not hasattr(_OWN, "reformatter"):
+        _OWN.reformatter = VideoReformatter()
+    reformatter: VideoReformatter = _OWN.reformatter
+    return reformatter
 
 
 def canvas_for(
@@ -147,13 +165,19 @@ def turn_of(frame: Any) -> Turn:
 
 def planes(frame: Any) -> list[NDArray[Any]]:
     """Return the planes of a planar frame as (height, width) arrays that share its memory."""
-    wide = max(component.bits for component in frame.format.components) > 8
-    dtype = np.dtype(np.uint16 if wide else np.uint8)
+    dtype = _sample_type(frame.format.name)
     result = []
     for plane in frame.planes:
         rows = np.frombuffer(plane, dtype).reshape(plane.height, -1)[:, : plane.width]
         result.append(rows[::-1] if plane.line_size < 0 else rows)
     return result
+
+
+@cache
+def _sample_type(pix_fmt: str) -> np.dtype[Any]:
+    """Return the type of the samples of a pixel format; frames of a video all have the same."""
+    wide = max(component.bits for component in av.VideoFormat(pix_fmt).components) > 8
+    return np.dtype(np.uint16 if wide else np.uint8)
 
 
 def _pixel_format(

@@ -122,6 +122,7 @@ class Linker:
         self._step, self._bridge = step, bridge
         self.done: list[Chain] = []
         self.active: list[Chain] = []
+        self._matched: tuple[int, bytes, bytes, list[tuple[Chain, int]]] | None = None
 
     def see(self, frame: int, xyxy: Box, sure: NDArray[np.bool_]) -> None:
         """Take the boxes, (n, 4), of a frame later than all before; `sure` says which reach the threshold."""
@@ -134,6 +135,7 @@ class Linker:
         for column in range(len(xyxy)):
             if column not in taken:
                 self.active.append(Chain([frame], [xyxy[column]], bool(sure[column])))
+        self._matched = None
 
     def missing(self, frame: int, xyxy: Box, sure: NDArray[np.bool_]) -> list[Chain]:
         """Return the sure chains that none of the boxes of a frame would be linked to, newest first."""
@@ -150,8 +152,13 @@ class Linker:
     def _match(self, frame: int, xyxy: Box, sure: NDArray[np.bool_]) -> list[tuple[Chain, int]]:
         if not self.active or not len(xyxy):
             return []
-        cost = _costs(self.active, [frame] * len(self.active), xyxy, self._step)
-        return [(self.active[row], column) for row, column in _greedy(cost + WEAK * ~sure)]
+        asked = (frame, xyxy.tobytes(), sure.tobytes())
+        # What is missing, what is new and what goes on is asked of the same boxes, one after the other.
+        if self._matched is None or self._matched[:3] != asked:
+            cost = _costs(self.active, [frame] * len(self.active), xyxy, self._step)
+            pairs = [(self.active[row], column) for row, column in _greedy(cost + WEAK * ~sure)]
+            self._matched = (*asked, pairs)
+        return self._matched[3]
 
 
 def _forward(

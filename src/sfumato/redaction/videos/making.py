@@ -270,13 +270,14 @@ def join(
     depth = max(OWN_DEPTH, survey.depth) if edit.coding.is_h264 else 0
     times = array("q", (edit.at(time) for time in edit.times))
     end = edit.times[-1] * survey.time_base + 1 / survey.rate
+    opened = open_video(source, job.settings.max_pixels, checked=True)
     with (
-        open_video(source, job.settings.max_pixels, checked=True) as reader,
+        contextlib.nullcontext() if survey.alone else opened as reader,
         VideoWriter(aside, edit.coding, survey.header, times, depth) as writer,
     ):
         sound = Sound(reader, writer, job.settings.audio, survey.spans, end)
         words = Words(reader, writer, job.settings.subtitles, edit.start * survey.time_base)
-        others = reader.others() if len(sound) or len(words) else iter(())
+        others = reader.others() if reader and (len(sound) or len(words)) else iter(())
         for done, picture in enumerate(pictures, 1):
             now = writer.now + edit.start * survey.time_base
             sound.until(now)

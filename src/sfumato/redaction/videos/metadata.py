@@ -49,19 +49,24 @@ def leftovers(path: Path, *, subtitles: bool = False) -> list[str]:
     """
     try:
         with av.open(str(path.absolute()), metadata_errors="replace") as container:
-            found = _foreign(container.metadata, "the file")
-            for stream in container.streams:
-                found += _foreign(stream.metadata, f"{stream.type} stream {stream.index}")
-                if not (stream.type in ("video", "audio") or (subtitles and _is_text(stream))):
-                    found.append(f"{stream.type} stream {stream.index}")
-                elif stream.disposition.value & ATTACHED_PICTURE:
-                    found.append(f"attached picture in stream {stream.index}")
-            if len(container.streams.video) != 1:
-                found.append(f"{len(container.streams.video)} video streams")
-            if hasattr(container, "chapters") and container.chapters():
-                found.append(f"{len(container.chapters())} chapters")
+            return left_in(container, subtitles=subtitles)
     except av.error.FFmpegError as error:
         raise MediaError(f"the written video does not open again: {error.strerror}") from error
+
+
+def left_in(container: Any, *, subtitles: bool) -> list[str]:
+    """Return what `leftovers` does, of a file that is open."""
+    found = _foreign(container.metadata, "the file")
+    for stream in container.streams:
+        found += _foreign(stream.metadata, f"{stream.type} stream {stream.index}")
+        if not (stream.type in ("video", "audio") or (subtitles and _is_text(stream))):
+            found.append(f"{stream.type} stream {stream.index}")
+        elif stream.disposition.value & ATTACHED_PICTURE:
+            found.append(f"attached picture in stream {stream.index}")
+    if len(container.streams.video) != 1:
+        found.append(f"{len(container.streams.video)} video streams")
+    if hasattr(container, "chapters") and container.chapters():
+        found.append(f"{len(container.chapters())} chapters")
     return found
 
 

@@ -30,8 +30,9 @@ STRICT = frozenset({
     "mpeg1video", "mpeg2video", "prores", "dnxhd", "ffv1",
 })  # fmt: skip
 ATTACHED_PICTURE = 0x400  # AV_DISPOSITION_ATTACHED_PIC
-#: Most threads of a decoder; each holds frames.
-MOST_THREADS = 4
+#: Most threads of a decoder; each holds frames. Up to so many pixels a frame is decoded in less time than is
+#: spent on it elsewhere, and handing it from thread to thread costs up to a third of that.
+MOST_THREADS, ONE_THREAD = 4, 1920 * 1088
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +94,14 @@ class VideoReader:
         self.also: tuple[Any, ...] = ()
         self._check_size(self.stream.codec_context.width, self.stream.codec_context.height)
         self.stream.thread_type = "AUTO"
-        self.stream.codec_context.thread_count = min(os.cpu_count() or 1, MOST_THREADS)
+        few = self.stream.codec_context.width * self.stream.codec_context.height <= ONE_THREAD
+        self.stream.codec_context.thread_count = 1 if few else min(os.cpu_count() or 1, MOST_THREADS)
         self.stream.codec_context.options = {"max_pixels": str(max_pixels)}
         self.rate = _rate(self.stream.guessed_rate, self.stream.average_rate)
         self.notes = _left_out(container, len(videos) - 1)
         self._tally = _Tally()
         self.crc = 0
+        self._first: Any = None
         self._index_at_open = len(getattr(self.stream, "index_entries", ()))  # PyAV from 16 on
 
     @property
@@ -146,7 +149,7 @@ class VideoReader:
         self._settle()
 
     def survey(self) -> Iterator[Any]:
-        """Yield every video packet, undecoded, and hear all others; `spans` are known afterwards.
+        """Yield every video packet, undecoded, and hear all others; `spans` and `first` are known afterwards.
 
         Raises:
             UnreadableMedia: a packet is damaged, or the file cannot be read to its end.
@@ -156,8 +159,28 @@ class VideoReader:
                 self._hear(packet)
             elif packet.size or packet.pts is not None:
                 self._count(packet)
+                self._peek(packet)
                 yield packet
         self._settle_packets()
+
+    def first(self) -> Shot | None:
+        """Return the first frame, after a survey: it is decoded in passing, as opening a file takes long.
+
+        Raises:
+            UnreadableMedia, UnsupportedMedia, MediaTooLarge: see `frames`.
+        """
+        self._peek(None)
+        if isinstance(self._first, UnreadableMedia):
+            raise self._first
+        return None if self._first is None else self._shot(self._first)
+
+    def _peek(self, packet: Any) -> None:
+        """Decode a packet while there is no frame yet; what is wrong with it is said by `first`."""
+        if self._first is None:
+            try:
+                self._first = next(iter(self._decoded(packet)), None)
+            except UnreadableMedia as error:
+                self._first = error
 
     def others(self) -> Iterator[Any]:
         """Yield the packets of the streams in `audio` and `also`, in file order."""

@@ -17,6 +17,8 @@ from sfumato.vision.finder import Finder
 
 #: Side of the part that is looked at, in long sides of the thing; detectors like a thing to fill a quarter.
 REACH = 5.0
+#: The same for a thing that was seen a few frames away: as far as `doubts.near` goes, and itself.
+CLOSE = 4.0
 #: Least side of that part in pixels: smaller ones are only blown up.
 LEAST = 256
 #: The part must be this much smaller than the picture, or a second look shows nothing new.
@@ -24,8 +26,8 @@ GAIN = 0.75
 #: Second looks at one frame, and at one thing without finding it. With 2 tries a quarter of the looks is
 #: saved, and somebody who bends over a car far away (vtest, from frame 740) is lost.
 MOST, TRIES = 2, 4
-#: By how much a part is enlarged for a closer look.
-ZOOM = 1.5
+#: By how much a part is enlarged for a closer look, and the long side of a thing in it that is long enough.
+ZOOM, ENOUGH = 1.5, 80.0
 #: Least side of the part in which a small thing is looked for that was there just before, and of its input.
 NEARBY, CROP = 128, 192
 #: Long side of the smallest copy that a glance takes, and least side in it of what was seen lately.
@@ -136,9 +138,10 @@ class SecondLook:
         height, width = picture.shape[:2]
         side = float((thing.xyxy[0, 2:] - thing.xyxy[0, :2]).max())  # the border may cut the other one
         zoom = min(_usual_zoom(width, height), AMPLE / max(side, 1.0))
-        part = part_around(thing.xyxy[0], width, height, NEARBY)
+        part = part_around(thing.xyxy[0], width, height, NEARBY, CLOSE)
         if part is None:
             length = -(-round(max(zoom * max(width, height), SMALLEST)) // 64) * 64
+            length = min(length, by_frame(width, height) or length)  # no closer than a full look
             return self._finder.glance(picture, self._weak, length=length)
         found = self._closer(picture, part, zoom)
         if len(near(found, thing)) or zoom * side >= AMPLE - 1:
@@ -168,7 +171,9 @@ class SecondLook:
                 break
             looked.append(part)
             chain.tries += 1
-            found = with_new(found, self._closer(picture, part))
+            side = float((box[2:] - box[:2]).max())
+            zoom = min(ZOOM, ENOUGH / max(side, 1.0))
+            found = with_new(found, self._closer(picture, part, zoom))
         return found
 
     def remember(self, frame: int, found: Boxes) -> None:
@@ -222,13 +227,13 @@ class SecondLook:
         for box in things:
             if any(part.holds(box, width, height) for part in parts):
                 continue
-            part = part_around(box, width, height, NEARBY)
+            part = part_around(box, width, height, NEARBY, CLOSE)
             if part is None:
                 return None
             parts.append(part)
         return parts
 
-    def _closer(self, picture: NDArray[np.uint8], part: Part, zoom: float = ZOOM) -> Boxes:
+    def _closer(self, picture: NDArray[np.uint8], part: Part, zoom: float) -> Boxes:
         """Return what is found in a part of the picture, but for things that the part's border cuts."""
         height, width = picture.shape[:2]
         x, y, side = part.x, part.y, part.side
@@ -285,10 +290,10 @@ class Part:
         return bool((inside[:2] >= 0).all() and (inside[2:] <= 0).all())
 
 
-def part_around(box: Box, width: int, height: int, least: int = LEAST) -> Part | None:
+def part_around(box: Box, width: int, height: int, least: int = LEAST, reach: float = REACH) -> Part | None:
     """Return the part to look at for a thing near `box`, or None where that shows nothing new."""
     centre = (box[:2] + box[2:]) / 2
-    side = round(max(REACH * float((box[2:] - box[:2]).max()), least))
+    side = round(max(reach * float((box[2:] - box[:2]).max()), least))
     if side > GAIN * min(height, width) or not ((centre >= 0) & (centre < [width, height])).all():
         return None
     x, y = (

@@ -54,7 +54,7 @@ class Words:
     """All subtitle tracks of one video.
 
     Args:
-        reader: the open source; it is told which streams to read.
+        reader: the open source, which is told what streams to read; None: it has no subtitles.
         writer: the output, before its first frame.
         mode: "drop" or "copy".
         start: time of the source, in seconds, that becomes nought.
@@ -67,9 +67,13 @@ class Words:
         UnsupportedMedia: the installed PyAV cannot write subtitles.
     """
 
-    def __init__(self, reader: VideoReader, writer: VideoWriter, mode: Subtitles, start: Fraction) -> None:
+    def __init__(
+        self, reader: VideoReader | None, writer: VideoWriter, mode: Subtitles, start: Fraction
+    ) -> None:
         self.notes: list[str] = []
         self._tracks: dict[int, _Track] = {}
+        if reader is None:
+            return
         streams = tuple(reader.container.streams.subtitles)
         codec = CODECS.get(writer.target.muxer)
         if mode == "drop":

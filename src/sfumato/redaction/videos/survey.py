@@ -24,7 +24,7 @@ from sfumato.redaction.videos.target import Target
 #: Least frames of a chunk, but for the last one.
 CHUNK = 300
 #: Samples of one video, and packets in each: they are encoded for a trial.
-SAMPLES, SAMPLE = 4, 16
+SAMPLES, SAMPLE = 4, 8
 #: Containers in which a time leads to the packet that was meant.
 SEEKABLE = ("mov", "matroska")
 #: Codecs in which each key packet needs nothing of those before it.
@@ -76,6 +76,7 @@ class Survey:
         header: of the source, where its packets may be copied; None: all is encoded anew.
         bits: of all video packets.
         spans: audio stream index -> (start, end) in seconds.
+        alone: whether the file holds neither sound nor subtitles.
         notes: what the output leaves out.
     """
 
@@ -89,6 +90,7 @@ class Survey:
     header: h264.Header | None
     bits: int
     spans: dict[int, tuple[Fraction, Fraction]]
+    alone: bool
     notes: tuple[str, ...]
 
     @property
@@ -114,8 +116,7 @@ def survey(source: Path, form: Target, settings: Settings) -> Survey:
         for packet in reader.survey():
             book.add(packet)
         spans, notes = reader.spans, tuple(reader.notes)
-    with open_video(source, settings.max_pixels, checked=True) as reader:
-        shot = next(reader.frames(), None)
+        shot = reader.first()
         if shot is None:
             raise UnreadableMedia(f"{source.name} holds no picture that can be decoded")
         stream, frame = reader.stream, shot.frame
@@ -133,6 +134,7 @@ def survey(source: Path, form: Target, settings: Settings) -> Survey:
             header=header,
             bits=8 * book.bytes(),
             spans=spans,
+            alone=not (reader.audio or reader.container.streams.subtitles),
             notes=notes,
         )
 

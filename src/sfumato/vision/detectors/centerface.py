@@ -82,7 +82,9 @@ class CenterFace:
             return Boxes.empty()
         least = max(floor, _LEAST)
         scale = sight.scale(image.shape[1], image.shape[0], size)
-        return scan(image, scale, sight, lambda part, zoom: self._look(part, zoom, least), limit=_LIMIT)
+        return scan(
+            image, scale, sight, lambda part, zoom: self._look(part, zoom, least), limit=_LIMIT, distinct=True
+        )
 
     def _look(self, image: NDArray[np.uint8], scale: float, least: float) -> Boxes:
         box = fit(image, scale)

@@ -67,7 +67,9 @@ class YuNet:
             return Boxes.empty()
         least = max(floor, _LEAST)
         scale = SIGHT.scale(image.shape[1], image.shape[0], self._size)
-        return scan(image, scale, SIGHT, lambda part, zoom: self._look(part, zoom, least), limit=_LIMIT)
+        return scan(
+            image, scale, SIGHT, lambda part, zoom: self._look(part, zoom, least), limit=_LIMIT, distinct=True
+        )
 
     def _look(self, image: NDArray[np.uint8], scale: float, least: float) -> Boxes:
         box = fit(image, scale)
