@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 
 from sfumato.core.errors import InvalidRequest
 from sfumato.training.engine.record import Op
-from sfumato.training.engine.table import HANDLERS, WATCHED
+from sfumato.training.engine.table import FASTER, HANDLERS, WATCHED
 from sfumato.training.engine.terms import Term
 
 
@@ -125,6 +125,9 @@ class Tape(TorchFunctionMode):
         else:
             if func in WATCHED:
                 WATCHED[func](*args, **kwargs)
+            if func in FASTER:
+                out = FASTER[func](*args, **kwargs)
+                return func(*args, **kwargs) if out is None else out
             return func(*args, **kwargs)
         return self.record(func, args, kwargs) if torch.is_grad_enabled() else func(*args, **kwargs)
 
