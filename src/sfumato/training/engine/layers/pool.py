@@ -26,7 +26,7 @@ CACHE = 2**20
 LARGEST, SPARSEST = 9, 4
 
 
-class Pool(torch.autograd.Function):
+class _Pool(torch.autograd.Function):
     """Max pooling without padding."""
 
     @staticmethod
@@ -51,7 +51,7 @@ class Pool(torch.autograd.Function):
         (x,) = ctx.saved_tensors
         dx = torch.empty_like(x)
         parts = chunks(x)
-        room = x.new_empty(5, x[parts[0]].numel())
+        room = x.new_empty(4 if max(ctx.window) > 2 else 3, x[parts[0]].numel())
         for part in parts:
             some(dx[part].view(-1), x[part], g[part], ctx.window, ctx.stride, room)
         return dx, None, None
@@ -87,33 +87,34 @@ def some(
     room = room[:, : len(rows)]
     across = largest(rows, window[1], 1, room[0])
     best = largest(across, window[0], width, room[1])
-    left = room[2].zero_()
-    taken(left, g, x, stride).copy_(g)
+    taken(dx.zero_(), g, x, stride).copy_(g)
     # The first row of a window that has its largest number, and in it the first place.
-    of_rows = room[3][: len(across)]
-    passed(of_rows, across, best, left, width, room[4])
-    passed(dx, rows, across, of_rows, 1, room[4])
+    of_rows = room[2][: len(across)]
+    passed(of_rows, across, best, dx, width, room[-1])
+    passed(dx, rows, across, of_rows, 1, room[-1])
 
 
 def passed(into: Tensor, rows: Tensor, best: Tensor, left: Tensor, step: int, room: Tensor) -> None:
-    """Write to each place what windows hand to it: the first of numbers `step` apart that is the largest."""
+    """Write to each place what windows hand to it: the first of numbers `step` apart that is the largest.
+
+    Args:
+        left: what windows have, which is used up. room: needed where windows have more than two numbers.
+    """
     many = len(best)
     left, last = left[:many], len(rows) - many
     into[many:].zero_()
-    for shift in range(0, last + 1, step):
-        here = into[shift : shift + many]
-        hit = here if shift == 0 else room[:many]
-        if shift == last:
-            hit = left
-        else:
-            # Ones and noughts as floats: selecting by a mask takes PyTorch many times as long.
-            torch.eq(rows[shift : shift + many], best, out=hit)
-            hit *= left
-            left -= hit
-        if shift == 0:
-            here.copy_(hit) if hit is left else None
-        else:
-            here += hit
+    if not last:
+        into.copy_(left)
+        return
+    for shift in range(0, last, step):
+        # Ones and noughts as floats: selecting by a mask takes PyTorch many times as long.
+        hit = room[:many] if shift else into[:many]
+        torch.eq(rows[shift : shift + many], best, out=hit)
+        hit *= left
+        left -= hit
+        if shift:
+            into[shift : shift + many] += hit
+    into[last:] += left
 
 
 def pair(value: int | Sequence[int]) -> tuple[int, int]:
@@ -133,19 +134,21 @@ def max_pool(
     return_indices: bool = False,
 ) -> Tensor | None:
     """Run F.max_pool2d."""
-    if input.dim() != 4 or input.device.type != "cpu" or torch._C._functorch.is_functorch_wrapped_tensor(input):
+    if input.dim() != 4 or input.device.type != "cpu" or not input.is_floating_point():
+        return None
+    if torch._C._functorch.is_functorch_wrapped_tensor(input):  # in a vmap of the caller's own
         return None
     window = pair(kernel_size)
     step = window if stride is None or stride == [] else pair(stride)
-    edges = pair(padding)
-    known = pair(dilation) == (1, 1) and not ceil_mode and not return_indices and input.is_floating_point()
-    if not known or min(*window, *step) < 1 or window[0] * window[1] > LARGEST or step[0] * step[1] > SPARSEST:
+    known = pair(dilation) == (1, 1) and pair(padding) == (0, 0) and not (ceil_mode or return_indices)
+    if (
+        not known
+        or min(*window, *step) < 1
+        or window[0] * window[1] > LARGEST
+        or step[0] * step[1] > SPARSEST
+    ):
         return None
-    if any(edges):
-        if any(2 * edge > size for edge, size in zip(edges, window, strict=True)):
-            return None
-        input = F.pad(input, (edges[1], edges[1], edges[0], edges[0]), value=float("-inf"))
     if any(size < least for size, least in zip(input.shape[2:], window, strict=True)) or not input.numel():
         return None
-    out: Tensor = Pool.apply(input, window, step)  # type: ignore[no-untyped-call]
+    out: Tensor = _Pool.apply(input, window, step)  # type: ignore[no-untyped-call]
     return out
