@@ -96,7 +96,7 @@ class Bench:
         from sfumato.training.engine import Clipping, Engine
 
         plan = Plan(action="train", mechanism="dp-sgd", guarantee="heuristic", statement="a benchmark")
-        noise = GaussianNoise(Gate().open(plan))
+        noise = GaussianNoise(Gate().open(plan), threads=torch.get_num_threads())  # as training/loop.py does
         engine = Engine(self.model, clipping=Clipping("flat", 1.0))
         optimizer = self.sgd()
         named = dict(self.model.named_parameters())
