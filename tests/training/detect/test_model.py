@@ -52,11 +52,9 @@ def test_other_classes_keep_what_fits_by_name(yolo, written):
     other = open_detector(written, {0: "disc", 1: "square", 2: "star"})
     old, new = yolo.load(written), other
     assert yolo.head(new).nc == 3
-    kept = old.state_dict()
-    same = [
-        name for name, value in new.state_dict().items() if name in kept and value.shape == kept[name].shape
-    ]
-    assert all(torch.equal(kept[name], new.state_dict()[name]) for name in same if ".cv3." not in name)
+    kept, given = old.state_dict(), new.state_dict()
+    same = [name for name, value in given.items() if name in kept and value.shape == kept[name].shape]
+    assert all(torch.equal(kept[name], given[name]) for name in same if ".cv3." not in name)
     last, before = (yolo.head(m).cv3[0][-1].weight for m in (new, old))
     assert torch.equal(last[0], before[1])
     assert torch.equal(last[1], before[0])

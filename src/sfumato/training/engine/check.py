@@ -3,7 +3,8 @@
 What is recorded is right by construction where dim 0 is the batch. Where it is not (windows, tokens first),
 where images meet each other (a norm over the batch, a loss that is divided by the batch's sum) or where a
 kernel is wrong, the gradient of one image's loss by plain autograd is another than the engine's row for that
-image.
+image. Operations without parameters are run by autograd as the engine runs them (`Faster`): what passes from
+image to image there is in the sum of all rows here, and not in the image's own row there.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sfumato.core.errors import InvalidRequest
+from sfumato.training.engine.tape import Faster
 
 #: Largest difference, relative to the parameter's largest number, by the coarsest type that took part.
 TOLERANCES = {torch.float64: 1e-7, torch.float32: 5e-3, torch.bfloat16: 0.2, torch.float16: 0.1}
@@ -24,7 +26,8 @@ def plain(
 ) -> dict[str, Tensor] | None:
     """Return the gradient of an image's loss by plain autograd; None: a batch that shows nothing."""
     with torch.enable_grad():
-        found = losses()
+        with Faster():
+            found = losses()
         if not found.requires_grad:
             return None
         grads = torch.autograd.grad(found[image], list(parameters.values()), allow_unused=True)

@@ -50,6 +50,8 @@ def candidates(term: Term, numbers: int, grouping: Grouping) -> list[Kernel]:
     kernels, out = term.kernels(grouping), []
     ghost = any(not kernel.keeps for kernel in kernels)
     for kernel in kernels:
+        if kernel.heavy and not _forced:
+            continue
         if kernel.keeps and (_forced or room):
             out.append(kernel)
         if kernel.keeps and (

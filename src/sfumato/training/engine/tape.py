@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 
 from sfumato.core.errors import InvalidRequest
 from sfumato.training.engine.record import Op
-from sfumato.training.engine.table import HANDLERS, WATCHED
+from sfumato.training.engine.table import FASTER, HANDLERS, WATCHED
 from sfumato.training.engine.terms import Term
 
 
@@ -125,7 +125,7 @@ class Tape(TorchFunctionMode):
         else:
             if func in WATCHED:
                 WATCHED[func](*args, **kwargs)
-            return func(*args, **kwargs)
+            return run(func, args, kwargs)
         return self.record(func, args, kwargs) if torch.is_grad_enabled() else func(*args, **kwargs)
 
     def record(self, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -178,6 +178,27 @@ class Tape(TorchFunctionMode):
         """Return the error that names the parameters."""
         names = ", ".join(sorted({repr(source.name) for source in sources})) or "a parameter"
         return InvalidRequest(f"{names}: {why}")
+
+
+class Faster(TorchFunctionMode):
+    """Runs what is known in a faster way so, and records nothing."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run one operation."""
+        return run(func, args, kwargs or {})
+
+
+def run(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Run an operation that meets no parameter."""
+    faster = FASTER.get(func)
+    out = faster(*args, **kwargs) if faster else None
+    return func(*args, **kwargs) if out is None else out
 
 
 def name_of(func: Callable[..., Any]) -> str:

@@ -26,12 +26,14 @@ class Kernel:
             else it returns squared norms (U,) alone.
         run: does it.
         order: puts the numbers of a sum in the parameter's order, where `run` has them in another.
+        heavy: takes memory beyond its worth here, so that it is not even tried.
     """
 
     name: str
     keeps: bool
     run: Callable[[], Tensor]
     order: Callable[[Tensor], Tensor] | None = None
+    heavy: bool = False
 
 
 class Term(ABC):

@@ -18,6 +18,9 @@ from sfumato.training.engine.table import handles
 from sfumato.training.engine.tape import Source, Tape
 from sfumato.training.engine.terms import SCRATCH, Kept, Kernel, Term, cleared, scaled
 
+#: Channels of a group, below which the batch is not folded into the groups (but for depthwise ones).
+FEW = 8
+
 
 class ConvTerm(Term):
     """The weight's gradient of each image.
@@ -55,8 +58,10 @@ class ConvTerm(Term):
 
     @override
     def kernels(self, grouping: Grouping) -> list[Kernel]:
+        # The library pads the channels of each group to the width of a register.
+        few = not self.how.transposed and self.how.weight[1] < FEW and self.how.weight[0] > self.how.groups
         out = [
-            Kernel("groups", True, lambda: grouping.gather(folded(self.x, self.g, self.how))),
+            Kernel("groups", True, lambda: grouping.gather(folded(self.x, self.g, self.how)), heavy=few),
             Kernel("loop", True, lambda: looped(self.x, self.g, self.how, grouping)),
         ]
         if not self.how.transposed:
