@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -138,6 +139,30 @@ def test_options_become_terms(project: Project, capsys) -> None:
     assert "Gaussian" in answer["guarantee"]
 
 
+@pytest.mark.slow
+def test_pictures_show_in_a_browser(project: Project, tmp_path: Path) -> None:
+    """Both pictures are drawn, inside their own frame: there is ink within it and none at its edges."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    import numpy as np
+    from PIL import Image
+
+    assert run("query", BY_JUNCTION, "--epsilon", "1", "--explain", "--plot", "price.svg") == 0
+    assert run("query", BY_JUNCTION, "--epsilon", "1", "--plot", "n.svg") == 0
+    for name in ("price", "n"):
+        page = tmp_path / f"{name}.html"
+        drawing = Path(f"{name}.svg").read_text()
+        page.write_text(f"<body style='margin:0'>{drawing.replace('<svg', '<svg width=720 ', 1)}")
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=720,600"]
+        command = [browser, *flags, f"--screenshot={tmp_path / name}.png", page.as_uri()]
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        shown = np.asarray(Image.open(tmp_path / f"{name}.png").convert("L"))
+        assert (shown < 200).mean() > 0.005, name
+        assert (shown[:, :2] > 200).all(), name
+        assert (shown[:, -2:] > 200).all(), name
+
+
 # Several questions
 
 SCRIPT = """-- how many vehicles; and where
@@ -222,6 +247,7 @@ def test_explain_as_data_and_as_a_picture(project: Project, capsys) -> None:
         (["SELECT COUNT(*) FROM flow", BY_JUNCTION, "--epsilon", "1", "--csv", "a.csv"], "one question"),
         ([" ; -- nothing", "--epsilon", "1"], "no question"),
         (["--json"], "Give a question"),
+        ([BY_JUNCTION, "--epsilon", "1", "--target-error", "9"], "one follows from the other"),
         ([BY_JUNCTION, "--epsilon", "1", "--csv", "nowhere/a.csv"], "no folder nowhere"),
         (
             [f"{BY_JUNCTION}, hour, speed > 9", "--plot", "a.svg", "--epsilon", "1"],

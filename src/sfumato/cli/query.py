@@ -110,6 +110,8 @@ def command(statements: tuple[str, ...], **options: Any) -> None:
     """
     from sfumato.core.plugins import need
 
+    if options["epsilon"] is not None and options["target_error"] is not None:
+        raise click.UsageError("Give --epsilon or --target-error: one follows from the other.")
     asked = _statements(statements, options)
     need("a private query", ("duckdb", "ibis", "pyarrow", "sqlglot"), "queries")
     project = project_here()
