@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfumato.core.entropy import SYSTEM
-from sfumato.core.errors import EngineFailed, IntegrityError, InvalidRequest, SfumatoError
+from sfumato.core.errors import EngineFailed, IntegrityError, InvalidRequest, MissingExtra, PolicyRefused
 from sfumato.core.files import digest_of
 from sfumato.core.gate import Gate, Permit
 from sfumato.core.numbers import text
@@ -34,6 +34,8 @@ Engines = Callable[[Sequence[TableRef]], Engine]
 #: neighbours no further apart.
 MOST = 2**61
 SALT_BYTES = 16
+#: What an engine says of the question, before it reads any row.
+PUBLIC = (InvalidRequest, MissingExtra, PolicyRefused, IntegrityError)
 KEY_BYTES = 32
 
 
@@ -122,7 +124,7 @@ def _exact(engines: Engines, planned: Planned, permit: Permit) -> Cells:
             found = engine.bounded(asked)
         finally:
             engine.close()
-    except SfumatoError:
+    except PUBLIC:
         raise
     except Exception as error:
         # Whether an engine fails may depend on the rows: a failure that costs nothing could be asked for over

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -10,7 +11,7 @@ from sfumato.core.errors import InvalidRequest, SfumatoError
 from sfumato.core.plugins import need
 from sfumato.queries.bounded import Bounded, Cells, TableRef
 from sfumato.queries.engines._bounding import check
-from sfumato.queries.engines._cells import gathered
+from sfumato.queries.engines._cells import arrow_schema, gathered
 from sfumato.queries.engines._relations import Shown, shown
 from sfumato.queries.engines._sql import Stages, quoted, written
 
@@ -75,7 +76,7 @@ class Spark:
             }
 
             def run(expression: Any, stages: Stages) -> pa.Table:
-                schema = expression.schema().to_pyarrow()
+                schema = arrow_schema(expression)
                 answer = self._session.sql(written(expression, "spark", sources, stages)).toArrow()
                 return answer.rename_columns(schema.names).cast(schema)
 
@@ -107,6 +108,12 @@ class Spark:
         return types
 
     def _frame(self, table: TableRef) -> DataFrame:
+        if isinstance(table.place, tuple):
+            # Hadoop reads patterns, too: these files are meant as they are called.
+            files = [re.sub(r"([*?{}\[\]\\])", r"\\\1", path) for path in table.place]
+            if files[0].lower().endswith(DELIMITED):
+                return self._session.read.csv(files, header=True, mode="DROPMALFORMED")
+            return self._session.read.option("mergeSchema", "true").parquet(*files)
         if not isinstance(table.place, str):
             return self._session.createDataFrame(table.place)
         place = table.place.removeprefix("spark:")
