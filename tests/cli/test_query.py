@@ -163,6 +163,39 @@ def test_pictures_show_in_a_browser(project: Project, tmp_path: Path) -> None:
         assert (shown[:, -2:] > 200).all(), name
 
 
+def test_a_dataset_of_the_catalogue_is_asked_by_its_name(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    more = """
+[datasets.visits]
+keep = ["ward", "stay"]
+unit = "vehicle"
+population = "drivers"
+purposes = ["traffic-planning"]
+max_groups = 2
+max_rows = 3
+
+[datasets.visits.columns.ward]
+values = ["north", "south"]
+
+[datasets.visits.columns.stay]
+kind = "integer"
+bounds = [0, 10]
+"""
+    crossing(tmp_path, more=more)
+    lines = [f"{one},{('north', 'south')[one % 2]},{one % 5},Ann" for one in range(100)]
+    Path("visits.csv").write_text("\n".join(["vehicle,ward,stay,name", *lines]))
+    assert run("data", "add", "visits", "visits.csv") == 0
+    capsys.readouterr()
+    question = "SELECT ward, COUNT(DISTINCT vehicle) AS n, SUM(stay) AS s FROM visits@1 GROUP BY ward"
+    (answer,) = asked(capsys, question, "--epsilon", "50")["answers"]
+    assert [(row["ward"], abs(row["n"] - 50) <= 2) for row in answer["rows"]] == [
+        ("north", True),
+        ("south", True),
+    ]
+    assert all(abs(row["s"] - 100) <= 30 for row in answer["rows"])
+    assert run("query", "SELECT name, COUNT(*) FROM visits GROUP BY 1", "--epsilon", "1") == 2
+
+
 # Several questions
 
 SCRIPT = """-- how many vehicles; and where

@@ -141,7 +141,8 @@ def _statements(given: tuple[str, ...], options: dict[str, Any]) -> list[str]:
         wanted = [name for name in ("as_json", "csv_file", "plot_file", "explain") if options[name]]
         if wanted or not sys.stdin.isatty():
             raise click.UsageError(
-                'Give a question, as in sfumato query "SELECT COUNT(*) FROM flow", or -f FILE.'
+                'Give a question, as in sfumato query "SELECT COUNT(*) FROM flow", or -f FILE, where - is '
+                "standard input."
             )
         return []
     from sfumato.core.plugins import need
