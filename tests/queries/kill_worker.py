@@ -129,7 +129,9 @@ def report(root: Path) -> dict[str, Any]:
     rows = {row.seq: row for row in project.ledger.entries()}
     ends = {seq: project.ledger.book.end_of(seq) for seq, row in rows.items() if row.kind == "reserve"}
     path = root / "draws"
-    kept = [json.loads(one.read_text())["body"] for one in (root / ".sfumato" / "answers").glob("[0-9a-f]*.json")]
+    kept = [
+        json.loads(one.read_text())["body"] for one in (root / ".sfumato" / "answers").glob("[0-9a-f]*.json")
+    ]
     found = {
         "paid": [seq for seq, end in ends.items() if end is None or end.kind != "void"],
         "open": [seq for seq, end in ends.items() if end is None],
