@@ -1,4 +1,4 @@
-"""Ways round the guarantee that were once open, each of them closed: by files, policies, plans and kept answers."""
+"""Ways round the guarantee that were once open: by files, policies, plans and kept answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forty realistic questions from their text to their answer: thirty are answered, ten refused, nothing read."""
+"""Forty realistic questions from text to answer: thirty are answered, ten refused before anything is read."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ pytest.importorskip("ibis", reason="needs ibis: pip install sfumato[queries]")
 pytest.importorskip("sqlglot", reason="needs sqlglot: pip install sfumato[queries]")
 sys.path.insert(0, str(Path(__file__).parent))
 import exact
-import questions
 import pyarrow.parquet as pq
+import questions
 
 from sfumato.core.errors import InvalidRequest
 from sfumato.core.project import Project
