@@ -111,7 +111,7 @@ def room(planned: Planned, name: str, kind: str) -> float:
     if kind == "quantile":
         low, high = planned.bounds[name]
         return float(high - low) / 20
-    return {"count": 0.0, "units": 0.0}.get(kind, 400 * float(max(one.step for one in measures)))
+    return {"count": 1.0, "units": 1.0}.get(kind, 400 * float(max(one.step for one in measures)))
 
 
 @pytest.mark.parametrize("asked", questions.REFUSED, ids=lambda asked: asked.sql[:60])
