@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -221,6 +222,11 @@ def test_explain_as_data_and_as_a_picture(project: Project, capsys) -> None:
         (["SELECT COUNT(*) FROM flow", BY_JUNCTION, "--epsilon", "1", "--csv", "a.csv"], "one question"),
         ([" ; -- nothing", "--epsilon", "1"], "no question"),
         (["--json"], "Give a question"),
+        ([BY_JUNCTION, "--epsilon", "1", "--csv", "nowhere/a.csv"], "no folder nowhere"),
+        (
+            [f"{BY_JUNCTION}, hour, speed > 9", "--plot", "a.svg", "--epsilon", "1"],
+            "one or two keys",
+        ),
     ],
 )
 def test_what_cannot_be_asked_ends_with_2(
@@ -240,6 +246,15 @@ def test_what_the_policy_refuses_ends_with_3(project: Project, capsys) -> None:
     wanted = ("SELECT district, COUNT(*) AS n FROM flow GROUP BY 1", "--epsilon", "1", "--private-keys")
     assert run("query", *wanted) == 3
     assert "kind 'sum'" in capsys.readouterr().err
+
+
+def test_who_may_not_ask_is_refused(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    project = crossing(tmp_path, more=f'\n[roles]\nowner = ["somebody"]\nauditor = ["uid:{os.getuid()}"]\n')
+    assert run("query", "SELECT COUNT(*) FROM flow", "--epsilon", "1") == 3
+    out, error = capsys.readouterr()
+    assert (out, "auditor" in error) == ("", True)
+    assert charges(project) == 0
 
 
 def test_what_does_not_fit_ends_with_4(project: Project, capsys) -> None:

@@ -14,6 +14,8 @@ from sfumato.queries.builder import Builder
 from sfumato.queries.model import Aggregate, Binned, Call, Column, Constant, Key, Part
 from sfumato.queries.sql import parse
 
+pytest.importorskip("sqlglot", reason="needs sqlglot: pip install 'sfumato[queries]'")
+
 
 def _of(table):
     return Builder(questions.SHAPES, lambda what, query, terms: (what, query, terms), table)

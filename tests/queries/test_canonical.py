@@ -32,6 +32,8 @@ from sfumato.queries.model import (
 from sfumato.queries.show import number, show
 from sfumato.queries.sql import parse, render
 
+pytest.importorskip("sqlglot", reason="needs sqlglot: pip install 'sfumato[queries]'")
+
 FLOW = questions.SHAPES["flow"]
 
 

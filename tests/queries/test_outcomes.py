@@ -5,6 +5,8 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parent))
 import exact
 import question_tables
@@ -14,6 +16,8 @@ from test_canonical import Random
 from sfumato.queries.model import Binned, Call, Column, Constant, Part, walk
 from sfumato.queries.outcomes import outcomes
 from sfumato.queries.sql import parse
+
+pytest.importorskip("sqlglot", reason="needs sqlglot: pip install 'sfumato[queries]'")
 
 HOURS = tuple(range(24))
 PUBLIC = {

@@ -145,3 +145,13 @@ def test_figures_on_a_grid_are_the_decimals_they_should_be() -> None:
     moved = replace(found, value=seven).on_grid(Fraction(1, 2), centre=3)
     assert moved.value[0] == 5.0
     assert moved.error[0] == 0.35
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("rows", [160, 200, 1000])
+def test_variances_of_values_at_a_bound_are_held_as_well(law: str, rows: int) -> None:
+    data = np.full(rows, -HALF)
+    data[:3] = HALF - 20
+    found = variances(law, data)
+    assert 0.935 <= covered(found.low, found.high, data.var()) <= 0.965
+    assert covered(means(law, data).low, means(law, data).high, data.mean()) >= 0.94

@@ -131,3 +131,18 @@ def test_finished_totals_add_up_are_whole_and_not_below_nought(fans: list[int], 
 
 def test_upward_is_the_inverse_variance_rule() -> None:
     assert upward([1, 2], [Spread(2.0), Spread(1.0)]) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("law", ["laplace", "rounded"])
+@pytest.mark.parametrize("scale", [Fraction(1, 5), Fraction(1), Fraction(9, 2), Fraction(60)])
+def test_the_spread_of_one_draw_has_the_moments_of_its_law(law: str, scale: Fraction) -> None:
+    at = np.arange(1, 4000, dtype=float)
+    half = np.exp(-at / float(scale))
+    if law == "laplace":
+        half /= 1 + 2 * half.sum()
+    else:
+        half *= np.sinh(0.5 / float(scale))
+    variance, fourth = 2 * (at**2 * half).sum(), 2 * (at**4 * half).sum()
+    found = Spread.of(law, scale)  # type: ignore[arg-type]
+    assert found.variance == pytest.approx(variance, rel=1e-9)
+    assert found.fourth == pytest.approx(fourth - 3 * variance**2, rel=1e-9)

@@ -19,6 +19,8 @@ from sfumato.queries.kinds import TableShape
 from sfumato.queries.model import Aggregate, Binned, Call, Column, Constant, Key, Query
 from sfumato.queries.sql import parse, render
 
+pytest.importorskip("sqlglot", reason="needs sqlglot: pip install 'sfumato[queries]'")
+
 SHAPES = questions.SHAPES
 QUICK = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -140,6 +142,10 @@ REFUSALS = [
     ("SELECT FLOOR(), COUNT(*) FROM admissions GROUP BY 1", "missing"),
     ("SELECT CLAMP(age), COUNT(*) FROM admissions GROUP BY 1", "takes 3 arguments"),
     ("SELECT LEAST(), COUNT(*) FROM admissions GROUP BY 1", "an argument is missing"),
+    ("SELECT COUNT(*) / 30 AS per_day FROM admissions", "compute with those of the answer"),
+    ("SELECT CASE WHEN COUNT(*) > 3 THEN 1 END FROM admissions", "compute with those of the answer"),
+    ('SELECT COUNT(*) FROM admissions WHERE ward = "surgery"', "single quotes: 'surgery'"),
+    ('SELECT COUNT(*) FROM "admissions@"', "names no version"),
     ("SELECT 1; SELECT 2", "one question at a time"),
     ("SELECT COUNT(* FROM admissions", "cannot"),
     ("SELECT 'open FROM admissions", "quote"),

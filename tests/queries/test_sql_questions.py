@@ -13,6 +13,8 @@ import questions
 from sfumato.core.errors import InvalidRequest
 from sfumato.queries.sql import parse, render
 
+pytest.importorskip("sqlglot", reason="needs sqlglot: pip install 'sfumato[queries]'")
+
 
 @pytest.fixture(scope="module")
 def tables():

@@ -12,6 +12,7 @@ from sfumato.cli.access import access_from, passphrase_option
 from sfumato.cli.output import emit, json_option, note, project_here
 
 if TYPE_CHECKING:
+    from sfumato.queries.answer import Answer
     from sfumato.queries.api import Questions
     from sfumato.queries.model import Terms
     from sfumato.queries.plan import Planned
@@ -122,6 +123,7 @@ def command(statements: tuple[str, ...], **options: Any) -> None:
     questions = project.questions(**settings)
     try:
         planned = [questions.plan(one, _terms(options)) for one in asked]
+        _writable(planned, options)
         if options["explain"]:
             _explain(questions, planned, options)
         else:
@@ -147,13 +149,20 @@ def _statements(given: tuple[str, ...], options: dict[str, Any]) -> list[str]:
 
     texts = list(given)
     if script is not None:
-        texts.append(sys.stdin.read() if str(script) == "-" else script.read_text(encoding="utf-8-sig"))
+        texts.append(sys.stdin.read() if str(script) == "-" else _read(script))
     found = [one for text in texts for one in statements(text)]
     if not found:
         raise click.UsageError("There is no question in it.")
     if len(found) > 1 and (options["csv_file"] or options["plot_file"]):
         raise click.UsageError("--csv and --plot go with one question; --json holds the answers to several.")
     return found
+
+
+def _read(script: Path) -> str:
+    try:
+        return script.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"{script} is no text in UTF-8: save it as that.") from error
 
 
 def _terms(options: dict[str, Any]) -> Terms:
@@ -194,20 +203,15 @@ def _answer(questions: Questions, planned: list[Planned], options: dict[str, Any
             click.echo(f"{one.plan.parameters['question']}")
         try:
             answer = questions.run(one)
-        except Exception:
+        except (Exception, KeyboardInterrupt):
             if done:
                 note(f"{len(done)} of {len(planned)} questions were answered; asked again, they cost nothing")
             raise
         left = questions.price([one])
         done.append(answer_data(answer, one, left))
-        if options["csv_file"]:
-            answer.to_csv(options["csv_file"])
-        if options["plot_file"]:
-            from sfumato.queries.plots import draw
-
-            _write(options["plot_file"], draw(answer))
         if not options["as_json"]:
             show(answer, left)
+        _files(answer, options)
     if options["as_json"]:
         emit({"status": "done", "exit_code": 0, "answers": done})
 
@@ -222,11 +226,31 @@ def _all_fit(questions: Questions, planned: list[Planned]) -> None:
         return
     from sfumato.core.errors import BudgetSpent
 
-    payers = {(one.plan.population, one.plan.share) for one in planned}
-    for payer in sorted(payers):
-        together = questions.price([one for one in planned if (one.plan.population, one.plan.share) == payer])
-        if not together.fits:
-            raise BudgetSpent(together.refusal())
+    together = questions.price(planned)
+    if not together.fits:
+        raise BudgetSpent(together.refusal())
+
+
+def _files(answer: Answer, options: dict[str, Any]) -> None:
+    if options["csv_file"]:
+        answer.to_csv(options["csv_file"])
+    if options["plot_file"]:
+        from sfumato.queries.plots import draw
+
+        _write(options["plot_file"], draw(answer))
+
+
+def _writable(planned: list[Planned], options: dict[str, Any]) -> None:
+    """Refuse what could not be written or drawn, before anything is charged.
+
+    Raises:
+        UsageError: there is no such folder, or no such picture.
+    """
+    for path in (options["csv_file"], options["plot_file"]):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise click.UsageError(f"There is no folder {path.parent} to write {path.name} into.")
+    if options["plot_file"] and not options["explain"] and len(planned[0].query.keys) > 2:
+        raise click.UsageError("--plot shows one or two keys, and this question has more: use --csv.")
 
 
 def _write(path: Path, picture: str) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: More rows than this do not help anybody in a terminal.
 SHOWN = 200
-#: What does not fit a pipe's line is not cut.
+#: A figure is never cut, however narrow the terminal.
 WIDE = 10_000
 
 
@@ -79,9 +79,7 @@ def _table(answer: Answer, rows: list[dict[str, Any]]) -> str:
         for figure in answer.figures:
             cells += [number(row[figure], row[f"{figure}_error"]), around(row, figure)]
         table.add_row(*(Text(cell) for cell in cells))
-    console = Console(
-        width=None if terminal else WIDE, highlight=False, markup=False, emoji=False, legacy_windows=False
-    )
+    console = Console(width=WIDE, highlight=False, markup=False, emoji=False, legacy_windows=False)
     with console.capture() as caught:
         console.print(table)
     return "\n".join(line.rstrip() for line in caught.get().splitlines())

@@ -45,6 +45,10 @@ class Questions:
         access: what may open the vault, where there is one.
         engine: name of the engine; empty: by where the table lies.
         gate: default: that of whoever runs this process.
+
+    Raises:
+        PolicyRefused: no such purpose, or whoever asks may not.
+        UnknownName: no such engine.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class Questions:
         self.project, self._access, self._engine = project, access, engine
         self.purpose = purpose_for(project.policy, purpose)
         self.gate = gate or project.gate()
+        self.gate.actor.require("query")
         self._tables: dict[str, Table] = {}
 
     def table(self, spec: str) -> Table:

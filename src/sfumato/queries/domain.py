@@ -15,6 +15,7 @@ from fractions import Fraction
 
 from sfumato.core.errors import InvalidRequest
 from sfumato.queries.model import Binned, Call, Column, Constant, DateUnit, Expr, Part, Truncated, Value, walk
+from sfumato.queries.outcomes import outcomes
 from sfumato.queries.tables import Table
 
 #: More groups than this are no answer, and their noise takes long.
@@ -184,7 +185,8 @@ class Domain:
             case Binned(count=count):
                 return tuple(range(count))
             case Call(op=op, args=args):
-                return self._call_values(op, args)
+                found = outcomes(expression, self.values_of)
+                return self._call_values(op, args) if found is None else found
 
     def _call_values(self, op: str, args: tuple[Expr, ...]) -> tuple[Value, ...] | None:
         if op in ("and", "or", "not", "=", "<>", "<", "<=", ">", ">=", "in", "is null", "like"):

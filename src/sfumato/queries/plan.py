@@ -14,6 +14,7 @@ from sfumato.core.gate import Plan
 from sfumato.core.numbers import brief, text
 from sfumato.core.policy import FILE_NAME, Policy, Population
 from sfumato.mechanisms.exact import Kind as Law
+from sfumato.mechanisms.exact import Law as Drawn
 from sfumato.queries import vetting
 from sfumato.queries.bounded import Measure
 from sfumato.queries.domain import MOST_CELLS, Domain
@@ -120,6 +121,8 @@ def plan_query(
         terms = replace(terms, epsilon=epsilon_for(terms, measures, spread, kind, delta, private))
     price = price_of(terms, spread, kind, delta, private)
     draws = tuple(replace(draw, law=price.law, scale=price.scale(draw)) for draw in spread)
+    for draw in draws:
+        Drawn(draw.law, draw.scale)  # noise that is too wide to draw is refused before the charge
     least = 0
     if private:
         counted = _units(draws, measures)

@@ -84,8 +84,10 @@ def variance(
     slack = of_sums.variance + m**2 * of_rows.variance
     spread = squares - (sums**2 - of_sums.variance - m**2 * of_rows.variance) / safe
     numerator = spread - m**2 * rows
-    doubt = of_squares.variance + 4 * m**2 * of_sums.variance + 2 * (slack / safe) ** 2
-    fourth = of_squares.fourth + 16 * m**4 * of_sums.fourth
+    # Near a bound the noisy mean is cut off on one side: half its own deviation makes up for that.
+    lean = np.minimum(abs(m) + np.sqrt(slack) / safe / 2, max(abs(bounds[0]), abs(bounds[1])))
+    doubt = of_squares.variance + 4 * lean**2 * of_sums.variance + 2 * (slack / safe) ** 2
+    fourth = of_squares.fourth + 16 * lean**4 * of_sums.fourth
     low, high, clear = _fieller(numerator, rows, doubt, fourth, of_rows, -(m**2), most - m**2)
     clear = clear & enough
     value = np.clip(spread / safe, 0, most)

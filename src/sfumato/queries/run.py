@@ -21,6 +21,7 @@ from sfumato.queries.answer import Answer, Cost
 from sfumato.queries.bounded import Bounded, Cells, Engine, TableRef
 from sfumato.queries.finish import Finishing, Noisy, finish
 from sfumato.queries.measures import key
+from sfumato.queries.notes import few_units
 from sfumato.queries.plan import Planned
 from sfumato.queries.pricing import Draw
 from sfumato.queries.quantiles import tree_sums
@@ -178,7 +179,16 @@ def _released(planned: Planned, cells: Cells, permit: Permit) -> Answer:
         Finishing(needed=planned.needed, terms=planned.terms, bounds=planned.bounds, whole=planned.whole),
         cost=Cost(planned.epsilon, planned.delta, planned.rho, plan.population, plan.share),
         guarantee=plan.statement,
+        remarks=_remarks(planned),
     )
+
+
+def _remarks(planned: Planned) -> tuple[str, ...]:
+    """Return what readers have to know about groups that were chosen privately."""
+    if not planned.private:
+        return ()
+    people = next(one for one in planned.draws if planned.measures[one.measure].kind == "units")
+    return (few_units(people.law, people.scale, planned.threshold, planned.unit),)
 
 
 def _levels(planned: Planned, index: int, values: NDArray[np.int64]) -> list[tuple[Draw, NDArray[np.int64]]]:

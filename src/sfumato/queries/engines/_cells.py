@@ -52,6 +52,21 @@ def gathered(
     return Cells(tuple(found[id(measure)] for measure in asked.measures), keys)
 
 
+def arrow_schema(expression: Any) -> pa.Schema:
+    """Return the Arrow schema of an Ibis expression of our types."""
+    kinds = {
+        "boolean": pa.bool_(),
+        "int64": pa.int64(),
+        "float64": pa.float64(),
+        "string": pa.string(),
+        "date": pa.date32(),
+    }
+    found = expression.schema()
+    return pa.schema(
+        [(name, kinds.get(str(found[name]).lstrip("!"), pa.timestamp("us"))) for name in found.names]
+    )
+
+
 def _binned(asked: Bounded, measure: Measure, answer: pa.Table) -> NDArray[np.int64]:
     assert isinstance(measure.of, Binned)
     count = measure.of.count

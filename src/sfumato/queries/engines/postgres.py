@@ -11,7 +11,7 @@ from sfumato.core.errors import InvalidRequest, SfumatoError
 from sfumato.core.plugins import need
 from sfumato.queries.bounded import Bounded, Cells, TableRef
 from sfumato.queries.engines._bounding import check
-from sfumato.queries.engines._cells import gathered
+from sfumato.queries.engines._cells import arrow_schema, gathered
 from sfumato.queries.engines._relations import Shown, shown
 from sfumato.queries.engines._sql import Stages, quoted, written
 
@@ -86,7 +86,7 @@ class Postgres:
                 rows = connection.execute(
                     written(expression, "postgres", sources, stages).encode()
                 ).fetchall()
-                schema = expression.schema().to_pyarrow()
+                schema = arrow_schema(expression)
                 columns = zip(*rows, strict=True) if rows else [()] * len(schema)
                 return pa.table(
                     [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)],

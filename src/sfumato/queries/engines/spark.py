@@ -11,7 +11,7 @@ from sfumato.core.errors import InvalidRequest, SfumatoError
 from sfumato.core.plugins import need
 from sfumato.queries.bounded import Bounded, Cells, TableRef
 from sfumato.queries.engines._bounding import check
-from sfumato.queries.engines._cells import gathered
+from sfumato.queries.engines._cells import arrow_schema, gathered
 from sfumato.queries.engines._relations import Shown, shown
 from sfumato.queries.engines._sql import Stages, quoted, written
 
@@ -76,7 +76,7 @@ class Spark:
             }
 
             def run(expression: Any, stages: Stages) -> pa.Table:
-                schema = expression.schema().to_pyarrow()
+                schema = arrow_schema(expression)
                 answer = self._session.sql(written(expression, "spark", sources, stages)).toArrow()
                 return answer.rename_columns(schema.names).cast(schema)
 

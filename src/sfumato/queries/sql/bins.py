@@ -26,7 +26,7 @@ def clamp(reader: Reader, node: exp.Expr) -> Typed:
 
 
 def least_greatest(reader: Reader, node: exp.Expr) -> Typed:
-    """Read LEAST(GREATEST(x, low), high), either way round, as bounds."""
+    """Read LEAST(GREATEST(x, low), high), either way round, as bounds; NULL stays NULL."""
     way = "bounds are written CLAMP(x, low, high) or LEAST(GREATEST(x, low), high)"
     sides = [each for each in (node.this, *node.expressions) if each is not None]
     inner = [side for side in sides if isinstance(side.unnest(), exp.Least | exp.Greatest)]

@@ -15,6 +15,7 @@ from sfumato.queries.show import show
 from sfumato.queries.sql.expressions import Reader
 from sfumato.queries.sql.figures import figure
 from sfumato.queries.sql.scope import same
+from sfumato.queries.sql.words import REFUSED
 
 ROWS: Final = (
     "rows are about people; ask for figures, as in SELECT junction, COUNT(*) FROM flow GROUP BY junction"
@@ -69,10 +70,24 @@ class Columns:
             name = self._free(node, alias, default_name(found))
             self.chosen.append(Chosen(inner, alias, name, figure=replace(found, name=name)))
         else:
+            self._refuse_arithmetic(inner)
             of, values = self.key(inner)
             default = self.reader.scope.spelt(inner.name) if isinstance(inner, exp.Column) else key_name(of)
             name = self._free(node, alias, default)
             self.chosen.append(Chosen(inner, alias, name, key=Key(name, of, values)))
+
+    def _refuse_arithmetic(self, node: exp.Expr) -> None:
+        """Refuse what computes with figures: that is for the answer, which has its noise already."""
+        if (
+            isinstance(node, exp.AggFunc | exp.Window | exp.IgnoreNulls)
+            or self.reader.text.word(node) in REFUSED
+        ):
+            return
+        if any(isinstance(each, exp.AggFunc) for each in node.walk()):
+            raise self.reader.text.refuse(
+                node,
+                "figures stand alone: compute with those of the answer; for SUM(x) / COUNT(*) write AVG(x)",
+            )
 
     def _free(self, node: exp.Expr, alias: str, default: str) -> str:
         with self.reader.at(node):

@@ -18,7 +18,7 @@ from sfumato.queries.model import Constant, Value
 from sfumato.queries.show import show
 from sfumato.queries.sql import bins, dates
 from sfumato.queries.sql.refusals import NODES
-from sfumato.queries.sql.scope import Scope
+from sfumato.queries.sql.scope import Scope, same
 from sfumato.queries.sql.text import DEEPEST, Text
 from sfumato.queries.sql.words import FUNCTIONS, PARTS, REFUSED, SUNDAY_FIRST
 
@@ -148,7 +148,12 @@ class Reader:
         self.only(node, "this", "table")
         if isinstance(node.this, exp.Star):
             raise self.text.refuse(node, NODES[exp.Star])
-        return self.scope.column(node.name, node.text("table"))
+        try:
+            return self.scope.column(node.name, node.text("table"))
+        except InvalidRequest as wrong:
+            if not node.this.args.get("quoted") or same(node.name, self.scope.names()):
+                raise
+            raise InvalidRequest(f"{wrong}. Text is written in single quotes: '{node.name[:40]}'") from None
 
     def _literal(self, node: exp.Expr) -> Typed:
         written = str(node.this)

@@ -76,6 +76,10 @@ class Scope:
             f"Columns: {listed(known)}"
         )
 
+    def names(self) -> list[str]:
+        """Return the names of all columns, and of the privacy units."""
+        return [name for each in self.sources for name in (each.unit, *each.columns)]
+
     def spelt(self, name: str) -> str:
         """Return a column's name as its table spells it."""
         return next((own for each in self.sources if (own := same(name, each.columns)) is not None), name)
@@ -108,9 +112,13 @@ def named(name: str, shapes: Mapping[str, TableShape]) -> tuple[str, TableShape]
     Raises:
         InvalidRequest: where there is no such dataset; the nearest one is suggested.
     """
+    base, at, version = name.partition("@")
+    if at and not version:
+        raise InvalidRequest(
+            f"{name[:60]!r} names no version; write {base[:60]}, or {base[:60]}@3 for version 3"
+        )
     if name in shapes:
         return name, shapes[name]
-    base, at, version = name.partition("@")
     own = same(base, shapes)
     if own is not None:
         whole = own + at + version
