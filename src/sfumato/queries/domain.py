@@ -6,10 +6,7 @@ a column that it once was.
 
 from __future__ import annotations
 
-import itertools
-import math
-import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
 from fractions import Fraction
 
@@ -21,8 +18,6 @@ from sfumato.queries.tables import Table
 #: More groups than this are no answer, and their noise takes long.
 MOST_CELLS = 10_000_000
 LARGEST = Fraction(10) ** 30
-#: So many combinations of values are tried for the values of what is reckoned from them.
-MOST_VALUES = 100_000
 
 _PARTS: Mapping[str, tuple[int, int]] = {
     "quarter": (1, 4),
@@ -33,13 +28,6 @@ _PARTS: Mapping[str, tuple[int, int]] = {
     "minute": (0, 59),
     "weekday": (1, 7),
     "yearday": (1, 366),
-}
-_RECKON: Mapping[str, Callable[..., int]] = {
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "negative": operator.neg,
-    "abs": operator.abs,
 }
 Range = tuple[Fraction, Fraction]
 
@@ -207,8 +195,6 @@ class Domain:
                     return None
                 found += values
             return _once(found)
-        if op in ("+", "-", "*", "negative", "abs"):
-            return _reckoned(op, [self.values_of(one) for one in args])
         return None
 
     def _span(self, expression: Expr) -> tuple[date, date] | None:
@@ -230,14 +216,6 @@ class Domain:
         if not column.table and len(self._tables) == 1:
             return next(iter(self._tables.values()))
         raise InvalidRequest(f"the query has no table {column.table!r}")
-
-
-def _reckoned(op: str, known: list[tuple[Value, ...] | None]) -> tuple[Value, ...] | None:
-    """Return all values of arithmetic on a few whole numbers, such as FLOOR(speed / 10) * 10."""
-    numbers = [values for values in known if values and all(type(one) is int for one in values)]
-    if len(numbers) < len(known) or math.prod(map(len, numbers)) > MOST_VALUES:
-        return None
-    return tuple(sorted({_RECKON[op](*each) for each in itertools.product(*numbers)}))
 
 
 def _around(ranges: list[Range]) -> Range:
