@@ -258,6 +258,49 @@ def test_nothing_overflows() -> None:
     run._released(plan, ours, permit(1))
 
 
+def far(large: int) -> Call:
+    return Call("case", (Column("toll"), Constant(large), Constant(1)))
+
+
+TRAPS = {
+    "product": Query(
+        table="flow", aggregates=(Aggregate("sum", "n", of=Call("*", (far(100_000), far(100_000)))),)
+    ),
+    "sum": Query(
+        table="flow",
+        aggregates=(
+            Aggregate(
+                "count", "n", where=Call(">", (Call("+", (far(2**31 - 1), far(2**31 - 1))), Constant(5)))
+            ),
+        ),
+    ),
+    "square": Query(table="flow", aggregates=(Aggregate("variance", "n", of=far(99_999)),)),
+    "booleans": Query(
+        table="flow",
+        aggregates=(Aggregate("count", "n"),),
+        keys=(Key("a", Column("toll")), Key("b", Column("toll")), Key("c", Column("toll"))),
+    ),
+    "cases": Query(
+        table="flow", aggregates=(Aggregate("count", "n"),), keys=(Key("a", far(900), tuple(range(1000))),)
+    ),
+}
+
+
+@pytest.mark.parametrize("trap", TRAPS.values(), ids=list(TRAPS))
+def test_no_row_makes_an_engine_fail(trap: Query) -> None:
+    """A failure that one row decides is an exact answer. Engines take a bare 3 for a number of 32 bits."""
+    duckdb = pytest.importorskip("sfumato.queries.engines.duckdb")
+    pytest.importorskip("ibis", reason="needs ibis: pip install sfumato[queries]")
+    plan = worlds.planned(trap, Terms(epsilon=Fraction(1), groups=2, rows=1, share="filter"))
+    rows = [{"who": who, "toll": True} for who in range(20)]
+    engine = duckdb.build(threads=1)
+    for salt in (bytes(16), b"another salt yet"):
+        asked = worlds.asked(plan, {"flow": worlds.arrow("flow", rows)}, salt)
+        for one, other in zip(engine.bounded(asked).values, bounded(asked).values, strict=True):
+            np.testing.assert_array_equal(one, other)
+    engine.close()
+
+
 # Refusals: never from the data
 
 
