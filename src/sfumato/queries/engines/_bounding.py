@@ -16,7 +16,7 @@ from sfumato.queries.bounded import Bounded, Measure
 from sfumato.queries.engines._expressions import Typed
 from sfumato.queries.engines._hash import BITS, MOST_KEYS, PRIME, Keys, keys_of, of_cell, of_unit
 from sfumato.queries.engines._relations import Rows, Shown, rows_of
-from sfumato.queries.engines._sql import Stages, functions
+from sfumato.queries.engines._sql import Stages, functions, long
 from sfumato.queries.model import Binned
 
 #: What one unit may add to a cell; noise of more would not be drawn in 64 bits.
@@ -154,9 +154,7 @@ def _bits(cells: int) -> int:
 
 
 def _zero() -> Any:
-    import ibis
-
-    return ibis.literal(0, "int64")
+    return long(0)
 
 
 def _named(keys: Sequence[Typed]) -> dict[str, Any]:
@@ -193,7 +191,7 @@ def _part(rows: Rows, measure: Measure, place: int, most: int) -> Part:
         return Part(
             {flag: condition},
             lambda table: {count: table[flag].any()},
-            lambda table: table[count].ifelse(1, 0).cast("int64"),
+            lambda table: table[count].ifelse(long(1), long(0)),
             0,
             1,
         )
@@ -203,7 +201,7 @@ def _part(rows: Rows, measure: Measure, place: int, most: int) -> Part:
 
     if condition is None:
         return Part({}, lambda table: {count: table.count()}, few, 0, most, most >= NARROW)
-    number = condition.ifelse(1, 0).cast("int64")
+    number = condition.ifelse(long(1), long(0))
     return Part({flag: number}, lambda table: {count: _sum(table[flag], False)}, few, 0, most, most >= NARROW)
 
 
@@ -298,7 +296,7 @@ def _private_hash(unit: Any, table: Any, kinds: Sequence[Typed], keys: Keys) -> 
             case "text":
                 number = functions()["digest"](value)
             case "boolean":
-                number = value.ifelse(1, 0).cast("int64")
+                number = value.ifelse(long(1), long(0))
             case "date" | "timestamp":
                 number = value.cast("timestamp").epoch_seconds().cast("int64")
             case _:

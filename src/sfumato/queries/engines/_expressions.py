@@ -15,6 +15,7 @@ from fractions import Fraction
 from typing import Any
 
 from sfumato.core.errors import InvalidRequest
+from sfumato.queries.engines._sql import long
 from sfumato.queries.model import Binned, Call, Column, Constant, Expr, Part, Truncated, Value
 
 #: kind of a column -> Ibis type.
@@ -81,7 +82,7 @@ def constant(value: Value) -> Typed:
         case int():
             if not -(1 << 62) <= value <= 1 << 62:
                 raise InvalidRequest(f"{value} is too large for a whole number: use one below 2^62")
-            return Typed(ibis.literal(value, "int64"), "integer", Fraction(value), Fraction(value))
+            return Typed(long(value), "integer", Fraction(value), Fraction(value))
         case float():
             if not math.isfinite(value):
                 raise InvalidRequest(f"{value} is no number to compare with")
@@ -147,7 +148,7 @@ def whole(of: Typed, low: int, high: int, step: Fraction) -> Any:
     import ibis
 
     if of.kind == "boolean":
-        one, zero = (ibis.literal(number, "int64") for number in (1, 0))
+        one, zero = long(1), long(0)
         of = Typed(ibis.cases((of.value, one), (~of.value, zero)), "integer", Fraction(0), Fraction(1))
     _numeric("a sum", of)
     of = clamped(of, low * step, high * step)
@@ -159,7 +160,7 @@ def whole(of: Typed, low: int, high: int, step: Fraction) -> Any:
     if step.numerator != 1:
         value = value / constant(float(step.numerator)).value
     value = (value + constant(0.5).value).floor().cast("int64")
-    least, most = ibis.literal(low, "int64"), ibis.literal(high, "int64")
+    least, most = long(low), long(high)
     return (value < least).ifelse(least, (value > most).ifelse(most, value))
 
 
@@ -225,7 +226,7 @@ class Translator:
         value = value / constant(float(of.width * scale)).value
         last = of.count - 1
         place = value.floor().cast("int64")
-        place = (place > last).ifelse(last, (place < 0).ifelse(0, place)).cast("int64")
+        place = (place > last).ifelse(long(last), (place < 0).ifelse(long(0), place))
         return Typed(place, "integer", Fraction(0), Fraction(last))
 
     def _call(self, op: str, args: tuple[Expr, ...]) -> Typed:

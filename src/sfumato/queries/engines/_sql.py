@@ -31,6 +31,7 @@ WRITTEN: dict[str, dict[str, str]] = {
         "spark": "CAST({0} AS DECIMAL(38, 0))",
     },
     "sfumato_int": dict.fromkeys(("duckdb", "postgres", "spark"), "CAST({0} AS BIGINT)"),
+    "sfumato_long": dict.fromkeys(("duckdb", "postgres", "spark"), "CAST({0} AS BIGINT)"),
 }
 
 
@@ -53,11 +54,23 @@ def functions() -> Mapping[str, Callable[..., Any]]:
         "wide_div": scalar("wide_div", wide, "decimal", "decimal"),
         "wide": scalar("wide", wide, "int64"),
         "int": scalar("int", "int64", "decimal"),
+        "long": scalar("long", "int64", "int64"),
         "smallest": ibis.udf.agg.builtin(
             _stub(2), name="min", signature=(("int64", "int64"), "array<int64>")
         ),
         "largest": ibis.udf.scalar.builtin(_stub(1), name="list_max", signature=(("array<int64>",), "int64")),
     }
+
+
+def long(value: int) -> Any:
+    """Return a whole number of 64 bits.
+
+    Engines take a bare 3 for one of 32 bits, and fail where a row's arithmetic goes beyond them: a failure
+    that tells of that row.
+    """
+    import ibis
+
+    return functions()["long"](ibis.literal(value, "int64"))
 
 
 class Stages:
