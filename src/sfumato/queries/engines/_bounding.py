@@ -126,7 +126,7 @@ def bins(asked: Bounded, tables: Sequence[Shown], unit: str, measure: Measure, s
     table = rows.relation.filter(*rows.inside) if rows.inside else rows.relation
     table = table.select(unit=rows.relation.unit, cell=cell, bin=rows.value(0, measure)).distinct()
     table = _hashed(table, unit, keys, stages)
-    table = stages.add(table.mutate(word=word(table.hash, table.cell, keys.cell, asked.cells)))
+    table = stages.add(table.mutate(word=word(table.hash, table.cell, keys.cell, asked.cells)), kept=True)
     if asked.groups < asked.cells:
         place = ibis.dense_rank().over(group_by=table.unit, order_by=table.word)
         table = table.mutate(place=place)
@@ -246,11 +246,11 @@ def _hashed(table: Any, kind: str, keys: Keys, stages: Stages) -> Any:
         case "packed":
             table = table.mutate(hash=table.unit & PRIME)
         case "text":
-            table = stages.add(table.mutate(number=functions()["digest"](table.unit)))
+            table = stages.add(table.mutate(number=functions()["digest"](table.unit)), kept=True)
             table = table.mutate(hash=of_unit(table.number, keys)).drop("number")
         case _:
             table = table.mutate(hash=of_unit(table.unit, keys))
-    return stages.add(table)
+    return stages.add(table, kept=True)
 
 
 def _choose(
@@ -311,9 +311,9 @@ def _private_hash(table: Any, kinds: Sequence[Typed], keys: Keys, stages: Stages
                 number = value.cast("timestamp").epoch_seconds().cast("int64")
             case _:
                 number = value
-        table = stages.add(table.mutate(number=number))
+        table = stages.add(table.mutate(number=number), kept=True)
         for shift, mask in ((0, PRIME), (BITS, PRIME), (2 * BITS, 3)):
             part = (table.number >> shift) & mask
-            table = stages.add(table.mutate(hash=of_cell(table.hash, part, keys.cell)))
+            table = stages.add(table.mutate(hash=of_cell(table.hash, part, keys.cell)), kept=True)
         table = table.drop("number")
     return table
