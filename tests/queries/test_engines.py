@@ -363,3 +363,25 @@ def test_importing_the_room_loads_no_engine():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("repeats", [1, 2, 40], ids=["no row twice", "some rows twice", "most rows twice"])
+@pytest.mark.parametrize("text", [False, True], ids=["numbers", "text"])
+def test_however_often_rows_repeat_the_same_cells_count(duckdb, repeats, text):
+    """DuckDB goes one way where few rows repeat, and another where many do."""
+    random = np.random.default_rng(repeats)
+    rows, cells = 3000, 1200 // repeats
+    units = random.integers(0, 500, rows)
+    if repeats == 2:  # rare enough for the faster way, and yet there
+        cells = 1200
+        units = np.concatenate([units, units[:60]])
+    cell = random.integers(0, cells, rows)
+    cell = np.concatenate([cell, cell[: len(units) - rows]])
+    place = pa.table({"u": [f"p{unit}" for unit in units] if text else units, "h": cell})
+    table = TableRef("t", "u", place, {"h": "integer", "u": "text" if text else "integer"}, {})
+    for groups in (1, 2, 5):
+        keys = (Key("h", c("h"), tuple(range(cells))),)
+        asked = question(
+            table, where=None, keys=keys, groups=groups, rows=1, measures=(Measure("units"), Measure("rows"))
+        )
+        same(duckdb(asked), expected(asked))
