@@ -101,9 +101,9 @@ def sums(
 
     Args:
         unit: how units come: see `UNIT_TYPES`. stages: takes the steps before.
-        speed: how to choose; the result is the same. "ranked" works everywhere; the others need DuckDB's `min`
-            of several. "packed", where a row's numbers fit into one word; "listed", where a unit only counts
-            and few of its rows fall into one cell: those that do are looked at again.
+        speed: how to choose; the result is the same. "ranked" works everywhere; the others need DuckDB's
+            `min` of several. "packed", where a row's numbers fit into one word; "listed", where units
+            only count and few rows of one fall into one cell: those are looked at again.
     """
     wanted = measures(asked)
     rows = rows_of(asked, wanted, tables, unit, stages)
@@ -320,17 +320,21 @@ def _listed(asked: Bounded, table: Any, kind: str, stages: Stages) -> Any:
     Where two of them are the same, its rows are made different first; so most rows need no look at whether
     they came before.
     """
-    smallest = functions()["smallest"]
-    table = _hashed(table, kind, keys_of(asked.salt), stages)
-    keys = keys_of(asked.salt).cell
-    words = stages.add(table.select("unit", packed=word(table.hash, table.cell, keys, asked.cells)))
-    firsts = words.group_by("unit").agg(kept=smallest(words.packed, asked.groups))
+    smallest, keys = functions()["smallest"], keys_of(asked.salt)
+
+    def least(pairs: Any) -> Any:
+        hashed = _hashed(pairs, kind, keys, stages)
+        words = hashed.select("unit", packed=word(hashed.hash, hashed.cell, keys.cell, asked.cells))
+        return words.group_by("unit").agg(kept=smallest(words.packed, asked.groups))
+
+    table = stages.add(table)
+    firsts = least(table)
     clean: Any = firsts.kept.notnull()
     for place in range(1, asked.groups):
         clean = clean & (firsts.kept[place - 1] != firsts.kept[place]).fill_null(True)
     firsts = stages.add(firsts.mutate(clean=clean), shared=True)
-    again = words.semi_join(firsts.filter(~firsts.clean), "unit").distinct()
-    again = again.group_by("unit").agg(kept=smallest(again.packed, asked.groups))
+    again = table.semi_join(firsts.filter(~firsts.clean), "unit").select("unit", "cell").distinct()
+    again = least(stages.add(again))
     clear = firsts.filter(firsts.clean)
     found = clear.select(one=clear.kept.unnest()).union(again.select(one=again.kept.unnest()))
     found = found.select(cell=found.one & ((1 << _bits(asked.cells)) - 1))
