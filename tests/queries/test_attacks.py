@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip("pyarrow", reason="needs pyarrow: pip install sfumato[queries]")
+pa = pytest.importorskip("pyarrow", reason="needs pyarrow: pip install sfumato[queries]")
 pytest.importorskip("sqlglot", reason="needs sqlglot: pip install sfumato[queries]")
 sys.path.insert(0, str(Path(__file__).parent))
 import query_worlds as worlds
@@ -34,9 +34,9 @@ from sfumato.core.errors import (
 from sfumato.core.gate import Gate, Permit, Plan
 from sfumato.queries import run
 from sfumato.queries.answer import Answer
-from sfumato.queries.bounded import Cells
+from sfumato.queries.bounded import Bounded, Cells, Measure, TableRef
 from sfumato.queries.kinds import TableShape
-from sfumato.queries.model import Aggregate, Call, Column, Constant, Join, Key, Query, Terms, walk
+from sfumato.queries.model import Aggregate, Binned, Call, Column, Constant, Join, Key, Query, Terms, walk
 from sfumato.queries.plan import Planned
 from sfumato.queries.sql import parse
 
@@ -301,9 +301,40 @@ def test_no_row_makes_an_engine_fail(trap: Query) -> None:
     engine.close()
 
 
+THIN = [
+    (-(10**25), Fraction(1, 10**32)),
+    (10**33, Fraction(1, 3 * 10**22)),
+    (7 * 10**30, Fraction(1, 7)),
+    (0, Fraction(1, 10**9)),
+]
+
+
+@pytest.mark.parametrize(("low", "width"), THIN)
+def test_no_row_falls_out_of_thin_bins(low: int, width: Fraction) -> None:
+    """What is lost to rounding far from 0 is many thin bins: more than 64 bits can count."""
+    duckdb = pytest.importorskip("sfumato.queries.engines.duckdb")
+    pytest.importorskip("ibis", reason="needs ibis: pip install sfumato[queries]")
+    rows = pa.table({"who": range(6), "x": [math.inf, -math.inf, float(low), 0.0, math.nan, None]})
+    there = Call(">=", (Binned(Column("x"), low + Fraction(1, 3), width, 10), Constant(0)))
+    asked = Bounded(
+        tables=(TableRef("t", "who", rows, {"who": "integer", "x": "number"}, {}),),
+        joins=(),
+        where=there,
+        keys=(),
+        groups=1,
+        rows=1,
+        measures=(Measure("rows"),),
+        salt=bytes(16),
+    )
+    engine = duckdb.build(threads=1)
+    assert engine.bounded(asked).values[0].tolist() == [4]
+    engine.close()
+
+
 # Refusals: never from the data
 
 
+FAR = (Fraction(10**25), Fraction(10**25 + 1))
 REFUSED: list[tuple[Any, dict[str, Any], type[Exception]]] = [
     (COUNT, {"epsilon": 1000}, BudgetSpent),
     (COUNT, {"epsilon": 0}, InvalidRequest),
@@ -374,6 +405,11 @@ REFUSED: list[tuple[Any, dict[str, Any], type[Exception]]] = [
         {"epsilon": 1},
         InvalidRequest,
     ),  # type: ignore[arg-type]
+    (
+        Query(table="visits", aggregates=(Aggregate("mean", "n", of=Column("cost"), bounds=FAR),)),
+        {"epsilon": 1},
+        InvalidRequest,
+    ),
 ]
 
 
