@@ -11,7 +11,7 @@ from typing import Any
 #: wide: 38 digits. int: 64 bits.
 WRITTEN: dict[str, dict[str, str]] = {
     "sfumato_digest": {
-        "duckdb": "CAST(MD5_NUMBER_UPPER({0}) >> 4 AS BIGINT)",
+        "duckdb": "CAST('0x' || SUBSTRING(MD5({0}), 1, 15) AS BIGINT)",
         "postgres": "CAST(CAST('x' || SUBSTRING(MD5({0}) FROM 1 FOR 15) AS BIT(60)) AS BIGINT)",
         "spark": "CAST(CONV(SUBSTRING(MD5({0}), 1, 15), 16, 10) AS BIGINT)",
     },
