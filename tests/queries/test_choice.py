@@ -1,4 +1,4 @@
-"""Which cells of a unit count: exactly k, all equally likely, for every unit by itself and every salt anew."""
+"""Which cells of a unit count: exactly k, all equally likely, each unit by itself, every salt anew."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from typing import Any
 from sfumato.core.errors import InvalidRequest
 from sfumato.queries.bounded import Bounded, Measure
 from sfumato.queries.engines._expressions import Typed
-from sfumato.queries.engines._hash import BITS, MOST_KEYS, PRIME, Keys, keys_of, of_cell, of_unit
+from sfumato.queries.engines._hash import BITS, PRIME, Keys, keys_of, of_cell, of_unit
 from sfumato.queries.engines._relations import Rows, Shown, rows_of
 from sfumato.queries.engines._sql import Stages, functions, long
 from sfumato.queries.model import Binned
@@ -108,7 +108,7 @@ def sums(asked: Bounded, tables: Sequence[Shown], unit: str, stages: Stages, *, 
         "unit", *keys, **{f"v{place}": part.value(table) for place, part in enumerate(parts)}
     )
     if asked.private or asked.groups < asked.cells:
-        table = _choose(asked, table, parts, list(keys), rows, fast)
+        table = _choose(asked, table, parts, list(keys), rows, stages, fast=fast)
     totals = {f"m{place}": _total(table, f"v{place}", part) for place, part in enumerate(parts)}
     return table.group_by(list(keys)).agg(**totals)
 
@@ -125,7 +125,8 @@ def bins(asked: Bounded, tables: Sequence[Shown], unit: str, measure: Measure, s
     cell = _zero() if rows.cell is None else rows.cell
     table = rows.relation.filter(*rows.inside) if rows.inside else rows.relation
     table = table.select(unit=rows.relation.unit, cell=cell, bin=rows.value(0, measure)).distinct()
-    table = table.mutate(word=word(_unit_hash(table.unit, unit, keys), table.cell, keys.cell, asked.cells))
+    table = _hashed(table, unit, keys, stages)
+    table = stages.add(table.mutate(word=word(table.hash, table.cell, keys.cell, asked.cells)), kept=True)
     if asked.groups < asked.cells:
         place = ibis.dense_rank().over(group_by=table.unit, order_by=table.word)
         table = table.mutate(place=place)
@@ -237,29 +238,43 @@ def _total(table: Any, name: str, part: Part) -> Any:
     return ours["int"]((total > most).ifelse(most, (total < -most).ifelse(-most, total)))
 
 
-def _unit_hash(unit: Any, kind: str, keys: Keys) -> Any:
+def _hashed(table: Any, kind: str, keys: Keys, stages: Stages) -> Any:
+    """Return a table with "hash", that of its unit."""
     match kind:
         case "packed":
-            return unit & PRIME
+            table = table.mutate(hash=table.unit & PRIME)
         case "text":
-            return of_unit(functions()["digest"](unit), keys)
+            table = stages.add(table.mutate(number=functions()["digest"](table.unit)), kept=True)
+            table = table.mutate(hash=of_unit(table.number, keys)).drop("number")
         case _:
-            return of_unit(unit, keys)
+            table = table.mutate(hash=of_unit(table.unit, keys))
+    return stages.add(table, kept=True)
 
 
-def _choose(asked: Bounded, table: Any, parts: Sequence[Part], by: list[str], rows: Rows, fast: bool) -> Any:
+def _choose(
+    asked: Bounded,
+    table: Any,
+    parts: Sequence[Part],
+    by: list[str],
+    rows: Rows,
+    stages: Stages,
+    *,
+    fast: bool,
+) -> Any:
     """Return the rows of each unit that have the smallest hashes, at most `groups` of them."""
     import ibis
 
     keys = keys_of(asked.salt)
-    unit = _unit_hash(table.unit, rows.unit, keys)
+    table = _hashed(table, rows.unit, keys, stages)
     if asked.private:
-        order = [_private_hash(unit, table, rows.keys, keys), *(table[name] for name in by)]
+        table = _private_hash(table, rows.keys, keys, stages)
+        order = [table.hash, *(table[name] for name in by)]
     else:
         widths = [(part.high - part.low).bit_length() for part in parts]
+        first = word(table.hash, table.cell, keys.cell, asked.cells)
         if fast and BITS + _bits(asked.cells) + sum(widths) <= 62:
-            return _packed(asked, table, parts, widths, word(unit, table.cell, keys.cell, asked.cells))
-        order = [word(unit, table.cell, keys.cell, asked.cells)]
+            return _packed(asked, table, parts, widths, first)
+        order = [first]
     table = table.mutate(place=ibis.row_number().over(group_by=table.unit, order_by=order))
     return table.filter(table.place < asked.groups)
 
@@ -281,15 +296,8 @@ def _packed(asked: Bounded, table: Any, parts: Sequence[Part], widths: Sequence[
     return words.select(**columns)
 
 
-def _private_hash(unit: Any, table: Any, kinds: Sequence[Typed], keys: Keys) -> Any:
-    """Return the hash of a cell that only its keys' values name.
-
-    Their parts make one number first, by a sum with secret weights: mixing part by part would write out
-    expressions that double with each.
-    """
-    if len(kinds) > MOST_KEYS:
-        raise InvalidRequest(f"at most {MOST_KEYS} keys can be chosen privately, got {len(kinds)}")
-    weights, found = iter(keys.parts), _zero()
+def _private_hash(table: Any, kinds: Sequence[Typed], keys: Keys, stages: Stages) -> Any:
+    """Return a table with "hash" of each cell, which only the values of its keys name."""
     for place, kind in enumerate(kinds):
         value = table[f"k{place}"]
         match kind.kind:
@@ -301,6 +309,9 @@ def _private_hash(unit: Any, table: Any, kinds: Sequence[Typed], keys: Keys) -> 
                 number = value.cast("timestamp").epoch_seconds().cast("int64")
             case _:
                 number = value
-        for part in (number & PRIME, (number >> BITS) & PRIME, (number >> (2 * BITS)) & 3):
-            found = (found + part * next(weights)) % PRIME
-    return of_cell(unit, found, keys.cell)
+        table = stages.add(table.mutate(number=number), kept=True)
+        for shift, mask in ((0, PRIME), (BITS, PRIME), (2 * BITS, 3)):
+            part = (table.number >> shift) & mask
+            table = stages.add(table.mutate(hash=of_cell(table.hash, part, keys.cell)), kept=True)
+        table = table.drop("number")
+    return table

@@ -81,13 +81,20 @@ class Stages:
 
     def __init__(self) -> None:
         self.steps: dict[str, Any] = {}
+        self.kept: set[str] = set()
 
-    def add(self, expression: Any) -> Any:
-        """Take a step; return its table for the next."""
+    def add(self, expression: Any, *, kept: bool = False) -> Any:
+        """Take a step; return its table for the next.
+
+        Args:
+            kept: PostgreSQL, too, melts steps together, unless it is told to keep one's rows.
+        """
         import ibis
 
         name = f"step{len(self.steps)}"
         self.steps[name] = expression
+        if kept:
+            self.kept.add(name)
         return ibis.table(expression.schema(), name=name)
 
 
@@ -102,10 +109,10 @@ def written(expression: Any, engine: str, sources: Mapping[str, str], stages: St
         sources: SQL of each relation of the engine; stages: the steps before the expression.
     """
     mark = "`" if engine == "spark" else '"'
-    before = dict(sources)
-    for name, step in (stages.steps if stages else {}).items():
-        before[name] = _plain(step, engine)
-    steps = ", ".join(f"{quoted(name, mark)} AS ({sql})" for name, sql in before.items())
+    stages = stages or Stages()
+    before = dict(sources) | {name: _plain(step, engine) for name, step in stages.steps.items()}
+    keep = {name: "MATERIALIZED " for name in stages.kept if engine == "postgres"}
+    steps = ", ".join(f"{quoted(name, mark)} AS {keep.get(name, '')}({sql})" for name, sql in before.items())
     text = _plain(expression, engine)
     return f"WITH {steps}, {text[5:]}" if text.startswith("WITH ") else f"WITH {steps} {text}"
 

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from sfumato.core.errors import InvalidRequest
+from sfumato.core.errors import InvalidRequest, SfumatoError
 from sfumato.core.plugins import need
 from sfumato.queries.bounded import Bounded, Cells, TableRef
 from sfumato.queries.engines._bounding import check
@@ -82,7 +82,10 @@ class DuckDB:
 
         Raises:
             InvalidRequest: a column or a file is not there, or numbers could overflow.
+            SfumatoError: there is not enough memory, or a file is damaged.
         """
+        import duckdb
+
         check(asked)
         tables = shown(asked)
         names = [f"source{place}" for place in range(len(tables))]
@@ -101,6 +104,11 @@ class DuckDB:
                 return self._connection.sql(written(expression, "duckdb", sources, stages)).to_arrow_table()
 
             return gathered(asked, tables, unit, run, fast=True)
+        except duckdb.Error as error:
+            # What DuckDB says may quote a row.
+            raise SfumatoError(
+                f"DuckDB did not answer the question ({type(error).__name__}); nothing was released"
+            ) from None
         finally:
             for name in names:
                 self._connection.execute(f"DROP VIEW IF EXISTS {name}")
