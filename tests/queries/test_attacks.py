@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 pytest.importorskip("pyarrow", reason="needs pyarrow: pip install sfumato[queries]")
 pytest.importorskip("sqlglot", reason="needs sqlglot: pip install sfumato[queries]")
@@ -35,10 +33,8 @@ from sfumato.core.gate import Gate, Permit, Plan
 from sfumato.queries import run
 from sfumato.queries.answer import Answer
 from sfumato.queries.bounded import Cells
-from sfumato.queries.kinds import TableShape
-from sfumato.queries.model import Aggregate, Call, Column, Constant, Join, Key, Query, Terms, walk
+from sfumato.queries.model import Aggregate, Call, Column, Constant, Join, Key, Query, Terms
 from sfumato.queries.plan import Planned
-from sfumato.queries.sql import parse
 
 COUNT = "SELECT COUNT(*) AS n FROM visits"
 
@@ -229,81 +225,10 @@ def test_answers_lie_on_the_public_grid() -> None:
     assert not (2 * (plain + np.random.default_rng(1).laplace(0, 100))).is_integer()
 
 
-def test_nothing_overflows() -> None:
-    duckdb = pytest.importorskip("sfumato.queries.engines.duckdb")
-    pytest.importorskip("ibis", reason="needs ibis: pip install sfumato[queries]")
-    far = [2**63 - 1, -(2**63), 2**62, 0, None, -3]
-    rows = [
-        {"who": who % 50, "hour": far[who % 6], "speed": [math.inf, -math.inf, math.nan, 1e308][who % 4]}
-        for who in range(900)
-    ]
-    hour, speed = Column("hour"), Column("speed")
-    query = Query(
-        table="flow",
-        keys=(Key("k", hour, tuple(range(-5, 6))),),
-        aggregates=(
-            Aggregate("sum", "a", of=hour, bounds=(Fraction(-(2**50)), Fraction(2**50))),
-            Aggregate("variance", "b", of=speed),
-            Aggregate("sum", "c", of=Call("*", (speed, speed))),
-            Aggregate("count", "d", where=Call(">", (Call("abs", (speed,)), Constant(1e18)))),
-        ),
-    )
-    plan = worlds.planned(query, Terms(epsilon=Fraction(1), groups=11, rows=20, share="filter"))
-    asked = worlds.asked(plan, {"flow": worlds.arrow("flow", rows)})
-    engine = duckdb.build(threads=1)
-    ours, theirs = engine.bounded(asked), bounded(asked)
-    engine.close()
-    for one, other in zip(ours.values, theirs.values, strict=True):
-        np.testing.assert_array_equal(one, other)
-    run._released(plan, ours, permit(1))
-
-
-def far(large: int) -> Call:
-    return Call("case", (Column("toll"), Constant(large), Constant(1)))
-
-
-TRAPS = {
-    "product": Query(
-        table="flow", aggregates=(Aggregate("sum", "n", of=Call("*", (far(100_000), far(100_000)))),)
-    ),
-    "sum": Query(
-        table="flow",
-        aggregates=(
-            Aggregate(
-                "count", "n", where=Call(">", (Call("+", (far(2**31 - 1), far(2**31 - 1))), Constant(5)))
-            ),
-        ),
-    ),
-    "square": Query(table="flow", aggregates=(Aggregate("variance", "n", of=far(99_999)),)),
-    "booleans": Query(
-        table="flow",
-        aggregates=(Aggregate("count", "n"),),
-        keys=(Key("a", Column("toll")), Key("b", Column("toll")), Key("c", Column("toll"))),
-    ),
-    "cases": Query(
-        table="flow", aggregates=(Aggregate("count", "n"),), keys=(Key("a", far(900), tuple(range(1000))),)
-    ),
-}
-
-
-@pytest.mark.parametrize("trap", TRAPS.values(), ids=list(TRAPS))
-def test_no_row_makes_an_engine_fail(trap: Query) -> None:
-    """A failure that one row decides is an exact answer. Engines take a bare 3 for a number of 32 bits."""
-    duckdb = pytest.importorskip("sfumato.queries.engines.duckdb")
-    pytest.importorskip("ibis", reason="needs ibis: pip install sfumato[queries]")
-    plan = worlds.planned(trap, Terms(epsilon=Fraction(1), groups=2, rows=1, share="filter"))
-    rows = [{"who": who, "toll": True} for who in range(20)]
-    engine = duckdb.build(threads=1)
-    for salt in (bytes(16), b"another salt yet"):
-        asked = worlds.asked(plan, {"flow": worlds.arrow("flow", rows)}, salt)
-        for one, other in zip(engine.bounded(asked).values, bounded(asked).values, strict=True):
-            np.testing.assert_array_equal(one, other)
-    engine.close()
-
-
 # Refusals: never from the data
 
 
+FAR = (Fraction(10**25), Fraction(10**25 + 1))
 REFUSED: list[tuple[Any, dict[str, Any], type[Exception]]] = [
     (COUNT, {"epsilon": 1000}, BudgetSpent),
     (COUNT, {"epsilon": 0}, InvalidRequest),
@@ -374,6 +299,11 @@ REFUSED: list[tuple[Any, dict[str, Any], type[Exception]]] = [
         {"epsilon": 1},
         InvalidRequest,
     ),  # type: ignore[arg-type]
+    (
+        Query(table="visits", aggregates=(Aggregate("mean", "n", of=Column("cost"), bounds=FAR),)),
+        {"epsilon": 1},
+        InvalidRequest,
+    ),
 ]
 
 
@@ -461,57 +391,3 @@ def test_a_group_of_one_is_not_shown_where_groups_are_private() -> None:
     for seed in range(50):
         shown = run._released(plan, ours, permit(seed))
         assert [row["place"] for row in shown] == ["A", "B", "C"]
-
-
-# Text that is SQL
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.text(max_size=60))
-def test_any_text_is_a_question_of_the_model_or_is_refused(text: str) -> None:
-    shapes = {
-        "visits": TableShape(
-            "person",
-            {"person": "integer", "place": "text", "cost": "number"},
-            {"cost": (Fraction(0), Fraction(100))},
-        )
-    }
-    for sql in (
-        text,
-        f"SELECT COUNT(*) AS n FROM visits WHERE place = '{text}'",
-        f'SELECT COUNT(*) AS "{text}" FROM visits',
-    ):
-        try:
-            query = parse(sql, shapes)
-        except (InvalidRequest, UnknownName):
-            continue
-        assert query.table == "visits"
-        named = [one.name for one in walk(query.where) if isinstance(one, Column)]
-        assert set(named) <= {"place", "cost"}
-
-
-def test_a_constant_stays_a_constant_in_the_engine(people: People, tmp_path: Path) -> None:
-    pytest.importorskip("sfumato.queries.engines.duckdb")
-    pytest.importorskip("ibis", reason="needs ibis: pip install sfumato[queries]")
-    odd = [
-        "A' OR '1'='1",
-        "'; DROP TABLE t0; --",
-        'x" OR 1=1 --',
-        "\\' OR 1=1",
-        "A%",
-        "é\u0000"[:1],
-        "A",
-        "\n\t;",
-    ]
-    rows = [{"who": who, "place": place} for who, place in enumerate(odd)]
-    query = Query(
-        table="flow", aggregates=(Aggregate("count", "n"),), keys=(Key("place", Column("place"), tuple(odd)),)
-    )
-    plan = worlds.planned(query, Terms(epsilon=Fraction(1), groups=1, rows=1, share="filter"))
-    from sfumato.queries.engines import duckdb
-
-    engine = duckdb.build(threads=1)
-    assert engine.bounded(worlds.asked(plan, {"flow": worlds.arrow("flow", rows)})).values[0].tolist() == [
-        1
-    ] * len(odd)
-    engine.close()

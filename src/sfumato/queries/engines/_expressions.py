@@ -29,6 +29,8 @@ TYPES = {
 }
 NUMERIC = ("integer", "number")
 TINY = 1e-150
+#: Doubles are exact for whole numbers up to this.
+EXACT = 1 << 53
 #: How long an expression may get as SQL, in which parts of it come several times.
 HEAVIEST = 10_000
 LARGEST = {"integer": Fraction(1 << 62), "number": Fraction(10**150)}
@@ -159,9 +161,20 @@ def whole(of: Typed, low: int, high: int, step: Fraction) -> Any:
         value = value * constant(float(step.denominator)).value
     if step.numerator != 1:
         value = value / constant(float(step.numerator)).value
-    value = (value + constant(0.5).value).floor().cast("int64")
-    least, most = long(low), long(high)
-    return (value < least).ifelse(least, (value > most).ifelse(most, value))
+    return _floored(value + constant(0.5).value, low, high)
+
+
+def _floored(value: Any, low: int, high: int) -> Any:
+    """Return the whole number below a double, in low..high; it is clamped before it is one.
+
+    Engines fail on doubles beyond 64 bits, and where bounds are far from 0 and close together, what is lost
+    to rounding may be that large.
+    """
+    if max(-low, high) > EXACT:
+        raise InvalidRequest(f"whole numbers up to {max(-low, high):.3g} are not exact: take a coarser step")
+    least, most = constant(float(low)).value, constant(float(high)).value
+    clamped = (value < least).ifelse(least, (value > most).ifelse(most, value))
+    return clamped.floor().cast("int64")
 
 
 class Translator:
@@ -224,10 +237,7 @@ class Translator:
         value = value * constant(float(scale)).value if scale != 1 else value
         value = settled(Typed(value - constant(float(of.low * scale)).value, "number"))
         value = value / constant(float(of.width * scale)).value
-        last = of.count - 1
-        place = value.floor().cast("int64")
-        place = (place > last).ifelse(long(last), (place < 0).ifelse(long(0), place))
-        return Typed(place, "integer", Fraction(0), Fraction(last))
+        return Typed(_floored(value, 0, of.count - 1), "integer", Fraction(0), Fraction(of.count - 1))
 
     def _call(self, op: str, args: tuple[Expr, ...]) -> Typed:
         import ibis
