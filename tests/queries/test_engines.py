@@ -53,9 +53,9 @@ MEASURES = (
     Measure(
         "sum",
         of=call("*", c("x"), call("+", c("i"), c("x"))),
-        low=-(10**17),
-        high=10**17,
-        step=Fraction(1, 10**13),
+        low=-(10**15),
+        high=10**15,
+        step=Fraction(1, 10**11),
     ),
     Measure("sum", of=c("i"), low=-40, high=20, centred=True, where=call("in", c("s"), "a", "A", "é%")),
     Measure("sum", of=call("case", c("b"), c("i"), call(">", c("d"), "2000-01-01"), 1.5), low=-40, high=20),
@@ -232,10 +232,10 @@ def test_nobody_elses_rows_have_a_say_in_which_cells_count(duckdb):
 
 
 def test_sums_that_no_64_bits_hold_end_at_the_largest(duckdb):
-    place = pa.table({"u": np.arange(40), "v": np.full(40, 10.0)})
+    place = pa.table({"u": np.arange(40_000) % 40, "v": np.full(40_000, 10.0)})
     table = TableRef("t", "u", place, {"v": "number"}, {"v": (Fraction(-10), Fraction(10))})
-    measure = Measure("sum", of=c("v"), low=-(10**18), high=10**18, step=Fraction(1, 10**17))
-    asked = question(table, where=None, keys=(), groups=1, rows=1, measures=(measure,))
+    measure = Measure("sum", of=c("v"), low=-(10**15), high=10**15, step=Fraction(1, 10**14))
+    asked = question(table, where=None, keys=(), groups=1, rows=1000, measures=(measure,))
     assert duckdb(asked).values[0].tolist() == [(1 << 63) - 1]
     negative = replace(measure, of=call("negative", c("v")))
     assert duckdb(replace(asked, measures=(negative,))).values[0].tolist() == [-(1 << 63) + 1]
@@ -347,7 +347,7 @@ def test_places_choose_the_engine(tmp_path):
 
 def test_a_file_or_a_server_that_is_not_there_says_so(duckdb, tmp_path):
     table = replace(everything(1, rows=3), place=str(tmp_path / "none.parquet"))
-    with pytest.raises(InvalidRequest, match=r"none\.parquet"):
+    with pytest.raises(InvalidRequest, match="does not read"):
         duckdb(question(table))
     pytest.importorskip("psycopg", reason="needs psycopg: pip install 'sfumato[postgres]'")
     gone = replace(table, place="postgresql://me:secret@127.0.0.1:1/db#t")
