@@ -233,6 +233,10 @@ class Translator:
         inner = self._translated(of.of)
         _numeric("a bin", inner)
         scale = math.lcm(of.low.denominator, of.width.denominator)
+        if max(scale, abs(of.low * scale), of.width * scale * of.count) > LARGEST["number"]:
+            raise InvalidRequest(
+                "these bins are too thin, or too far from 0: take wider ones, by shorter numbers"
+            )
         value = settled(clamped(inner, of.low, of.low + of.width * of.count))
         value = value * constant(float(scale)).value if scale != 1 else value
         value = settled(Typed(value - constant(float(of.low * scale)).value, "number"))
@@ -458,6 +462,6 @@ def weight(expression: Expr) -> int:
 def _fits(kind: str, low: Fraction, high: Fraction) -> None:
     if max(abs(low), abs(high)) > LARGEST[kind]:
         raise InvalidRequest(
-            f"a result between {float(low):.3g} and {float(high):.3g} could overflow: clamp the columns to "
-            "what is of interest"
+            f"a result beyond {float(LARGEST[kind]):.3g} could overflow: clamp the columns to what is of "
+            "interest"
         )
