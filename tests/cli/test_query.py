@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -138,6 +139,63 @@ def test_options_become_terms(project: Project, capsys) -> None:
     assert "Gaussian" in answer["guarantee"]
 
 
+@pytest.mark.slow
+def test_pictures_show_in_a_browser(project: Project, tmp_path: Path) -> None:
+    """Both pictures are drawn, inside their own frame: there is ink within it and none at its edges."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    import numpy as np
+    from PIL import Image
+
+    assert run("query", BY_JUNCTION, "--epsilon", "1", "--explain", "--plot", "price.svg") == 0
+    assert run("query", BY_JUNCTION, "--epsilon", "1", "--plot", "n.svg") == 0
+    for name in ("price", "n"):
+        page = tmp_path / f"{name}.html"
+        drawing = Path(f"{name}.svg").read_text()
+        page.write_text(f"<body style='margin:0'>{drawing.replace('<svg', '<svg width=720 ', 1)}")
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=720,600"]
+        command = [browser, *flags, f"--screenshot={tmp_path / name}.png", page.as_uri()]
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        shown = np.asarray(Image.open(tmp_path / f"{name}.png").convert("L"))
+        assert (shown < 200).mean() > 0.005, name
+        assert (shown[:, :2] > 200).all(), name
+        assert (shown[:, -2:] > 200).all(), name
+
+
+def test_a_dataset_of_the_catalogue_is_asked_by_its_name(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    more = """
+[datasets.visits]
+keep = ["ward", "stay"]
+unit = "vehicle"
+population = "drivers"
+purposes = ["traffic-planning"]
+max_groups = 2
+max_rows = 3
+
+[datasets.visits.columns.ward]
+values = ["north", "south"]
+
+[datasets.visits.columns.stay]
+kind = "integer"
+bounds = [0, 10]
+"""
+    crossing(tmp_path, more=more)
+    lines = [f"{one},{('north', 'south')[one % 2]},{one % 5},Ann" for one in range(100)]
+    Path("visits.csv").write_text("\n".join(["vehicle,ward,stay,name", *lines]))
+    assert run("data", "add", "visits", "visits.csv") == 0
+    capsys.readouterr()
+    question = "SELECT ward, COUNT(DISTINCT vehicle) AS n, SUM(stay) AS s FROM visits@1 GROUP BY ward"
+    (answer,) = asked(capsys, question, "--epsilon", "50")["answers"]
+    assert [(row["ward"], abs(row["n"] - 50) <= 2) for row in answer["rows"]] == [
+        ("north", True),
+        ("south", True),
+    ]
+    assert all(abs(row["s"] - 100) <= 30 for row in answer["rows"])
+    assert run("query", "SELECT name, COUNT(*) FROM visits GROUP BY 1", "--epsilon", "1") == 2
+
+
 # Several questions
 
 SCRIPT = """-- how many vehicles; and where
@@ -222,6 +280,7 @@ def test_explain_as_data_and_as_a_picture(project: Project, capsys) -> None:
         (["SELECT COUNT(*) FROM flow", BY_JUNCTION, "--epsilon", "1", "--csv", "a.csv"], "one question"),
         ([" ; -- nothing", "--epsilon", "1"], "no question"),
         (["--json"], "Give a question"),
+        ([BY_JUNCTION, "--epsilon", "1", "--target-error", "9"], "one follows from the other"),
         ([BY_JUNCTION, "--epsilon", "1", "--csv", "nowhere/a.csv"], "no folder nowhere"),
         (
             [f"{BY_JUNCTION}, hour, speed > 9", "--plot", "a.svg", "--epsilon", "1"],

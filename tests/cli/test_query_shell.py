@@ -221,7 +221,7 @@ class Terminal:
 
     def end(self) -> int:
         """Wait for the process; return its exit code."""
-        while True:
+        while select.select([self._fd], [], [], 60)[0]:
             try:
                 if not os.read(self._fd, 65536):
                     break
@@ -260,6 +260,7 @@ def test_in_a_terminal(terminal: Terminal, project: Project) -> None:
     terminal.until("sfumato>")
     terminal.type(".budget\r")
     assert "1 of 100" in terminal.until(" 99")
+    terminal.until("sfumato>")
     terminal.type("\x04")  # Ctrl-D
     assert terminal.end() == 0
     (history,) = (project.root / ".sfumato").glob("query-history-*")

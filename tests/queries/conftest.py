@@ -1,85 +1,96 @@
-"""A city's project: who passed which junction, in a Parquet file, with a policy that lets it be asked."""
+"""Tables with everything in them that a row can hold, and the three engines to ask about them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib.util
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+import pyarrow as pa
 import pytest
+from city import city  # noqa: F401  a fixture
 
-from sfumato.core.project import Project
+from sfumato.queries.bounded import Bounded, Cells, TableRef
 
-POLICY = """
-[project]
-name = "city"
+_spec = importlib.util.spec_from_file_location(
+    "ledger_conftest", Path(__file__).parents[1] / "core" / "conftest.py"
+)
+_core = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_core)
+postgres = _core.postgres
 
-[purposes.traffic-planning]
-lawful_basis = "public task"
-actions = ["query"]
-
-[populations.drivers]
-unit = "vehicle"
-{budget}
-
-[datasets.flow]
-population = "drivers"
-unit = "vehicle"
-purposes = ["traffic-planning"]
-keep = ["junction", "hour", "speed", "at", "truck"]
-table = "flow.parquet"
-max_groups = 3
-max_rows = 2
-
-[datasets.flow.columns.junction]
-values = ["A", "B", "C"]
-
-[datasets.flow.columns.hour]
-range = [0, 23]
-
-[datasets.flow.columns.speed]
-bounds = [0, 130]
-
-[datasets.flow.columns.at]
-bounds = [2026-11-01, 2026-11-07]
-"""
+DATABASE = {
+    "text": "text",
+    "integer": "bigint",
+    "number": "float8",
+    "boolean": "boolean",
+    "date": "date",
+    "timestamp": "timestamp",
+}
+Ask = Callable[[Bounded], Cells]
 
 
-@pytest.fixture
-def city(tmp_path: Path) -> Callable[..., Project]:
-    """Return a maker of projects with a table of 2,000 passages of 400 vehicles."""
-    pytest.importorskip("pyarrow", reason="needs pyarrow")
+@pytest.fixture(scope="session")
+def duckdb() -> Iterator[Ask]:
+    """DuckDB, with one thread."""
+    pytest.importorskip("duckdb", reason="needs duckdb: pip install 'sfumato[queries]'")
     pytest.importorskip("ibis", reason="needs ibis: pip install 'sfumato[queries]'")
+    from sfumato.queries.engines.duckdb import build
 
-    def make(budget: str = "epsilon = 5\ndelta = 1e-6", **more: Any) -> Project:
-        root = tmp_path / "city"
-        project = Project.init(root, name="city")
-        (root / "sfumato.toml").write_text(POLICY.format(budget=budget) + more.get("policy", ""))
-        write_flow(root / "flow.parquet", seed=more.get("seed", 1))
-        project.close()
-        return Project(root)
-
-    return make
+    engine = build(threads=1)
+    yield engine.bounded
+    engine.close()
 
 
-def write_flow(path: Path, *, seed: int = 1, rows: int = 2000) -> None:
-    """Write the table."""
-    from datetime import datetime, timedelta
+@pytest.fixture(scope="session")
+def in_postgres(postgres, duckdb) -> Iterator[Ask]:
+    """PostgreSQL: Arrow tables of a question are brought there first."""
+    import psycopg
 
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    from sfumato.queries.engines.postgres import build
 
-    random = np.random.default_rng(seed)
-    minutes = random.integers(0, 7 * 1440, rows)
-    table = pa.table(
-        {
-            "vehicle": random.integers(0, 400, rows),
-            "junction": np.array(["A", "B", "C", "D"])[random.integers(0, 4, rows)],
-            "hour": random.integers(0, 24, rows),
-            "speed": random.normal(60, 20, rows),
-            "at": [datetime(2026, 11, 1) + timedelta(minutes=int(one)) for one in minutes],
-            "truck": random.integers(0, 2, rows).astype(bool),
-        }
-    )
-    pq.write_table(table, path)
+    engine, url, made = build(), postgres.url(), []
+
+    def stored(table: TableRef) -> TableRef:
+        name = f"table{len(made)}"
+        made.append(name)
+        kinds = {column: DATABASE[kind] for column, kind in table.columns.items()}
+        kinds.setdefault(
+            table.unit, "bigint" if pa.types.is_integer(table.place.schema.field(table.unit).type) else "text"
+        )
+        with psycopg.connect(url) as connection:
+            columns = ", ".join(f'"{column}" {kind}' for column, kind in kinds.items())
+            connection.execute(f"CREATE TABLE {name} ({columns})")
+            with connection.cursor().copy(f"COPY {name} FROM STDIN") as copy:
+                for row in table.place.to_pylist():
+                    copy.write_row([row[column] for column in kinds])
+        return replace(table, place=f"{url}#{name}")
+
+    def ask(asked: Bounded) -> Cells:
+        return engine.bounded(replace(asked, tables=tuple(stored(table) for table in asked.tables)))
+
+    yield ask
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def in_spark(duckdb) -> Iterator[Ask]:
+    """Spark, local, with one core."""
+    pyspark = pytest.importorskip("pyspark", reason="needs pyspark: pip install 'sfumato[spark]'")
+    import shutil
+    import warnings
+
+    if shutil.which("java") is None:
+        pytest.skip("needs Java: apt-get install openjdk-17-jre-headless")
+    from sfumato.queries.engines.spark import Spark
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Spark, about pandas 3, whose parts are not used
+        builder = pyspark.sql.SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
+        builder = builder.config("spark.sql.shuffle.partitions", 2).config(
+            "spark.ui.showConsoleProgress", "false"
+        )
+        session = builder.getOrCreate()
+    yield Spark(session).bounded
+    session.stop()

@@ -1,4 +1,4 @@
-"""Asks questions in child processes and kills them at random moments; prints what was drawn and what was paid.
+"""Asks in child processes and kills them at random moments; prints what was drawn and what was paid.
 
 kill_worker.py ROOT KILLS SEED honest|careless
 kill_worker.py ROOT ANALYSTS QUESTIONS together
@@ -18,6 +18,7 @@ import time
 import traceback
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def watched(root: Path, careless: bool) -> None:
         run._settled = late
 
 
-def child(work: Callable[[], None], delay: float | None = None) -> int:
+def child(work: Callable[[], Any], delay: float | None = None) -> int:
     """Run work in a child; kill it after a delay, if one is given. Return its id, where nobody waits."""
     pid = os.fork()
     if pid == 0:
@@ -129,7 +130,9 @@ def report(root: Path) -> dict[str, Any]:
     rows = {row.seq: row for row in project.ledger.entries()}
     ends = {seq: project.ledger.book.end_of(seq) for seq, row in rows.items() if row.kind == "reserve"}
     path = root / "draws"
-    kept = [json.loads(one.read_text())["body"] for one in (root / ".sfumato" / "answers").glob("[0-9a-f]*.json")]
+    kept = [
+        json.loads(one.read_text())["body"] for one in (root / ".sfumato" / "answers").glob("[0-9a-f]*.json")
+    ]
     found = {
         "paid": [seq for seq, end in ends.items() if end is None or end.kind != "void"],
         "open": [seq for seq, end in ends.items() if end is None],
@@ -151,11 +154,11 @@ def killed(root: Path, kills: int, seed: int, careless: bool) -> dict[str, Any]:
     span = (time.monotonic() - start) * 1.2
     while ends.count("killed") < kills and "failed" not in ends:
         number += ends[-1] == "done"  # the same question again until it is answered
-        ends.append(ended(child(lambda: ask(root, number), chance.uniform(0, span))))
+        ends.append(ended(child(partial(ask, root, number), chance.uniform(0, span))))
     before = report(root)
     again = []
     for each in range(number + 1):
-        ends.append(ended(child(lambda: ask(root, each))))  # noqa: B023
+        ends.append(ended(child(partial(ask, root, each))))
         after = report(root)
         again.append(len(after["paid"]))
     return {"before": before, "after": after, "again": again, "ends": ends, "questions": number + 1}
@@ -174,7 +177,7 @@ def together(root: Path, analysts: int, count: int) -> dict[str, Any]:
                 pass
         (root / f"answered-{who}").write_text(str(answered))
 
-    pids = [child(lambda: work(who)) for who in range(analysts)]  # noqa: B023
+    pids = [child(partial(work, who)) for who in range(analysts)]
     ends = [ended(pid) for pid in pids]
     answered = sum(int(path.read_text()) for path in root.glob("answered-*"))
     return report(root) | {"ends": ends, "answered": answered}

@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 pytest.importorskip("pyarrow", reason="needs pyarrow: pip install sfumato[queries]")
 pytest.importorskip("sqlglot", reason="needs sqlglot: pip install sfumato[queries]")
@@ -35,10 +33,8 @@ from sfumato.core.gate import Gate, Permit, Plan
 from sfumato.queries import run
 from sfumato.queries.answer import Answer
 from sfumato.queries.bounded import Cells
-from sfumato.queries.kinds import TableShape
-from sfumato.queries.model import Aggregate, Call, Column, Constant, Join, Key, Query, Terms, walk
+from sfumato.queries.model import Aggregate, Call, Column, Constant, Join, Key, Query, Terms
 from sfumato.queries.plan import Planned
-from sfumato.queries.sql import parse
 
 COUNT = "SELECT COUNT(*) AS n FROM visits"
 
@@ -53,8 +49,8 @@ def permit(seed: int) -> Permit:
     return Gate(entropy=SeededEntropy(seed)).open(plan)
 
 
-def answer(plan: Planned, tables: Any, seed: int, faults: Faults = Faults()) -> Answer:
-    return run._released(plan, bounded(worlds.asked(plan, tables), faults), permit(seed))
+def answer(plan: Planned, tables: Any, seed: int) -> Answer:
+    return run._released(plan, bounded(worlds.asked(plan, tables)), permit(seed))
 
 
 def most(epsilon: float) -> float:
@@ -188,14 +184,16 @@ def test_many_counts_do_not_rebuild_the_table(tmp_path: Path) -> None:
     secret = np.array([rng.random() < 0.5 for _ in range(count)])
     rows = [person(who, ill=bool(secret[who])) for who in range(count)]
     people = People(tmp_path / "p", rows, "epsilon = 1\ndelta = 1e-6")
-    noisy, exact = [], []
-    with pytest.raises(BudgetSpent):
-        for _ in range(1000):
-            chosen = np.array([rng.random() < 0.5 for _ in range(count)])
-            codes = ", ".join(str(code) for code in np.flatnonzero(chosen))
-            got = people.ask(
-                f"SELECT COUNT(*) AS n FROM visits WHERE ill AND code IN ({codes})", epsilon="1/40"
-            )
+    noisy, exact, spent = [], [], False
+    while not spent:
+        chosen = np.array([rng.random() < 0.5 for _ in range(count)])
+        codes = ", ".join(str(code) for code in np.flatnonzero(chosen))
+        question = f"SELECT COUNT(*) AS n FROM visits WHERE ill AND code IN ({codes})"
+        try:
+            got = people.ask(question, epsilon="1/40")
+        except BudgetSpent:
+            spent = True
+        else:
             noisy.append((chosen, float(got.table.column("n")[0].as_py())))
             exact.append((chosen, float((chosen & secret).sum())))
     assert len(noisy) >= 60
@@ -227,38 +225,10 @@ def test_answers_lie_on_the_public_grid() -> None:
     assert not (2 * (plain + np.random.default_rng(1).laplace(0, 100))).is_integer()
 
 
-def test_nothing_overflows() -> None:
-    duckdb = pytest.importorskip("sfumato.queries.engines.duckdb")
-    pytest.importorskip("ibis", reason="needs ibis: pip install sfumato[queries]")
-    far = [2**63 - 1, -(2**63), 2**62, 0, None, -3]
-    rows = [
-        {"who": who % 50, "hour": far[who % 6], "speed": [math.inf, -math.inf, math.nan, 1e308][who % 4]}
-        for who in range(900)
-    ]
-    hour, speed = Column("hour"), Column("speed")
-    query = Query(
-        table="flow",
-        keys=(Key("k", hour, tuple(range(-5, 6))),),
-        aggregates=(
-            Aggregate("sum", "a", of=hour, bounds=(Fraction(-(2**50)), Fraction(2**50))),
-            Aggregate("variance", "b", of=speed),
-            Aggregate("sum", "c", of=Call("*", (speed, speed))),
-            Aggregate("count", "d", where=Call(">", (Call("abs", (speed,)), Constant(1e18)))),
-        ),
-    )
-    plan = worlds.planned(query, Terms(epsilon=Fraction(1), groups=11, rows=20, share="filter"))
-    asked = worlds.asked(plan, {"flow": worlds.arrow("flow", rows)})
-    engine = duckdb.build(threads=1)
-    ours, theirs = engine.bounded(asked), bounded(asked)
-    engine.close()
-    for one, other in zip(ours.values, theirs.values, strict=True):
-        np.testing.assert_array_equal(one, other)
-    run._released(plan, ours, permit(1))
-
-
 # Refusals: never from the data
 
 
+FAR = (Fraction(10**25), Fraction(10**25 + 1))
 REFUSED: list[tuple[Any, dict[str, Any], type[Exception]]] = [
     (COUNT, {"epsilon": 1000}, BudgetSpent),
     (COUNT, {"epsilon": 0}, InvalidRequest),
@@ -329,6 +299,11 @@ REFUSED: list[tuple[Any, dict[str, Any], type[Exception]]] = [
         {"epsilon": 1},
         InvalidRequest,
     ),  # type: ignore[arg-type]
+    (
+        Query(table="visits", aggregates=(Aggregate("mean", "n", of=Column("cost"), bounds=FAR),)),
+        {"epsilon": 1},
+        InvalidRequest,
+    ),
 ]
 
 
@@ -363,7 +338,7 @@ def test_an_engine_that_fails_is_paid_for_and_quotes_nothing(people: People) -> 
 
 
 def shape(got: Answer) -> Any:
-    """Return all of an answer but figures, and notes on which figures are missing, which come from noisy ones."""
+    """Return all of an answer but its figures, and the note on which are missing, which is of noisy ones."""
     keys = [tuple(row[key] for key in got.keys) for row in got]
     return (
         keys,
@@ -416,57 +391,3 @@ def test_a_group_of_one_is_not_shown_where_groups_are_private() -> None:
     for seed in range(50):
         shown = run._released(plan, ours, permit(seed))
         assert [row["place"] for row in shown] == ["A", "B", "C"]
-
-
-# Text that is SQL
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.text(max_size=60))
-def test_any_text_is_a_question_of_the_model_or_is_refused(text: str) -> None:
-    shapes = {
-        "visits": TableShape(
-            "person",
-            {"person": "integer", "place": "text", "cost": "number"},
-            {"cost": (Fraction(0), Fraction(100))},
-        )
-    }
-    for sql in (
-        text,
-        f"SELECT COUNT(*) AS n FROM visits WHERE place = '{text}'",
-        f'SELECT COUNT(*) AS "{text}" FROM visits',
-    ):
-        try:
-            query = parse(sql, shapes)
-        except (InvalidRequest, UnknownName):
-            continue
-        assert query.table == "visits"
-        named = [one.name for one in walk(query.where) if isinstance(one, Column)]
-        assert set(named) <= {"place", "cost"}
-
-
-def test_a_constant_stays_a_constant_in_the_engine(people: People, tmp_path: Path) -> None:
-    pytest.importorskip("sfumato.queries.engines.duckdb")
-    pytest.importorskip("ibis", reason="needs ibis: pip install sfumato[queries]")
-    odd = [
-        "A' OR '1'='1",
-        "'; DROP TABLE t0; --",
-        'x" OR 1=1 --',
-        "\\' OR 1=1",
-        "A%",
-        "é\u0000"[:1],
-        "A",
-        "\n\t;",
-    ]
-    rows = [{"who": who, "place": place} for who, place in enumerate(odd)]
-    query = Query(
-        table="flow", aggregates=(Aggregate("count", "n"),), keys=(Key("place", Column("place"), tuple(odd)),)
-    )
-    plan = worlds.planned(query, Terms(epsilon=Fraction(1), groups=1, rows=1, share="filter"))
-    from sfumato.queries.engines import duckdb
-
-    engine = duckdb.build(threads=1)
-    assert engine.bounded(worlds.asked(plan, {"flow": worlds.arrow("flow", rows)})).values[0].tolist() == [
-        1
-    ] * len(odd)
-    engine.close()

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from city import write_flow
 
 from sfumato.core.errors import InvalidRequest, PolicyRefused, UnknownName
 from sfumato.core.identity import Actor
@@ -11,8 +12,6 @@ from sfumato.core.project import Project
 from sfumato.core.versions import versions
 from sfumato.queries.sources import arrow_kind, fingerprint, kinds_of
 from sfumato.queries.tables import purpose_for, resolve
-
-from .conftest import write_flow
 
 City = Callable[..., Project]
 

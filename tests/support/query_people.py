@@ -1,4 +1,4 @@
-"""A table of people for attackers: a project in a folder, and an engine in plain Python that counts its calls."""
+"""A table of people for attackers, in a project of its own, and an engine that counts its calls."""
 
 from __future__ import annotations
 

@@ -247,6 +247,8 @@ class _Maker:
                     return Call(op, (inner, self.number(depth - 1)))
         choices: list[Expr] = [self.column("speed"), self.column("hour"), Part("weekday", self.column("day"))]
         choices += [Constant(rng.choice([1, 2, -7, 0.25]))]
+        if depth < 2 and rng.random() < 0.2:
+            choices += [Call("case", (self.condition(0), Constant(2**20), Constant(3)))] * 2
         if self.other == "labs":
             choices += [Column("amount", "l")] * 2
         return rng.choice(choices)

@@ -90,6 +90,7 @@ def cli() -> None:
       sfumato redact street.jpg -o safe.jpg
       sfumato redact photos/ -o safe/ --hide face
       sfumato redact walk.mp4 -o safe.mp4 --hide person --model yolo26=yolo26n.onnx
+      sfumato query "SELECT hour, COUNT(*) FROM flow GROUP BY hour" --epsilon 0.5
       sfumato ledger show
     """
 

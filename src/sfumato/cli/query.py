@@ -110,6 +110,8 @@ def command(statements: tuple[str, ...], **options: Any) -> None:
     """
     from sfumato.core.plugins import need
 
+    if options["epsilon"] is not None and options["target_error"] is not None:
+        raise click.UsageError("Give --epsilon or --target-error: one follows from the other.")
     asked = _statements(statements, options)
     need("a private query", ("duckdb", "ibis", "pyarrow", "sqlglot"), "queries")
     project = project_here()
@@ -139,7 +141,8 @@ def _statements(given: tuple[str, ...], options: dict[str, Any]) -> list[str]:
         wanted = [name for name in ("as_json", "csv_file", "plot_file", "explain") if options[name]]
         if wanted or not sys.stdin.isatty():
             raise click.UsageError(
-                'Give a question, as in sfumato query "SELECT COUNT(*) FROM flow", or -f FILE.'
+                'Give a question, as in sfumato query "SELECT COUNT(*) FROM flow", or -f FILE, where - is '
+                "standard input."
             )
         return []
     from sfumato.core.plugins import need

@@ -46,8 +46,10 @@ def show(answer: Answer, left: Standing) -> None:
         click.echo(f"Note: {remark}")
     remains = f"epsilon {brief(left.left, up=False)} of {brief(left.budget, up=False)} left"
     click.echo(f"{cost(answer)} {left.account}: {remains}.")
-    if answer.receipt:
+    if answer.receipt.endswith(".json"):
         click.echo(f"Receipt: .sfumato/receipts/{answer.receipt}")
+    elif answer.receipt:  # it was settled after a crash, by somebody else
+        click.echo(f"Receipt: {answer.receipt} of the ledger")
 
 
 def cost(answer: Answer) -> str:

@@ -23,6 +23,8 @@ STEPS = 10_000
 WHOLE = 100_000
 #: A finer declared step than this could overflow sums of squares.
 MOST_STEPS = 1_000_000
+#: Steps from 0 up to which engines reckon exactly.
+MOST_FAR = 1 << 53
 
 
 def grid(bounds: Bounds, step: Fraction | None = None, *, whole: bool = False) -> Fraction:
@@ -94,6 +96,11 @@ def needs(
         low, width, count = quantiles.bins(bounds, declared, whole=whole)
         return (Measure("bins", Binned(of, low, width, count), where),)
     low_steps, high_steps = math.floor(bounds[0] / step), math.ceil(bounds[1] / step)
+    if max(-low_steps, high_steps) > MOST_FAR:
+        raise InvalidRequest(
+            f"{aggregate.name}: values of {_text(bounds[0])}..{_text(bounds[1])} are not exact in steps of "
+            f"{_text(step)}: take away what they have in common, or give wider bounds"
+        )
 
     def moment(kind: Literal["sum", "squares"], centred: bool) -> Measure:
         return Measure(kind, of, where, low_steps, high_steps, step, centred)

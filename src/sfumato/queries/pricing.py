@@ -36,7 +36,7 @@ def epsilon_of(rho: Fraction, delta: Fraction) -> float:
     """Return the epsilon at `delta` of rho-zCDP, by the tight conversion over the orders that prices go by.
 
     >>> round(epsilon_of(Fraction(1, 2), Fraction(1, 10**6)), 2)
-    5.24
+    5.22
     """
     return min(float(rho) * order + conversion(order, delta) for order in PLAN_ORDERS)
 

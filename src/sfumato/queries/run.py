@@ -118,8 +118,8 @@ def _name(receipt: Receipt) -> str:
 
 
 def _exact(engines: Engines, planned: Planned, permit: Permit) -> Cells:
+    asked = _asked(planned)
     try:
-        asked = _asked(planned)
         engine = engines(asked.tables)
         try:
             found = engine.bounded(asked)

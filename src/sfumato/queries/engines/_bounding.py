@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sfumato.core.errors import InvalidRequest
 from sfumato.queries.bounded import Bounded, Measure
 from sfumato.queries.engines._expressions import Typed
-from sfumato.queries.engines._hash import BITS, MOST_KEYS, PRIME, Keys, keys_of, of_cell, of_unit
+from sfumato.queries.engines._hash import BITS, PRIME, Keys, keys_of, of_cell, of_unit
 from sfumato.queries.engines._relations import Rows, Shown, rows_of
-from sfumato.queries.engines._sql import Stages, functions
+from sfumato.queries.engines._sql import Stages, functions, long
 from sfumato.queries.model import Binned
 
 #: What one unit may add to a cell; noise of more would not be drawn in 64 bits.
@@ -84,12 +84,26 @@ def reach(measure: Measure, rows: int) -> tuple[int, int]:
             return 0, max(low * low, high * high) * rows
 
 
-def sums(asked: Bounded, tables: Sequence[Shown], unit: str, stages: Stages, *, fast: bool = False) -> Any:
+Speed = Literal["ranked", "packed", "listed"]
+#: Of so many cells of a unit at most, `listed` compares each with the next.
+MOST_LISTED = 16
+
+
+def sums(
+    asked: Bounded,
+    tables: Sequence[Shown],
+    unit: str,
+    stages: Stages,
+    *,
+    speed: Speed = "ranked",
+) -> Any:
     """Return the expression of all measures but bins: one row per cell that occurs, "cell", "m0", "m1", ...
 
     Args:
         unit: how units come: see `UNIT_TYPES`. stages: takes the steps before.
-        fast: choose by DuckDB's `min` of several, where a row's numbers fit into one word.
+        speed: how to choose; the result is the same. "ranked" works everywhere; the others need DuckDB's
+            `min` of several. "packed", where a row's numbers fit into one word; "listed", where units
+            only count and few rows of one fall into one cell: those are looked at again.
     """
     wanted = measures(asked)
     rows = rows_of(asked, wanted, tables, unit, stages)
@@ -100,6 +114,8 @@ def sums(asked: Bounded, tables: Sequence[Shown], unit: str, stages: Stages, *, 
         chosen |= part.columns
     table = rows.relation.filter(*rows.inside) if rows.inside else rows.relation
     table = table.select(**chosen)
+    if speed == "listed" and listable(asked):
+        return _listed(asked, table, rows.unit, stages)
     grouped: dict[str, Any] = {}
     for part in parts:
         grouped |= part.grouped(table)
@@ -108,7 +124,7 @@ def sums(asked: Bounded, tables: Sequence[Shown], unit: str, stages: Stages, *, 
         "unit", *keys, **{f"v{place}": part.value(table) for place, part in enumerate(parts)}
     )
     if asked.private or asked.groups < asked.cells:
-        table = _choose(asked, table, parts, list(keys), rows, fast)
+        table = _choose(asked, table, parts, list(keys), rows, stages, speed)
     totals = {f"m{place}": _total(table, f"v{place}", part) for place, part in enumerate(parts)}
     return table.group_by(list(keys)).agg(**totals)
 
@@ -125,7 +141,8 @@ def bins(asked: Bounded, tables: Sequence[Shown], unit: str, measure: Measure, s
     cell = _zero() if rows.cell is None else rows.cell
     table = rows.relation.filter(*rows.inside) if rows.inside else rows.relation
     table = table.select(unit=rows.relation.unit, cell=cell, bin=rows.value(0, measure)).distinct()
-    table = table.mutate(word=word(_unit_hash(table.unit, unit, keys), table.cell, keys.cell, asked.cells))
+    table = _hashed(table, unit, keys, stages)
+    table = stages.add(table.mutate(word=word(table.hash, table.cell, keys.cell, asked.cells)), kept=True)
     if asked.groups < asked.cells:
         place = ibis.dense_rank().over(group_by=table.unit, order_by=table.word)
         table = table.mutate(place=place)
@@ -154,9 +171,7 @@ def _bits(cells: int) -> int:
 
 
 def _zero() -> Any:
-    import ibis
-
-    return ibis.literal(0, "int64")
+    return long(0)
 
 
 def _named(keys: Sequence[Typed]) -> dict[str, Any]:
@@ -193,17 +208,17 @@ def _part(rows: Rows, measure: Measure, place: int, most: int) -> Part:
         return Part(
             {flag: condition},
             lambda table: {count: table[flag].any()},
-            lambda table: table[count].ifelse(1, 0).cast("int64"),
+            lambda table: table[count].ifelse(long(1), long(0)),
             0,
             1,
         )
 
     def few(table: Any) -> Any:
-        return (table[count] > most).ifelse(most, table[count]).cast("int64")
+        return (table[count] > most).ifelse(long(most), table[count].cast("int64"))
 
     if condition is None:
         return Part({}, lambda table: {count: table.count()}, few, 0, most, most >= NARROW)
-    number = condition.ifelse(1, 0).cast("int64")
+    number = condition.ifelse(long(1), long(0))
     return Part({flag: number}, lambda table: {count: _sum(table[flag], False)}, few, 0, most, most >= NARROW)
 
 
@@ -219,51 +234,108 @@ def _scaled(total: Any, count: Any, most: int, wide: bool) -> Any:
     ours = functions()
     nothing = ours["wide"](_zero()) if wide else _zero()
     total = ibis.coalesce(total, nothing)
-    below = (count > most).ifelse(count, ibis.literal(most, "int64"))
+    below = (count > most).ifelse(count, long(most))
     divisor = ours["wide"](below) if wide else below
-    times = ours["wide"](ibis.literal(most, "int64")) if wide else ibis.literal(most, "int64")
+    times = ours["wide"](long(most)) if wide else long(most)
     size = ours["wide_div" if wide else "div"](total.abs() * times, divisor)
     scaled = (total < nothing).ifelse(-size, size)
     return ours["int"](scaled)
 
 
 def _total(table: Any, name: str, part: Part) -> Any:
-    import ibis
 
     value, ours = table[name], functions()
     if part.low == part.high == 1:
         return table.count()
     if not part.wide:
         return ours["int"](value.sum())
-    total, most = ours["wide"](value).sum(), ours["wide"](ibis.literal(LARGEST, "int64"))
+    total, most = ours["wide"](value).sum(), ours["wide"](long(LARGEST))
     return ours["int"]((total > most).ifelse(most, (total < -most).ifelse(-most, total)))
 
 
-def _unit_hash(unit: Any, kind: str, keys: Keys) -> Any:
+def _hashed(table: Any, kind: str, keys: Keys, stages: Stages) -> Any:
+    """Return a table with "hash", that of its unit."""
     match kind:
         case "packed":
-            return unit & PRIME
+            table = table.mutate(hash=table.unit & PRIME)
         case "text":
-            return of_unit(functions()["digest"](unit), keys)
+            table = stages.add(table.mutate(number=functions()["digest"](table.unit)), kept=True)
+            table = table.mutate(hash=of_unit(table.number, keys)).drop("number")
         case _:
-            return of_unit(unit, keys)
+            table = table.mutate(hash=of_unit(table.unit, keys))
+    return stages.add(table, kept=True)
 
 
-def _choose(asked: Bounded, table: Any, parts: Sequence[Part], by: list[str], rows: Rows, fast: bool) -> Any:
+def _choose(
+    asked: Bounded,
+    table: Any,
+    parts: Sequence[Part],
+    by: list[str],
+    rows: Rows,
+    stages: Stages,
+    speed: Speed,
+) -> Any:
     """Return the rows of each unit that have the smallest hashes, at most `groups` of them."""
     import ibis
 
     keys = keys_of(asked.salt)
-    unit = _unit_hash(table.unit, rows.unit, keys)
+    table = _hashed(table, rows.unit, keys, stages)
     if asked.private:
-        order = [_private_hash(unit, table, rows.keys, keys), *(table[name] for name in by)]
+        table = _private_hash(table, rows.keys, keys, stages)
+        order = [table.hash, *(table[name] for name in by)]
     else:
         widths = [(part.high - part.low).bit_length() for part in parts]
-        if fast and BITS + _bits(asked.cells) + sum(widths) <= 62:
-            return _packed(asked, table, parts, widths, word(unit, table.cell, keys.cell, asked.cells))
-        order = [word(unit, table.cell, keys.cell, asked.cells)]
+        first = word(table.hash, table.cell, keys.cell, asked.cells)
+        if speed != "ranked" and BITS + _bits(asked.cells) + sum(widths) <= 62:
+            return _packed(asked, table, parts, widths, first)
+        order = [first]
     table = table.mutate(place=ibis.row_number().over(group_by=table.unit, order_by=order))
     return table.filter(table.place < asked.groups)
+
+
+def listable(asked: Bounded) -> bool:
+    """Return whether units only count, in a few public cells of more."""
+    counts = all(
+        measure.kind in ("units", "rows") and measure.of is measure.where is None
+        for measure in measures(asked)
+    )
+    few = asked.groups <= MOST_LISTED and asked.groups < asked.cells and BITS + _bits(asked.cells) <= 62
+    return counts and few and asked.rows == 1 and not asked.private
+
+
+def sampled(asked: Bounded, tables: Sequence[Shown], unit: str, stages: Stages) -> Any:
+    """Return the expression that counts the "rows" of some units, and their different "pairs" with cells."""
+    rows = rows_of(asked, [], tables, unit, stages)
+    table = rows.relation.filter(*rows.inside)
+    table = table.filter(table.unit % 61 == 0).select("unit", cell=rows.cell)
+    return table.aggregate(rows=table.count(), pairs=table.nunique())
+
+
+def _listed(asked: Bounded, table: Any, kind: str, stages: Stages) -> Any:
+    """Return counts by cell: the smallest words of each unit, of all its rows.
+
+    Where two of them are the same, its rows are made different first; so most rows need no look at whether
+    they came before.
+    """
+    smallest, keys = functions()["smallest"], keys_of(asked.salt)
+
+    def least(pairs: Any) -> Any:
+        hashed = _hashed(pairs, kind, keys, stages)
+        words = hashed.select("unit", packed=word(hashed.hash, hashed.cell, keys.cell, asked.cells))
+        return words.group_by("unit").agg(kept=smallest(words.packed, asked.groups))
+
+    table = stages.add(table)
+    firsts = least(table)
+    clean: Any = firsts.kept.notnull()
+    for place in range(1, asked.groups):
+        clean = clean & (firsts.kept[place - 1] != firsts.kept[place]).fill_null(True)
+    firsts = stages.add(firsts.mutate(clean=clean), shared=True)
+    again = table.semi_join(firsts.filter(~firsts.clean), "unit").select("unit", "cell").distinct()
+    again = least(stages.add(again))
+    clear = firsts.filter(firsts.clean)
+    found = clear.select(one=clear.kept.unnest()).union(again.select(one=again.kept.unnest()))
+    found = found.select(cell=found.one & ((1 << _bits(asked.cells)) - 1))
+    return found.group_by("cell").agg(**{f"m{place}": found.count() for place in range(len(measures(asked)))})
 
 
 def _packed(asked: Bounded, table: Any, parts: Sequence[Part], widths: Sequence[int], first: Any) -> Any:
@@ -283,26 +355,22 @@ def _packed(asked: Bounded, table: Any, parts: Sequence[Part], widths: Sequence[
     return words.select(**columns)
 
 
-def _private_hash(unit: Any, table: Any, kinds: Sequence[Typed], keys: Keys) -> Any:
-    """Return the hash of a cell that only its keys' values name.
-
-    Their parts make one number first, by a sum with secret weights: mixing part by part would write out
-    expressions that double with each.
-    """
-    if len(kinds) > MOST_KEYS:
-        raise InvalidRequest(f"at most {MOST_KEYS} keys can be chosen privately, got {len(kinds)}")
-    weights, found = iter(keys.parts), _zero()
+def _private_hash(table: Any, kinds: Sequence[Typed], keys: Keys, stages: Stages) -> Any:
+    """Return a table with "hash" of each cell, which only the values of its keys name."""
     for place, kind in enumerate(kinds):
         value = table[f"k{place}"]
         match kind.kind:
             case "text":
                 number = functions()["digest"](value)
             case "boolean":
-                number = value.ifelse(1, 0).cast("int64")
+                number = value.ifelse(long(1), long(0))
             case "date" | "timestamp":
                 number = value.cast("timestamp").epoch_seconds().cast("int64")
             case _:
                 number = value
-        for part in (number & PRIME, (number >> BITS) & PRIME, (number >> (2 * BITS)) & 3):
-            found = (found + part * next(weights)) % PRIME
-    return of_cell(unit, found, keys.cell)
+        table = stages.add(table.mutate(number=number), kept=True)
+        for shift, mask in ((0, PRIME), (BITS, PRIME), (2 * BITS, 3)):
+            part = (table.number >> shift) & mask
+            table = stages.add(table.mutate(hash=of_cell(table.hash, part, keys.cell)), kept=True)
+        table = table.drop("number")
+    return table

@@ -15,6 +15,7 @@ from fractions import Fraction
 from typing import Any
 
 from sfumato.core.errors import InvalidRequest
+from sfumato.queries.engines._sql import long
 from sfumato.queries.model import Binned, Call, Column, Constant, Expr, Part, Truncated, Value
 
 #: kind of a column -> Ibis type.
@@ -28,6 +29,8 @@ TYPES = {
 }
 NUMERIC = ("integer", "number")
 TINY = 1e-150
+#: Doubles are exact for whole numbers up to this.
+EXACT = 1 << 53
 #: How long an expression may get as SQL, in which parts of it come several times.
 HEAVIEST = 10_000
 LARGEST = {"integer": Fraction(1 << 62), "number": Fraction(10**150)}
@@ -81,7 +84,7 @@ def constant(value: Value) -> Typed:
         case int():
             if not -(1 << 62) <= value <= 1 << 62:
                 raise InvalidRequest(f"{value} is too large for a whole number: use one below 2^62")
-            return Typed(ibis.literal(value, "int64"), "integer", Fraction(value), Fraction(value))
+            return Typed(long(value), "integer", Fraction(value), Fraction(value))
         case float():
             if not math.isfinite(value):
                 raise InvalidRequest(f"{value} is no number to compare with")
@@ -147,7 +150,7 @@ def whole(of: Typed, low: int, high: int, step: Fraction) -> Any:
     import ibis
 
     if of.kind == "boolean":
-        one, zero = (ibis.literal(number, "int64") for number in (1, 0))
+        one, zero = long(1), long(0)
         of = Typed(ibis.cases((of.value, one), (~of.value, zero)), "integer", Fraction(0), Fraction(1))
     _numeric("a sum", of)
     of = clamped(of, low * step, high * step)
@@ -158,9 +161,20 @@ def whole(of: Typed, low: int, high: int, step: Fraction) -> Any:
         value = value * constant(float(step.denominator)).value
     if step.numerator != 1:
         value = value / constant(float(step.numerator)).value
-    value = (value + constant(0.5).value).floor().cast("int64")
-    least, most = ibis.literal(low, "int64"), ibis.literal(high, "int64")
-    return (value < least).ifelse(least, (value > most).ifelse(most, value))
+    return _floored(value + constant(0.5).value, low, high)
+
+
+def _floored(value: Any, low: int, high: int) -> Any:
+    """Return the whole number below a double, in low..high; it is clamped before it is one.
+
+    Engines fail on doubles beyond 64 bits, and where bounds are far from 0 and close together, what is lost
+    to rounding may be that large.
+    """
+    if max(-low, high) > EXACT:
+        raise InvalidRequest(f"whole numbers up to {max(-low, high):.3g} are not exact: take a coarser step")
+    least, most = constant(float(low)).value, constant(float(high)).value
+    clamped = (value < least).ifelse(least, (value > most).ifelse(most, value))
+    return clamped.floor().cast("int64")
 
 
 class Translator:
@@ -219,14 +233,15 @@ class Translator:
         inner = self._translated(of.of)
         _numeric("a bin", inner)
         scale = math.lcm(of.low.denominator, of.width.denominator)
+        if max(scale, abs(of.low * scale), of.width * scale * of.count) > LARGEST["number"]:
+            raise InvalidRequest(
+                "these bins are too thin, or too far from 0: take wider ones, by shorter numbers"
+            )
         value = settled(clamped(inner, of.low, of.low + of.width * of.count))
         value = value * constant(float(scale)).value if scale != 1 else value
         value = settled(Typed(value - constant(float(of.low * scale)).value, "number"))
         value = value / constant(float(of.width * scale)).value
-        last = of.count - 1
-        place = value.floor().cast("int64")
-        place = (place > last).ifelse(last, (place < 0).ifelse(0, place)).cast("int64")
-        return Typed(place, "integer", Fraction(0), Fraction(last))
+        return Typed(_floored(value, 0, of.count - 1), "integer", Fraction(0), Fraction(of.count - 1))
 
     def _call(self, op: str, args: tuple[Expr, ...]) -> Typed:
         import ibis
@@ -447,6 +462,6 @@ def weight(expression: Expr) -> int:
 def _fits(kind: str, low: Fraction, high: Fraction) -> None:
     if max(abs(low), abs(high)) > LARGEST[kind]:
         raise InvalidRequest(
-            f"a result between {float(low):.3g} and {float(high):.3g} could overflow: clamp the columns to "
-            "what is of interest"
+            f"a result beyond {float(LARGEST[kind]):.3g} could overflow: clamp the columns to what is of "
+            "interest"
         )

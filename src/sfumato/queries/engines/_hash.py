@@ -17,18 +17,15 @@ PRIME = (1 << 31) - 1
 BITS = 31
 #: A text stands for the first 15 hexadecimal digits of its MD5: 60 bits.
 DIGITS = 15
-#: So many keys may be chosen privately.
-MOST_KEYS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The constants of one salt: whole numbers in 1..2^30. Of `parts` each part of a key takes one."""
+    """The constants of one salt: whole numbers in 1..2^30."""
 
     unit: tuple[int, ...]
     cell: tuple[int, ...]
     bin: tuple[int, ...]
-    parts: tuple[int, ...]
 
 
 def keys_of(salt: bytes) -> Keys:
@@ -42,10 +39,9 @@ def keys_of(salt: bytes) -> Keys:
     """
     if len(salt) < 16:
         raise InvalidRequest(f"a salt has 16 bytes, got {len(salt)}")
-    count = 18 + 3 * MOST_KEYS
-    stream = hashlib.shake_256(b"sfumato cells 1" + salt).digest(4 * count)
-    numbers = [1 + (int.from_bytes(stream[4 * i : 4 * i + 4], "big") >> 2) for i in range(count)]
-    return Keys(tuple(numbers[:4]), tuple(numbers[4:11]), tuple(numbers[11:18]), tuple(numbers[18:]))
+    stream = hashlib.shake_256(b"sfumato cells 1" + salt).digest(4 * 18)
+    numbers = [1 + (int.from_bytes(stream[4 * i : 4 * i + 4], "big") >> 2) for i in range(18)]
+    return Keys(tuple(numbers[:4]), tuple(numbers[4:11]), tuple(numbers[11:18]))
 
 
 def of_unit(number: Any, keys: Keys) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 from sfumato.core.errors import InvalidRequest
 from sfumato.queries.engines._expressions import Typed, constant
+from sfumato.queries.engines._sql import long
 from sfumato.queries.model import Key, Value
 
 #: Cells have numbers below this.
@@ -33,7 +34,7 @@ def position(of: Typed, key: Key) -> tuple[Any, Any]:
         inside = (of.value >= first) & (of.value <= constant(values[-1]).value)
         return inside, of.value if values[0] == 0 else of.value - first
     if of.kind == "boolean":
-        places = {value: ibis.literal(values.index(value), "int64") for value in values}
+        places = {value: long(values.index(value)) for value in values}
         nowhere = ibis.null("int64")
         place = ibis.cases((of.value, places.get(True, nowhere)), (~of.value, places.get(False, nowhere)))
         return place.notnull(), place
@@ -47,7 +48,7 @@ def _halved(value: Any, places: Sequence[tuple[int, Any]]) -> Any:
 
     if len(places) <= 4:
         return ibis.cases(
-            *((value == known, ibis.literal(place, "int64")) for place, known in places),
+            *((value == known, long(place)) for place, known in places),
             else_=ibis.null("int64"),
         )
     middle = len(places) // 2

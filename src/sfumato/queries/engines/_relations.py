@@ -10,7 +10,7 @@ from sfumato.core.errors import InvalidRequest
 from sfumato.queries.bounded import Bounded, Measure, TableRef
 from sfumato.queries.engines._expressions import TYPES, Translator, Typed, cleaned, whole
 from sfumato.queries.engines._keys import MOST_CELLS, position
-from sfumato.queries.engines._sql import Stages
+from sfumato.queries.engines._sql import Stages, long
 from sfumato.queries.model import Column, Expr, walk
 
 #: How a unit comes from an engine: a whole number, text, or "packed": a whole number that names it, times
@@ -125,7 +125,7 @@ class Rows:
             value = of.value
         else:
             value = whole(of, measure.low, measure.high, measure.step)
-            value = value - ibis.literal(measure.centre, "int64") if measure.centre else value
+            value = value - long(measure.centre) if measure.centre else value
             value = value * value if measure.kind == "squares" else value
         return value if where is None else where.ifelse(value, ibis.null("int64"))
 

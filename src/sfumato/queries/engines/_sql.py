@@ -11,7 +11,7 @@ from typing import Any
 #: wide: 38 digits. int: 64 bits.
 WRITTEN: dict[str, dict[str, str]] = {
     "sfumato_digest": {
-        "duckdb": "CAST(MD5_NUMBER_UPPER({0}) >> 4 AS BIGINT)",
+        "duckdb": "CAST('0x' || SUBSTRING(MD5({0}), 1, 15) AS BIGINT)",
         "postgres": "CAST(CAST('x' || SUBSTRING(MD5({0}) FROM 1 FOR 15) AS BIT(60)) AS BIGINT)",
         "spark": "CAST(CONV(SUBSTRING(MD5({0}), 1, 15), 16, 10) AS BIGINT)",
     },
@@ -31,6 +31,7 @@ WRITTEN: dict[str, dict[str, str]] = {
         "spark": "CAST({0} AS DECIMAL(38, 0))",
     },
     "sfumato_int": dict.fromkeys(("duckdb", "postgres", "spark"), "CAST({0} AS BIGINT)"),
+    "sfumato_long": dict.fromkeys(("duckdb", "postgres", "spark"), "CAST({0} AS BIGINT)"),
 }
 
 
@@ -53,11 +54,23 @@ def functions() -> Mapping[str, Callable[..., Any]]:
         "wide_div": scalar("wide_div", wide, "decimal", "decimal"),
         "wide": scalar("wide", wide, "int64"),
         "int": scalar("int", "int64", "decimal"),
+        "long": scalar("long", "int64", "int64"),
         "smallest": ibis.udf.agg.builtin(
             _stub(2), name="min", signature=(("int64", "int64"), "array<int64>")
         ),
         "largest": ibis.udf.scalar.builtin(_stub(1), name="list_max", signature=(("array<int64>",), "int64")),
     }
+
+
+def long(value: int) -> Any:
+    """Return a whole number of 64 bits.
+
+    Engines take a bare 3 for one of 32 bits, and fail where a row's arithmetic goes beyond them: a failure
+    that tells of that row.
+    """
+    import ibis
+
+    return functions()["long"](ibis.literal(value, "int64"))
 
 
 class Stages:
@@ -68,13 +81,24 @@ class Stages:
 
     def __init__(self) -> None:
         self.steps: dict[str, Any] = {}
+        self.kept: set[str] = set()
+        self.shared: set[str] = set()
 
-    def add(self, expression: Any) -> Any:
-        """Take a step; return its table for the next."""
+    def add(self, expression: Any, *, kept: bool = False, shared: bool = False) -> Any:
+        """Take a step; return its table for the next.
+
+        Args:
+            kept: PostgreSQL, too, melts steps together, unless it is told to keep one's rows.
+            shared: two steps read it, and DuckDB is to work it out once.
+        """
         import ibis
 
         name = f"step{len(self.steps)}"
         self.steps[name] = expression
+        if kept:
+            self.kept.add(name)
+        if shared:
+            self.shared.add(name)
         return ibis.table(expression.schema(), name=name)
 
 
@@ -89,10 +113,10 @@ def written(expression: Any, engine: str, sources: Mapping[str, str], stages: St
         sources: SQL of each relation of the engine; stages: the steps before the expression.
     """
     mark = "`" if engine == "spark" else '"'
-    before = dict(sources)
-    for name, step in (stages.steps if stages else {}).items():
-        before[name] = _plain(step, engine)
-    steps = ", ".join(f"{quoted(name, mark)} AS ({sql})" for name, sql in before.items())
+    stages = stages or Stages()
+    before = dict(sources) | {name: _plain(step, engine) for name, step in stages.steps.items()}
+    keep = dict.fromkeys(stages.kept if engine == "postgres" else stages.shared, "MATERIALIZED ")
+    steps = ", ".join(f"{quoted(name, mark)} AS {keep.get(name, '')}({sql})" for name, sql in before.items())
     text = _plain(expression, engine)
     return f"WITH {steps}, {text[5:]}" if text.startswith("WITH ") else f"WITH {steps} {text}"
 
