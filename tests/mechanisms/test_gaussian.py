@@ -202,6 +202,21 @@ def test_what_cannot_be_done_is_refused(wrong: Callable[[GaussianNoise], object]
     assert it.drawn == 0
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, -1e30])
+def test_one_wrong_value_among_many_is_found(
+    bad: float, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gaussian, "SEGMENT", 1000)
+    it = GaussianNoise(permit(), threads=threads)
+    for place in (0, 999, 1000, 4999):
+        arrays = [np.zeros(7, np.float32), np.ones(5000, np.float32)]
+        arrays[1][place] = bad
+        with pytest.raises(InvalidRequest, match="clip first"):
+            it.add_to(arrays, 1.0, 2.0**-20)
+    assert it.drawn == 0
+
+
 def test_a_grid_needs_a_sensitivity() -> None:
     for sensitivity, count in ((0.0, 3), (math.nan, 3), (math.inf, 3), (1.0, 0)):
         with pytest.raises(InvalidRequest):

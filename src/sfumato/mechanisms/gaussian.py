@@ -110,12 +110,12 @@ class GaussianNoise:
                 flat.size and not np.shares_memory(flat, array)
             ):
                 raise InvalidRequest(f"noise goes on contiguous float32 or float64, got {array.dtype}")
-            most = float(max(flat.max(initial=0), -flat.min(initial=0)))
-            if not most <= (EXACT - 1) * grid - 16 * std:
-                raise InvalidRequest(
-                    f"a value of {most} is not finite or too large for a grid of {grid}: clip first, and "
-                    "take the grid of `grid_for`"
-                )
+        most = _largest(flats, self._threads)
+        if not most <= (EXACT - 1) * grid - 16 * std:
+            raise InvalidRequest(
+                f"a value of {most} is not finite or too large for a grid of {grid}: clip first, and "
+                "take the grid of `grid_for`"
+            )
         scale, inverse = std / grid, 1 / grid
 
         def put(target: NDArray[Any], draws: NDArray[np.float64]) -> None:
@@ -255,6 +255,22 @@ def grid_for(sensitivity: float, count: int) -> float:
     if not (math.isfinite(sensitivity) and sensitivity > 0) or count < 1:
         raise InvalidRequest(f"a grid needs a sensitivity above 0 and a count, got {sensitivity}, {count}")
     return 2.0 ** math.floor(math.log2(sensitivity * ROUNDING / math.sqrt(count)))
+
+
+def _largest(flats: Sequence[NDArray[Any]], threads: int) -> float:
+    """Return the largest magnitude; NaN where there is one."""
+    pieces = [flat[start : start + SEGMENT] for flat in flats for start in range(0, flat.size, SEGMENT)]
+    if threads > 1 and sum(piece.size for piece in pieces) > SEGMENT:
+        with ThreadPoolExecutor(threads) as pool:
+            found = list(pool.map(_magnitude, pieces))
+    else:
+        found = [_magnitude(piece) for piece in pieces]
+    return float(np.max(found, initial=0.0))
+
+
+def _magnitude(piece: NDArray[Any]) -> float:
+    high, low = float(piece.max()), float(piece.min())
+    return high if math.isnan(high) else max(high, -low)
 
 
 def _check(std: float, grid: float) -> None:

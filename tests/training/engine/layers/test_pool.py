@@ -10,6 +10,7 @@ import torch.nn.functional as F  # noqa: E402, N812
 from gradient_loop import EXACT, same  # noqa: E402
 from torch import nn  # noqa: E402
 
+from sfumato.core.errors import InvalidRequest  # noqa: E402
 from sfumato.training.engine import Engine  # noqa: E402
 from sfumato.training.engine.layers import pool  # noqa: E402
 
@@ -126,3 +127,20 @@ def test_the_engine_pools_so_and_its_rows_are_those_of_a_loop(monkeypatch: pytes
     monkeypatch.setattr(pool, "some", lambda *args: (seen.append(1), some(*args))[1])
     assert same(model, x) < EXACT[torch.float64]
     assert seen
+
+
+def test_pooling_that_passes_from_image_to_image_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check's own pass pools in the same way, and still sees it."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2, stride=1), nn.Flatten())
+    x = torch.randn(4, 1, 6, 6)
+    some = pool.some
+
+    def leaking(dx: torch.Tensor, *rest: object) -> None:
+        some(dx, *rest)  # type: ignore[arg-type]
+        dx.copy_(dx.roll(len(dx) // 4))
+
+    assert Engine(model).gradients(lambda: model(x).square().sum(1)).units == 4
+    monkeypatch.setattr(pool, "some", leaking)
+    with pytest.raises(InvalidRequest, match="not the one"):
+        Engine(model).gradients(lambda: model(x).square().sum(1))
