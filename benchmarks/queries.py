@@ -7,7 +7,8 @@ cell, which has to find the different pairs too.
 Peers need versions of other packages than we do, so they run in a virtual environment of their own, whose
 Python SFUMATO_PEERS names:
 
-    python -m venv peers && peers/bin/pip install "opendp[polars]==0.16.0" diffprivlib "scikit-learn<1.6" pyarrow
+    python -m venv peers
+    peers/bin/pip install "opendp[polars]==0.16.0" diffprivlib "scikit-learn<1.6" pyarrow
     SFUMATO_PEERS=peers/bin/python python benchmarks/queries.py
 """
 
@@ -16,7 +17,6 @@ from __future__ import annotations
 import importlib.util
 import multiprocessing
 import os
-import resource
 import statistics
 import subprocess
 import tempfile
@@ -134,7 +134,8 @@ def peak(path: Path, ours: bool, answer: multiprocessing.Queue[float]) -> None:
     else:
         text = f"SELECT hour, junction, COUNT(DISTINCT person) FROM read_parquet('{path}') GROUP BY ALL"
         duckdb.connect(config={"threads": THREADS}).execute(text).fetchall()
-    answer.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    status = Path("/proc/self/status").read_text()  # what getrusage gives, children inherit
+    answer.put(int(status.split("VmHWM:")[1].split()[0]) / 1024)
 
 
 def peaks(path: Path) -> dict[str, float]:

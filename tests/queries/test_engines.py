@@ -53,9 +53,9 @@ MEASURES = (
     Measure(
         "sum",
         of=call("*", c("x"), call("+", c("i"), c("x"))),
-        low=-(10**17),
-        high=10**17,
-        step=Fraction(1, 10**13),
+        low=-(10**15),
+        high=10**15,
+        step=Fraction(1, 10**11),
     ),
     Measure("sum", of=c("i"), low=-40, high=20, centred=True, where=call("in", c("s"), "a", "A", "é%")),
     Measure("sum", of=call("case", c("b"), c("i"), call(">", c("d"), "2000-01-01"), 1.5), low=-40, high=20),
@@ -162,7 +162,7 @@ def test_spark_counts_as_the_oracle_does(in_spark, name, text):
     same(in_spark(asked), expected(asked))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
     seed=st.integers(0, 1 << 30),
     groups=st.integers(1, 30),
@@ -232,10 +232,10 @@ def test_nobody_elses_rows_have_a_say_in_which_cells_count(duckdb):
 
 
 def test_sums_that_no_64_bits_hold_end_at_the_largest(duckdb):
-    place = pa.table({"u": np.arange(40), "v": np.full(40, 10.0)})
+    place = pa.table({"u": np.arange(40_000) % 40, "v": np.full(40_000, 10.0)})
     table = TableRef("t", "u", place, {"v": "number"}, {"v": (Fraction(-10), Fraction(10))})
-    measure = Measure("sum", of=c("v"), low=-(10**18), high=10**18, step=Fraction(1, 10**17))
-    asked = question(table, where=None, keys=(), groups=1, rows=1, measures=(measure,))
+    measure = Measure("sum", of=c("v"), low=-(10**15), high=10**15, step=Fraction(1, 10**14))
+    asked = question(table, where=None, keys=(), groups=1, rows=1000, measures=(measure,))
     assert duckdb(asked).values[0].tolist() == [(1 << 63) - 1]
     negative = replace(measure, of=call("negative", c("v")))
     assert duckdb(replace(asked, measures=(negative,))).values[0].tolist() == [-(1 << 63) + 1]
@@ -347,7 +347,7 @@ def test_places_choose_the_engine(tmp_path):
 
 def test_a_file_or_a_server_that_is_not_there_says_so(duckdb, tmp_path):
     table = replace(everything(1, rows=3), place=str(tmp_path / "none.parquet"))
-    with pytest.raises(InvalidRequest, match=r"none\.parquet"):
+    with pytest.raises(InvalidRequest, match="does not read"):
         duckdb(question(table))
     pytest.importorskip("psycopg", reason="needs psycopg: pip install 'sfumato[postgres]'")
     gone = replace(table, place="postgresql://me:secret@127.0.0.1:1/db#t")
@@ -363,3 +363,25 @@ def test_importing_the_room_loads_no_engine():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("repeats", [1, 2, 40], ids=["no row twice", "some rows twice", "most rows twice"])
+@pytest.mark.parametrize("text", [False, True], ids=["numbers", "text"])
+def test_however_often_rows_repeat_the_same_cells_count(duckdb, repeats, text):
+    """DuckDB goes one way where few rows repeat, and another where many do."""
+    random = np.random.default_rng(repeats)
+    rows, cells = 800, 240 // repeats
+    units = random.integers(0, 100, rows)
+    if repeats == 2:  # rare enough for the faster way, and yet there
+        cells = 240
+        units = np.concatenate([units, units[:15]])
+    cell = random.integers(0, cells, rows)
+    cell = np.concatenate([cell, cell[: len(units) - rows]])
+    place = pa.table({"u": [f"p{unit}" for unit in units] if text else units, "h": cell})
+    table = TableRef("t", "u", place, {"h": "integer", "u": "text" if text else "integer"}, {})
+    for groups in (1, 2, 5):
+        keys = (Key("h", c("h"), tuple(range(cells))),)
+        asked = question(
+            table, where=None, keys=keys, groups=groups, rows=1, measures=(Measure("units"), Measure("rows"))
+        )
+        same(duckdb(asked), expected(asked))

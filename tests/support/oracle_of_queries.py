@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from sfumato.queries.bounded import Bounded, Cells, Measure
-from sfumato.queries.engines._hash import PRIME, Keys, keys_of, of_cell, of_unit
+from sfumato.queries.engines._hash import PRIME, keys_of, of_cell, of_unit
 from sfumato.queries.model import Binned, Call, Column, Constant, Expr, Part, Truncated
 
 Row = Mapping[str, Any]
@@ -142,7 +142,7 @@ def _index(asked: Bounded) -> dict[tuple, int]:
 def _kept(asked: Bounded, unit: Any, cells: dict[tuple, list[dict]]) -> dict[tuple, list[dict]]:
     hashed, keys = unit_hash(unit, asked.salt), keys_of(asked.salt)
     if asked.private:
-        words = {cell: (_private_hash(hashed, cell, keys), _orders(cell)) for cell in cells}
+        words = {cell: (_private_hash(hashed, cell, keys.cell), _orders(cell)) for cell in cells}
     else:
         index = _index(asked)
         words = {cell: (of_cell(hashed, index[cell], keys.cell), index[cell]) for cell in cells}
@@ -153,8 +153,7 @@ def _orders(cell: tuple) -> tuple:
     return tuple(part.encode() if isinstance(part, str) else part for part in cell)
 
 
-def _private_hash(hashed: int, cell: tuple, keys: Keys) -> int:
-    weights, found = iter(keys.parts), 0
+def _private_hash(hashed: int, cell: tuple, keys: tuple[int, ...]) -> int:
     for part in cell:
         if isinstance(part, str):
             number = digest(part)
@@ -165,8 +164,8 @@ def _private_hash(hashed: int, cell: tuple, keys: Keys) -> int:
         else:
             number = int(part)
         for piece in (number & PRIME, (number >> 31) & PRIME, (number >> 62) & 3):
-            found = (found + piece * next(weights)) % PRIME
-    return of_cell(hashed, found, keys.cell)
+            hashed = of_cell(hashed, piece, keys)
+    return hashed
 
 
 def _summed(asked: Bounded, measure: Measure, kept: Mapping, index: Mapping[tuple, int]) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sfumato.core.errors import InvalidRequest
 from sfumato.queries.bounded import Bounded, Measure
@@ -84,12 +84,26 @@ def reach(measure: Measure, rows: int) -> tuple[int, int]:
             return 0, max(low * low, high * high) * rows
 
 
-def sums(asked: Bounded, tables: Sequence[Shown], unit: str, stages: Stages, *, fast: bool = False) -> Any:
+Speed = Literal["ranked", "packed", "listed"]
+#: Of so many cells of a unit at most, `listed` compares each with the next.
+MOST_LISTED = 16
+
+
+def sums(
+    asked: Bounded,
+    tables: Sequence[Shown],
+    unit: str,
+    stages: Stages,
+    *,
+    speed: Speed = "ranked",
+) -> Any:
     """Return the expression of all measures but bins: one row per cell that occurs, "cell", "m0", "m1", ...
 
     Args:
         unit: how units come: see `UNIT_TYPES`. stages: takes the steps before.
-        fast: choose by DuckDB's `min` of several, where a row's numbers fit into one word.
+        speed: how to choose; the result is the same. "ranked" works everywhere; the others need DuckDB's
+            `min` of several. "packed", where a row's numbers fit into one word; "listed", where units
+            only count and few rows of one fall into one cell: those are looked at again.
     """
     wanted = measures(asked)
     rows = rows_of(asked, wanted, tables, unit, stages)
@@ -100,6 +114,8 @@ def sums(asked: Bounded, tables: Sequence[Shown], unit: str, stages: Stages, *, 
         chosen |= part.columns
     table = rows.relation.filter(*rows.inside) if rows.inside else rows.relation
     table = table.select(**chosen)
+    if speed == "listed" and listable(asked):
+        return _listed(asked, table, rows.unit, stages)
     grouped: dict[str, Any] = {}
     for part in parts:
         grouped |= part.grouped(table)
@@ -108,7 +124,7 @@ def sums(asked: Bounded, tables: Sequence[Shown], unit: str, stages: Stages, *, 
         "unit", *keys, **{f"v{place}": part.value(table) for place, part in enumerate(parts)}
     )
     if asked.private or asked.groups < asked.cells:
-        table = _choose(asked, table, parts, list(keys), rows, stages, fast=fast)
+        table = _choose(asked, table, parts, list(keys), rows, stages, speed)
     totals = {f"m{place}": _total(table, f"v{place}", part) for place, part in enumerate(parts)}
     return table.group_by(list(keys)).agg(**totals)
 
@@ -198,7 +214,7 @@ def _part(rows: Rows, measure: Measure, place: int, most: int) -> Part:
         )
 
     def few(table: Any) -> Any:
-        return (table[count] > most).ifelse(most, table[count]).cast("int64")
+        return (table[count] > most).ifelse(long(most), table[count].cast("int64"))
 
     if condition is None:
         return Part({}, lambda table: {count: table.count()}, few, 0, most, most >= NARROW)
@@ -218,23 +234,22 @@ def _scaled(total: Any, count: Any, most: int, wide: bool) -> Any:
     ours = functions()
     nothing = ours["wide"](_zero()) if wide else _zero()
     total = ibis.coalesce(total, nothing)
-    below = (count > most).ifelse(count, ibis.literal(most, "int64"))
+    below = (count > most).ifelse(count, long(most))
     divisor = ours["wide"](below) if wide else below
-    times = ours["wide"](ibis.literal(most, "int64")) if wide else ibis.literal(most, "int64")
+    times = ours["wide"](long(most)) if wide else long(most)
     size = ours["wide_div" if wide else "div"](total.abs() * times, divisor)
     scaled = (total < nothing).ifelse(-size, size)
     return ours["int"](scaled)
 
 
 def _total(table: Any, name: str, part: Part) -> Any:
-    import ibis
 
     value, ours = table[name], functions()
     if part.low == part.high == 1:
         return table.count()
     if not part.wide:
         return ours["int"](value.sum())
-    total, most = ours["wide"](value).sum(), ours["wide"](ibis.literal(LARGEST, "int64"))
+    total, most = ours["wide"](value).sum(), ours["wide"](long(LARGEST))
     return ours["int"]((total > most).ifelse(most, (total < -most).ifelse(-most, total)))
 
 
@@ -258,8 +273,7 @@ def _choose(
     by: list[str],
     rows: Rows,
     stages: Stages,
-    *,
-    fast: bool,
+    speed: Speed,
 ) -> Any:
     """Return the rows of each unit that have the smallest hashes, at most `groups` of them."""
     import ibis
@@ -272,11 +286,56 @@ def _choose(
     else:
         widths = [(part.high - part.low).bit_length() for part in parts]
         first = word(table.hash, table.cell, keys.cell, asked.cells)
-        if fast and BITS + _bits(asked.cells) + sum(widths) <= 62:
+        if speed != "ranked" and BITS + _bits(asked.cells) + sum(widths) <= 62:
             return _packed(asked, table, parts, widths, first)
         order = [first]
     table = table.mutate(place=ibis.row_number().over(group_by=table.unit, order_by=order))
     return table.filter(table.place < asked.groups)
+
+
+def listable(asked: Bounded) -> bool:
+    """Return whether units only count, in a few public cells of more."""
+    counts = all(
+        measure.kind in ("units", "rows") and measure.of is measure.where is None
+        for measure in measures(asked)
+    )
+    few = asked.groups <= MOST_LISTED and asked.groups < asked.cells and BITS + _bits(asked.cells) <= 62
+    return counts and few and asked.rows == 1 and not asked.private
+
+
+def sampled(asked: Bounded, tables: Sequence[Shown], unit: str, stages: Stages) -> Any:
+    """Return the expression that counts the "rows" of some units, and their different "pairs" with cells."""
+    rows = rows_of(asked, [], tables, unit, stages)
+    table = rows.relation.filter(*rows.inside)
+    table = table.filter(table.unit % 61 == 0).select("unit", cell=rows.cell)
+    return table.aggregate(rows=table.count(), pairs=table.nunique())
+
+
+def _listed(asked: Bounded, table: Any, kind: str, stages: Stages) -> Any:
+    """Return counts by cell: the smallest words of each unit, of all its rows.
+
+    Where two of them are the same, its rows are made different first; so most rows need no look at whether
+    they came before.
+    """
+    smallest, keys = functions()["smallest"], keys_of(asked.salt)
+
+    def least(pairs: Any) -> Any:
+        hashed = _hashed(pairs, kind, keys, stages)
+        words = hashed.select("unit", packed=word(hashed.hash, hashed.cell, keys.cell, asked.cells))
+        return words.group_by("unit").agg(kept=smallest(words.packed, asked.groups))
+
+    table = stages.add(table)
+    firsts = least(table)
+    clean: Any = firsts.kept.notnull()
+    for place in range(1, asked.groups):
+        clean = clean & (firsts.kept[place - 1] != firsts.kept[place]).fill_null(True)
+    firsts = stages.add(firsts.mutate(clean=clean), shared=True)
+    again = table.semi_join(firsts.filter(~firsts.clean), "unit").select("unit", "cell").distinct()
+    again = least(stages.add(again))
+    clear = firsts.filter(firsts.clean)
+    found = clear.select(one=clear.kept.unnest()).union(again.select(one=again.kept.unnest()))
+    found = found.select(cell=found.one & ((1 << _bits(asked.cells)) - 1))
+    return found.group_by("cell").agg(**{f"m{place}": found.count() for place in range(len(measures(asked)))})
 
 
 def _packed(asked: Bounded, table: Any, parts: Sequence[Part], widths: Sequence[int], first: Any) -> Any:

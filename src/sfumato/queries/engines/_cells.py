@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sfumato.queries.bounded import Bounded, Cells, Measure
-from sfumato.queries.engines._bounding import bins, measures, sums
+from sfumato.queries.engines._bounding import Speed, bins, measures, sums
 from sfumato.queries.engines._relations import Shown
 from sfumato.queries.engines._sql import Stages
 from sfumato.queries.model import Binned
@@ -22,7 +22,7 @@ def gathered(
     unit: str,
     run: Callable[[Any, Stages], pa.Table],
     *,
-    fast: bool = False,
+    speed: Speed = "ranked",
 ) -> Cells:
     """Ask an engine for all measures, and put what it answers into place.
 
@@ -35,7 +35,7 @@ def gathered(
     plain = measures(asked)
     if plain:
         stages = Stages()
-        answer = run(sums(asked, tables, unit, stages, fast=fast), stages)
+        answer = run(sums(asked, tables, unit, stages, speed=speed), stages)
         if asked.private:
             answer = answer.sort_by([(f"k{place}", "ascending") for place in range(len(asked.keys))])
             keys = pa.table({key.name: answer.column(f"k{place}") for place, key in enumerate(asked.keys)})

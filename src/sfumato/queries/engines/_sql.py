@@ -82,12 +82,14 @@ class Stages:
     def __init__(self) -> None:
         self.steps: dict[str, Any] = {}
         self.kept: set[str] = set()
+        self.shared: set[str] = set()
 
-    def add(self, expression: Any, *, kept: bool = False) -> Any:
+    def add(self, expression: Any, *, kept: bool = False, shared: bool = False) -> Any:
         """Take a step; return its table for the next.
 
         Args:
             kept: PostgreSQL, too, melts steps together, unless it is told to keep one's rows.
+            shared: two steps read it, and DuckDB is to work it out once.
         """
         import ibis
 
@@ -95,6 +97,8 @@ class Stages:
         self.steps[name] = expression
         if kept:
             self.kept.add(name)
+        if shared:
+            self.shared.add(name)
         return ibis.table(expression.schema(), name=name)
 
 
@@ -111,7 +115,7 @@ def written(expression: Any, engine: str, sources: Mapping[str, str], stages: St
     mark = "`" if engine == "spark" else '"'
     stages = stages or Stages()
     before = dict(sources) | {name: _plain(step, engine) for name, step in stages.steps.items()}
-    keep = {name: "MATERIALIZED " for name in stages.kept if engine == "postgres"}
+    keep = dict.fromkeys(stages.kept if engine == "postgres" else stages.shared, "MATERIALIZED ")
     steps = ", ".join(f"{quoted(name, mark)} AS {keep.get(name, '')}({sql})" for name, sql in before.items())
     text = _plain(expression, engine)
     return f"WITH {steps}, {text[5:]}" if text.startswith("WITH ") else f"WITH {steps} {text}"

@@ -14,7 +14,7 @@ import pyarrow as pa
 from sfumato.core.errors import InvalidRequest, SfumatoError
 from sfumato.core.plugins import need
 from sfumato.queries.bounded import Bounded, Cells, TableRef
-from sfumato.queries.engines._bounding import check
+from sfumato.queries.engines._bounding import Speed, check, listable, sampled
 from sfumato.queries.engines._cells import gathered
 from sfumato.queries.engines._hash import BITS, PRIME, keys_of
 from sfumato.queries.engines._relations import Shown, shown
@@ -46,6 +46,8 @@ WHOLE = (
     "UINTEGER",
     "UBIGINT",
 )
+#: What share of a unit's rows have to be in different cells for `listed` to be the faster way.
+MOSTLY = 0.95
 #: Dates that all engines and Python know.
 FIRST, LAST = "0001-01-01", "9999-12-31"
 
@@ -103,7 +105,12 @@ class DuckDB:
             def run(expression: Any, stages: Stages) -> pa.Table:
                 return self._connection.sql(written(expression, "duckdb", sources, stages)).to_arrow_table()
 
-            return gathered(asked, tables, unit, run, fast=True)
+            speed: Speed = "packed"
+            if listable(asked):
+                stages = Stages()
+                (some,) = run(sampled(asked, tables, unit, stages), stages).to_pylist()
+                speed = "listed" if some["pairs"] > MOSTLY * some["rows"] else "packed"
+            return gathered(asked, tables, unit, run, speed=speed)
         except duckdb.Error as error:
             # What DuckDB says may quote a row.
             raise SfumatoError(
