@@ -233,7 +233,7 @@ class Translator:
         inner = self._translated(of.of)
         _numeric("a bin", inner)
         scale = math.lcm(of.low.denominator, of.width.denominator)
-        if max(scale, abs(of.low * scale), of.width * scale * of.count) > LARGEST["number"]:
+        if max(Fraction(scale), abs(of.low * scale), of.width * scale * of.count) > LARGEST["number"]:
             raise InvalidRequest(
                 "these bins are too thin, or too far from 0: take wider ones, by shorter numbers"
             )
