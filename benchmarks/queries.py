@@ -4,21 +4,19 @@ The table: people at junctions at hours, 24 x 50 cells, ten rows a person. The q
 cell, when each counts in exactly five of them. Its fair mark is the same engine's COUNT(DISTINCT person) by
 cell, which has to find the different pairs too.
 
-Peers need versions of other packages than we do, so they run in a virtual environment of their own, whose
-Python SFUMATO_PEERS names:
-
-    python -m venv peers
-    peers/bin/pip install "opendp[polars]==0.16.0" diffprivlib "scikit-learn<1.6" pyarrow
-    SFUMATO_PEERS=peers/bin/python python benchmarks/queries.py
+Peers need versions of other packages than we do, so they run in a virtual environment of their own: the one
+whose Python SFUMATO_PEERS names, else `.peers` in this folder, which is made by pip where it is missing. Without
+one they are left out, with the reason.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import functools
 import multiprocessing
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -29,6 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from _bench import alternate, arguments, medians, report
+from _noise import noise_figures
 from sfumato.queries.bounded import Bounded, Measure, TableRef
 from sfumato.queries.engines.duckdb import build
 from sfumato.queries.model import Column, Key
@@ -36,6 +35,8 @@ from sfumato.queries.model import Column, Key
 HOURS, JUNCTIONS, GROUPS, THREADS = 24, 50, 5, 2
 ROUNDS, SECONDS = 5, 1800
 
+#: What their versions are here; scikit-learn is what diffprivlib still works with.
+PEERS = ("opendp[polars]==0.16.0", "diffprivlib==0.6.6", "scikit-learn<1.6", "pyarrow")
 OPENDP = """
 import sys, time, opendp.prelude as dp, polars as pl
 dp.enable_features("contrib")
@@ -149,11 +150,28 @@ def peaks(path: Path) -> dict[str, float]:
     return found
 
 
+@functools.cache
+def peers() -> str:
+    """Return the Python of an environment with the peers, which is made once."""
+    if named := os.environ.get("SFUMATO_PEERS"):
+        return named
+    folder = Path(__file__).parent / ".peers"
+    python = folder / "bin" / "python"
+    if not (folder / "ready").exists():
+        print("making an environment for the peers, once", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, capture_output=True)
+        install = [str(python), "-m", "pip", "install", "-q", *PEERS]
+        subprocess.run(install, check=True, capture_output=True, timeout=SECONDS)
+        (folder / "ready").touch()
+    return str(python)
+
+
 def peer(script: str, path: Path, rows: int) -> float | str:
     """Return the seconds that a peer takes, without its start, or why it does not run."""
-    python = os.environ.get("SFUMATO_PEERS", "")
-    if not python:
-        return "SFUMATO_PEERS names no Python of a virtual environment with peers"
+    try:
+        python = peers()
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"no environment with peers, and none could be made ({type(error).__name__})"
     command = [python, "-W", "ignore", "-c", script, str(path), str(rows)]
     environment = os.environ | {"POLARS_MAX_THREADS": str(THREADS)}
     try:
@@ -163,13 +181,6 @@ def peer(script: str, path: Path, rows: int) -> float | str:
         return f"no answer in {SECONDS} seconds"
     except (OSError, IndexError, ValueError) as error:
         return f"does not run: {error or done.stderr[-200:]}"
-
-
-def noise() -> float | str:
-    """Return nanoseconds per value of exact discrete noise, or why it is not there."""
-    if importlib.util.find_spec("sfumato.mechanisms.discrete") is None:
-        return "mechanisms/discrete.py is not there"
-    return "measured by mechanisms' own page"
 
 
 def main() -> None:
@@ -194,10 +205,7 @@ def main() -> None:
                 lines.append(f"{name} left out: {seconds}")
             else:
                 result[name] = seconds / times["ours"]
-    if isinstance(nanoseconds := noise(), str):
-        lines.append(f"noise_ns_per_value left out: {nanoseconds}")
-    else:
-        result["noise_ns_per_value"] = nanoseconds
+    result |= noise_figures(200_000 if asked.quick else 1_000_000, rounds)
     report(result, lines, asked.json)
 
 
