@@ -5,8 +5,8 @@ cell, when each counts in exactly five of them. Its fair mark is the same engine
 cell, which has to find the different pairs too.
 
 Peers need versions of other packages than we do, so they run in a virtual environment of their own: the one
-whose Python SFUMATO_PEERS names, else `.peers` in this folder, which is made by pip where it is missing. Without
-one they are left out, with the reason.
+whose Python SFUMATO_PEERS names, else `.peers` in this folder, which is made by pip where it is missing.
+Without one they are left out, with the reason.
 """
 
 from __future__ import annotations
