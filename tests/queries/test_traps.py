@@ -11,9 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("ibis", reason="needs ibis: pip install sfumato[queries]")
-duckdb = pytest.importorskip(
-    "sfumato.queries.engines.duckdb", reason="needs DuckDB: pip install sfumato[queries]"
-)
+pytest.importorskip("duckdb", reason="needs DuckDB: pip install sfumato[queries]")
 import pyarrow as pa
 import query_worlds as worlds
 from query_bounds import bounded
