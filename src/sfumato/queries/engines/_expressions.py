@@ -172,9 +172,7 @@ def _floored(value: Any, low: int, high: int) -> Any:
     """
     if max(-low, high) > EXACT:
         raise InvalidRequest(f"whole numbers up to {max(-low, high):.3g} are not exact: take a coarser step")
-    least, most = constant(float(low)).value, constant(float(high)).value
-    clamped = (value < least).ifelse(least, (value > most).ifelse(most, value))
-    return clamped.floor().cast("int64")
+    return clamped(Typed(value, "number"), Fraction(low), Fraction(high)).value.floor().cast("int64")
 
 
 class Translator:
