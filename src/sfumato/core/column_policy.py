@@ -56,7 +56,8 @@ class ColumnSection(BaseModel):
         bounds: values are clamped into them before they count: numbers, dates or times, lowest first.
         step: grid of sums: every value is rounded to a multiple of it. Default: fine, by the bounds.
         values: all values to group by; others are left out.
-        range: the same for whole numbers, from first to last.
+        range: the same for whole numbers, from first to last; it bounds the column too, so that what lies
+            outside counts as the nearest of them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)

@@ -344,11 +344,15 @@ def _statement(price: Price, population: Population, groups: int, rows: int) -> 
     changed = "added or removed" if population.relation == "add-or-remove-one" else "replaced by another"
     return (
         f"The answer is {cost}-differentially private{more} for one {population.unit}, {changed}, with all "
-        f"its rows: it counts in at most {groups} groups with at most {rows} rows in each, values are "
+        f"its rows: it counts in {_most(groups, 'group')} with {_most(rows, 'row')} in each, values are "
         "clamped, "
         f"and {NAMES[price.law]} noise is added to whole numbers. It assumes that bounds, groups and filters "
         "are public."
     )
+
+
+def _most(count: int, what: str) -> str:
+    return f"at most {count} {what}" + ("s" if count > 1 else "")
 
 
 def _parameters(
