@@ -147,3 +147,10 @@ def test_a_higher_floor_only_takes_boxes_away(seed, floor):
     high = scan(image, 1.0, SMALL, look_from(floor), limit=0.4)
     kept = low.keep(low.scores >= floor)
     np.testing.assert_array_equal(kept.xyxy, high.xyxy)
+
+
+def test_doubles_of_one_look_are_merged_unless_it_is_said_to_have_none():
+    twice = Boxes([[2, 2, 12, 12], [3, 2, 13, 12]], [0.9, 0.8], ["face", "face"])
+    image = np.zeros((SMALL.overlap, SMALL.overlap, 3), np.uint8)
+    assert len(scan(image, 1.0, SMALL, lambda part, zoom: twice, limit=0.5)) == 1
+    assert len(scan(image, 1.0, SMALL, lambda part, zoom: twice, limit=0.5, distinct=True)) == 2
