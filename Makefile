@@ -18,7 +18,7 @@ demo: $(READY) ## redact real pictures and a short video; prints where to look
 	$(BIN)/python examples/demo.py demo
 
 test: $(READY)
-	$(BIN)/pytest -q -m "not slow" -n 2 --dist loadfile
+	$(BIN)/pytest -q -m "not slow"
 
 test-slow: $(READY)
 	$(BIN)/pytest -q -m slow
