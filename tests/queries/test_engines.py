@@ -154,6 +154,9 @@ def test_postgres_counts_so_in_every_question(in_postgres, name, text):
     same(in_postgres(asked), expected(asked))
 
 
+# PySpark leaves sockets to the garbage collector.
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.slow
 @pytest.mark.parametrize("text", [False, True], ids=["numbers", "text"])
 @pytest.mark.parametrize("name", questions(0, text=False))

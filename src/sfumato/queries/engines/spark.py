@@ -39,7 +39,8 @@ def build(session: SparkSession | None = None, master: str | None = None) -> Spa
     from pyspark.sql import SparkSession
 
     if session is None:
-        builder = SparkSession.builder.appName("sfumato")
+        # Its web page shows statements and plans to whoever asks.
+        builder = SparkSession.builder.appName("sfumato").config("spark.ui.enabled", "false")
         session = (builder.master(master) if master else builder).getOrCreate()
     return Spark(session)
 
