@@ -71,7 +71,7 @@ def drawn(noise: Noise, law: Law, count: int) -> NDArray[np.int64]:
     ids=lambda law: f"{law.kind}-{law.parameter}",
 )
 def test_both_sources_have_the_law_and_a_tenth_less_has_not(permit: Permit, law: Law) -> None:
-    pytest.importorskip("opendp", reason="OpenDP is not installed (extra queries)")
+    pytest.importorskip("opendp", reason="needs OpenDP: pip install 'sfumato[queries]'")
     less = Law(law.kind, law.parameter * Fraction(9, 10) ** (1 if law.kind == "laplace" else 2))
     for source in ("own", "opendp"):
         noise = Noise(permit, source=source)  # type: ignore[arg-type]
@@ -93,7 +93,7 @@ def test_noise_is_added_to_values_of_any_shape_and_never_twice_the_same(permit: 
 
 
 def test_few_values_go_to_opendp_and_many_to_tables(permit: Permit, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("opendp", reason="OpenDP is not installed (extra queries)")
+    pytest.importorskip("opendp", reason="needs OpenDP: pip install 'sfumato[queries]'")
     asked: list[int] = []
     monkeypatch.setattr(
         discrete, "_opendp", lambda law, count: asked.append(count) or np.zeros(count, np.int64)
@@ -210,7 +210,7 @@ def test_values_near_the_ends_do_not_wrap_round() -> None:
     assert (np.sign(noisy) == np.sign(ends)).all()
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no os.fork here")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork, which is what is tested")
 def test_a_forked_process_draws_other_noise(permit: Permit) -> None:
     noise, zeros = Noise(permit, source="own"), np.zeros(64, np.int64)
     noise.laplace(zeros, Fraction(1000))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sfumato.core.errors import InvalidRequest
 from sfumato.mechanisms.exact import Kind, Law, cumulative, exp_bounds
 
-mpmath = pytest.importorskip("mpmath", reason="mpmath is not installed, which the bounds are checked against")
+mpmath = pytest.importorskip("mpmath", reason="needs mpmath, to check bounds against: pip install mpmath")
 
 
 @settings(max_examples=60, deadline=None)

@@ -142,8 +142,8 @@ def test_what_is_no_answer_is_refused(document: str) -> None:
 
 
 def test_other_tables_hold_the_same() -> None:
-    polars = pytest.importorskip("polars", reason="polars is not installed")
-    pytest.importorskip("pandas", reason="pandas is not installed")
+    polars = pytest.importorskip("polars", reason="needs polars: pip install polars")
+    pytest.importorskip("pandas", reason="needs pandas: pip install pandas")
     answer = small()
     assert answer.to_arrow() is answer.table
     assert list(answer.to_pandas()["n"]) == [1200, -3, 1197]

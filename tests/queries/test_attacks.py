@@ -163,7 +163,8 @@ def test_another_question_is_charged_and_drawn_anew(people: People) -> None:
 
 def rebuilt(answers: list[tuple[Any, float]], count: int) -> Any:
     """Return the bits that fit the answers best (Dinur and Nissim 2003, by a linear program)."""
-    linprog = pytest.importorskip("scipy.optimize").linprog
+    from scipy.optimize import linprog
+
     queries = np.array([chosen for chosen, _ in answers], float)
     values = np.array([value for _, value in answers])
     rows = len(values)
@@ -370,8 +371,10 @@ def test_neighbours_have_the_same_groups_notes_and_errors() -> None:
 
 
 def test_a_group_of_one_is_not_shown_where_groups_are_private() -> None:
-    duckdb = pytest.importorskip("sfumato.queries.engines.duckdb")
-    pytest.importorskip("ibis", reason="needs ibis: pip install sfumato[queries]")
+    pytest.importorskip("duckdb", reason="needs DuckDB: pip install 'sfumato[queries]'")
+    pytest.importorskip("ibis", reason="needs ibis: pip install 'sfumato[queries]'")
+    from sfumato.queries.engines import duckdb
+
     crowd = [{"who": who, "place": "ABC"[who % 3], "hour": 0} for who in range(600)]
     query = Query(table="flow", aggregates=(Aggregate("count", "n"),), keys=(Key("place", Column("place")),))
     terms = Terms(

@@ -198,7 +198,7 @@ def test_joins_come_back_from_their_text():
 
 
 def test_a_database_finds_the_values_that_the_oracle_finds():
-    duckdb = pytest.importorskip("duckdb", reason="compares with DuckDB, which is not installed")
+    duckdb = pytest.importorskip("duckdb", reason="needs DuckDB: pip install 'sfumato[queries]'")
     table = questions.tables(people=6, seed=3)["flow"]
     rows = [{("", name): each for name, each in row.items()} for row in table.to_pylist()]
     made = list(_expressions(400, seed=10_000))

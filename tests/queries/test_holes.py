@@ -41,8 +41,10 @@ def people(tmp_path: Path) -> People:
 
 
 def engine() -> Any:
-    duckdb = pytest.importorskip("sfumato.queries.engines.duckdb")
-    pytest.importorskip("ibis", reason="needs ibis: pip install sfumato[queries]")
+    pytest.importorskip("duckdb", reason="needs DuckDB: pip install 'sfumato[queries]'")
+    pytest.importorskip("ibis", reason="needs ibis: pip install 'sfumato[queries]'")
+    from sfumato.queries.engines import duckdb
+
     return duckdb.build(threads=1)
 
 

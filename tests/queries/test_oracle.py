@@ -58,8 +58,10 @@ def plan_of(*figures: Aggregate, keys: tuple[Key, ...] = (), rollup: bool = Fals
 
 
 def compare(count: int, seed: int) -> None:
-    duckdb = pytest.importorskip("sfumato.queries.engines.duckdb")
-    pytest.importorskip("ibis", reason="needs ibis: pip install sfumato[queries]")
+    pytest.importorskip("duckdb", reason="needs DuckDB: pip install 'sfumato[queries]'")
+    pytest.importorskip("ibis", reason="needs ibis: pip install 'sfumato[queries]'")
+    from sfumato.queries.engines import duckdb
+
     rng, asked = random.Random(seed), 0
     while asked < count:
         query, terms = worlds.question(rng)

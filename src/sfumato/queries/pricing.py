@@ -136,9 +136,8 @@ def price_of(terms: Terms, spread: tuple[Draw, ...], kind: Kind, delta: Fraction
         raise InvalidRequest(f"epsilon must be above 0, got {text(epsilon)}")
     if private and (kind != "sum" or not delta):
         raise PolicyRefused(
-            "choosing groups privately takes a delta of its own, and so a share of kind 'sum' that has "
-            "one, and "
-            "--delta, such as 1e-7: declare the groups' values, or such a share",
+            "choosing groups privately takes a delta of its own, and so a share of kind 'sum' that has one, "
+            "and --delta, such as 1e-7: declare the groups' values, or such a share",
             rule="populations",
         )
     laplace = Price(
@@ -195,8 +194,7 @@ def epsilon_for(
     if any(measure.kind in ("squares", "bins") or measure.centred for measure in measures):
         raise InvalidRequest(
             "the error of a mean, variance or quantile depends on how many rows there are, which is not "
-            "known "
-            "beforehand: give epsilon, or ask for counts and sums with a target error"
+            "known beforehand: give epsilon, or ask for counts and sums with a target error"
         )
 
     price_of(replace(terms, epsilon=Fraction(1)), spread, kind, delta, private)  # what no epsilon mends
