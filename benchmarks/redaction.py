@@ -26,7 +26,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections import Counter
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -353,41 +353,33 @@ def alternated(
                 target = folder / f"{stem}-{name}.mp4"
                 spent[name].append(cpu_seconds(lambda run=run, target=target: run(clip.path, target)))
             if name == "ours":
-                inside.append(cpu_of(looks))
+                inside.append(sum(looks))
     medians = {name: statistics.median(values) for name, values in spent.items()}
     return medians, statistics.median(inside)
 
 
 @contextlib.contextmanager
-def detector_looks() -> Iterator[Counter[tuple[int, ...]]]:
-    """Count what the detector looks at, by the shape of its input."""
+def detector_looks() -> Iterator[list[float]]:
+    """Note the CPU seconds of the network in each look, and of nothing else: no resizing, no reading of boxes.
+
+    In a batch the network has one thread, the one that runs it; with more, less would be counted.
+    """
     from sfumato.vision import onnx
     from sfumato.vision.detectors import centerface
 
-    looks: Counter[tuple[int, ...]] = Counter()
+    looks: list[float] = []
 
-    def counted(net: Any, outputs: Any, tensor: Any) -> Any:
-        looks[tensor.shape] += 1
-        return onnx.run(net, outputs, tensor)
+    def timed(net: Any, outputs: Any, tensor: Any) -> Any:
+        start = time.thread_time()
+        found = onnx.run(net, outputs, tensor)
+        looks.append(time.thread_time() - start)
+        return found
 
-    real, centerface.run = centerface.run, counted
+    real, centerface.run = centerface.run, timed
     try:
         yield looks
     finally:
         centerface.run = real
-
-
-def cpu_of(looks: Counter[tuple[int, ...]]) -> float:
-    """Return the CPU seconds of these looks by themselves: in a run, other threads work beside them."""
-    from sfumato.vision.detectors import centerface
-
-    net = centerface.build(threads=1)._session
-    total = 0.0
-    for shape, count in looks.items():
-        tensor = np.zeros(shape, np.float32)
-        net.run(None, {"input.1": tensor})
-        total += count * min(cpu_seconds(lambda t=tensor: net.run(None, {"input.1": t})) for _ in range(3))
-    return total
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from sfumato.redaction.covers import Cover
 from sfumato.redaction.job import Job
-from sfumato.redaction.regions import outlines_of, regions_of
+from sfumato.redaction.regions import shapes_of
 from sfumato.redaction.zones import Pick, coarse, picks, without
 from sfumato.vision.boxes import Boxes
 
@@ -63,21 +64,41 @@ def layers(job: Job, boxes: Boxes, fixed: Places, width: int, height: int) -> li
 
     Covers that read nothing come first, cosmetic ones last: a fill never reads what a solid cover hides.
     """
-    regions: dict[int, list[NDArray[np.int32]]] = {}
-    covers: dict[int, Cover] = {}
-    names = np.array([id(job.cover_of(label)) for label in boxes.labels], np.int64)
-    for label in boxes.labels:
-        covers[id(job.cover_of(label))] = job.cover_of(label)
-    for key in covers:
+    return layers_of_frames(job, [boxes], fixed, width, height)[0]
+
+
+def layers_of_frames(
+    job: Job, frames: Sequence[Boxes], fixed: Places, width: int, height: int
+) -> list[list[Layer]]:
+    """Return what `layers` returns for each of some frames: together they take hardly longer than one.
+
+    Args:
+        frames: the boxes of each.
+        fixed: what is hidden, and what is kept, in all of them.
+    """
+    labels = [label for boxes in frames for label in boxes.labels]
+    covers = {id(cover): cover for cover in map(job.cover_of, dict.fromkeys(labels))}
+    covers |= {id(cover): cover for cover, _ in fixed.hidden}
+    frame_of = np.repeat(np.arange(len(frames)), [len(boxes) for boxes in frames])
+    whose = np.array([id(job.cover_of(label)) for label in labels], np.int64)
+    boxes = Boxes.concat(frames)
+    found: list[list[Layer]] = [[] for _ in frames]
+    for cover in sorted(covers.values(), key=_rank):
+        here = whose == id(cover)
         # A cover that is drawn to the shape of a region needs it in one piece.
-        shape = outlines_of if getattr(covers[key], "outlined", False) else regions_of
-        regions[key] = [shape(boxes.keep(names == key), job.settings, width, height)]
-    for cover, rectangles in fixed.hidden:
-        covers[id(cover)] = cover
-        regions.setdefault(id(cover), []).append(rectangles)
-    order = sorted(covers.values(), key=_rank)
-    done = [(cover, without(np.concatenate(regions[id(cover)]), fixed.kept)) for cover in order]
-    return [(cover, these) for cover, these in done if len(these)]
+        outlined = bool(getattr(cover, "outlined", False))
+        regions, owners = shapes_of(boxes.keep(here), job.settings, width, height, outlined=outlined)
+        at = frame_of[here][owners]
+        always = [rectangles for one, rectangles in fixed.hidden if one is cover]
+        for number, layers in enumerate(found):
+            these = regions if len(frames) == 1 else regions[at == number]
+            if always:
+                these = np.concatenate([these, *always])
+            if len(fixed.kept):
+                these = without(these, fixed.kept)
+            if len(these):
+                layers.append((cover, these))
+    return found
 
 
 def _rank(cover: Cover) -> tuple[int, str]:

@@ -36,7 +36,7 @@ def regions_of(boxes: Boxes, settings: Settings, width: int, height: int) -> NDA
     Returns:
         (n, 4) int32; x1, y1, x2, y2 in pixels, half open, inside the picture, x1 < x2 and y1 < y2.
     """
-    return _inside(_outwards(_widened(boxes, settings)), width, height)
+    return shapes_of(boxes, settings, width, height, outlined=False)[0]
 
 
 def outlines_of(boxes: Boxes, settings: Settings, width: int, height: int) -> NDArray[np.int32]:
@@ -54,10 +54,35 @@ def outlines_of(boxes: Boxes, settings: Settings, width: int, height: int) -> ND
     Returns:
         (m, 4) int32, m >= n; as `regions_of`.
     """
-    wide = _widened(boxes, settings)
-    face = np.array([label == "face" for label in boxes.labels], bool)
-    heads = _bands(boxes.xyxy[face].astype(np.float64), wide[face])
-    return _inside(np.concatenate([_outwards(wide[~face]), heads]), width, height)
+    return shapes_of(boxes, settings, width, height, outlined=True)[0]
+
+
+def shapes_of(
+    boxes: Boxes, settings: Settings, width: int, height: int, *, outlined: bool
+) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
+    """Return what `outlines_of` or `regions_of` returns, and for each region the index of its box.
+
+    Args:
+        boxes, settings, width, height: see `regions_of`.
+        outlined: whether the corners of heads are cut off.
+
+    Returns:
+        (m, 4) int32 as `regions_of`, and (m,) indices.
+    """
+    wide, owners = _widened(boxes, settings), np.arange(len(boxes))
+    face = _faces(boxes)
+    if not outlined or not face.any():
+        return _inside(_outwards(wide), owners, width, height)
+    heads, there = _bands(boxes.xyxy[face].astype(np.float64), wide[face])
+    laid = np.repeat(owners[face], there)
+    if face.all():
+        return _inside(heads, laid, width, height)
+    regions = np.concatenate([_outwards(wide[~face]), heads])
+    return _inside(regions, np.concatenate([owners[~face], laid]), width, height)
+
+
+def _faces(boxes: Boxes) -> NDArray[np.bool_]:
+    return np.array([label == "face" for label in boxes.labels], bool)
 
 
 def _widened(boxes: Boxes, settings: Settings) -> NDArray[np.float64]:
@@ -65,11 +90,11 @@ def _widened(boxes: Boxes, settings: Settings) -> NDArray[np.float64]:
     xyxy = boxes.xyxy.astype(np.float64).reshape(-1, 4)
     share = np.array([settings.margin(label) for label in boxes.labels])[:, None]
     reach = (xyxy[:, 2:] - xyxy[:, :2]) * share
-    face = np.array([label == "face" for label in boxes.labels], bool)
-    one = np.ones(len(face))
-    low = xyxy[:, :2] - reach * np.stack([one, np.where(face, ABOVE, 1.0)], axis=1)
-    high = xyxy[:, 2:] + reach * np.stack([one, np.where(face, BELOW, 1.0)], axis=1)
-    return np.concatenate([low, high], axis=1)
+    face = _faces(boxes)
+    wide: NDArray[np.float64] = xyxy + reach[:, [0, 1, 0, 1]] * np.array([-1.0, -1.0, 1.0, 1.0])
+    wide[face, 1] = xyxy[face, 1] - reach[face, 1] * ABOVE
+    wide[face, 3] = xyxy[face, 3] + reach[face, 1] * BELOW
+    return wide
 
 
 def _outwards(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -78,8 +103,13 @@ def _outwards(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([low, np.maximum(np.ceil(boxes[:, 2:]), low + 1)], axis=1)
 
 
-def _bands(boxes: NDArray[np.float64], regions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the outlines of heads in regions, (n, 4): bands from top to bottom that hold the boxes too."""
+def _bands(
+    boxes: NDArray[np.float64], regions: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Return the outlines of heads in regions, (n, 4): bands from top to bottom that hold the boxes too.
+
+    With them the number of bands of each head.
+    """
     left, first, right, end = _outwards(regions).T[:, :, None]
     whole = _outwards(boxes).T[:, :, None]
     lines = LEAST_LINES * np.maximum(np.ceil((end - first) / (LEAST_LINES * BANDS)), 1)
@@ -96,13 +126,15 @@ def _bands(boxes: NDArray[np.float64], regions: NDArray[np.float64]) -> NDArray[
     low = np.where(held, np.minimum(low, whole[0]), low).clip(left, right - 1)
     high = np.where(held, np.maximum(high, whole[2]), high).clip(left + 1, right)
     bands = np.stack([low, top, np.maximum(high, low + 1), bottom], axis=2)
-    there: NDArray[np.float64] = bands[top < bottom]
-    return there
+    there = top < bottom
+    return bands[there], there.sum(axis=1)
 
 
-def _inside(regions: NDArray[np.float64], width: int, height: int) -> NDArray[np.int32]:
-    """Return regions cut to the picture; without those that lie outside."""
+def _inside(
+    regions: NDArray[np.float64], owners: NDArray[np.intp], width: int, height: int
+) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
+    """Return regions cut to the picture, and their owners; without those that lie outside."""
     # Clipped as floats: a box far outside would wrap around as int32.
-    size = np.tile(np.array([width, height], np.float64), 2)
-    cut = regions.clip(0, size).astype(np.int32)
-    return cut[(cut[:, 2:] > cut[:, :2]).all(axis=1)]
+    cut = regions.clip(0, [width, height, width, height]).astype(np.int32)
+    kept = (cut[:, 2] > cut[:, 0]) & (cut[:, 3] > cut[:, 1])
+    return cut[kept], owners[kept]

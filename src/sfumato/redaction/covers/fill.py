@@ -115,7 +115,7 @@ class Fill:
         self._cover(layers, regions.astype(np.int64), forms)
 
     def _cover(self, layers: Sequence[_Layer], boxes: NDArray[np.int64], forms: Sequence[Form]) -> None:
-        groups = [boxes[group] for group in _groups(boxes, 2 * GUARD)]
+        groups = _groups(boxes, 2 * GUARD)
         bounds = [_bounds(group) for group in groups]
         # All surfaces are computed before the first is written, so no fill reads another.
         patches = [self._patch(layers, groups, bounds, number, forms) for number in range(len(groups))]
@@ -287,29 +287,30 @@ def _grown(hidden: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
     return grown
 
 
-def _groups(boxes: NDArray[np.int64], gap: int) -> list[NDArray[np.intp]]:
-    """Return the indices of boxes that hang together: closer than `gap` pixels, directly or in a chain."""
+def _groups(boxes: NDArray[np.int64], gap: int) -> list[NDArray[np.int64]]:
+    """Return the boxes in groups that hang together: closer than `gap` pixels, directly or in a chain."""
     if not len(boxes):
         return []
     # The bands of a head come one after the other, so runs of neighbours are found first; few are left.
     breaks = np.flatnonzero(~_near(boxes[:-1], boxes[1:], gap)) + 1
-    starts = np.concatenate([[0], breaks])
-    low = np.minimum.reduceat(boxes[:, :2], starts, axis=0).tolist()
-    high = (np.maximum.reduceat(boxes[:, 2:], starts, axis=0) + gap).tolist()
-    runs = [range(*edges) for edges in pairwise([*starts.tolist(), len(boxes)])]
+    runs = [boxes[start:stop] for start, stop in pairwise([0, *breaks.tolist(), len(boxes)])]
+    if len(runs) == 1:
+        return runs
+    around = [_bounds(run) for run in runs]
     group = list(range(len(runs)))
     for one, two in combinations(group, 2):
+        left, top, right, bottom = around[two]
         if (
             group[one] != group[two]
-            and _meets((*low[one], *high[one]), (*low[two], *high[two]))
-            and _near(boxes[runs[one]][:, None], boxes[runs[two]][None], gap).any()
+            and _meets(around[one], (left - gap, top - gap, right + gap, bottom + gap))
+            and _near(runs[one][:, None], runs[two][None], gap).any()
         ):
             old, new = sorted((group[one], group[two]))[::-1]
             group = [new if number == old else number for number in group]
-    return [
-        np.array([box for run, number in zip(runs, group, strict=True) if number == each for box in run])
-        for each in dict.fromkeys(group)
-    ]
+    together: dict[int, list[NDArray[np.int64]]] = {}
+    for number, run in zip(group, runs, strict=True):
+        together.setdefault(number, []).append(run)
+    return [parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in together.values()]
 
 
 def _bounds(boxes: NDArray[np.int64]) -> Rectangle:

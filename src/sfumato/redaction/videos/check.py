@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from fractions import Fraction
 from pathlib import Path
@@ -55,9 +56,11 @@ def check_written(path: Path, name: str, form: Target, scan: Scan, sounds: int, 
             f"{wanted}; it was not written"
         )
     slack = max(scan.time_base, base, 1 / scan.rate if form.steady else Fraction(0))
+    unit = Fraction(1, math.lcm(base.denominator, scan.time_base.denominator, slack.denominator))
+    ours, theirs, most = (int(one / unit) for one in (base, scan.time_base, slack))
     for index, (one, two) in enumerate(zip(times, scan.times, strict=True)):
-        shown, wished = one * base, (two - scan.start) * scan.time_base
-        if abs(shown - wished) > slack:
+        if abs(one * ours - (two - scan.start) * theirs) > most:
+            shown, wished = one * base, (two - scan.start) * scan.time_base
             raise MediaError(
                 f"{name}: frame {index} of the output is shown at {float(shown):.6f} s instead of "
                 f"{float(wished):.6f} s; it was not written"

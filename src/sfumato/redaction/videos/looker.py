@@ -14,6 +14,7 @@ from sfumato.redaction.videos.doubts import near, open_question
 from sfumato.redaction.videos.frames import Canvas, CutFinder
 from sfumato.redaction.videos.reader import Shot
 from sfumato.redaction.videos.second_look import SecondLook, with_new
+from sfumato.redaction.videos.times import reaches
 from sfumato.vision.boxes import Boxes
 from sfumato.vision.finder import Finder
 
@@ -102,7 +103,7 @@ class Looker:
             self._look(full=True)
 
     def _is_due(self, looked: Shot, shot: Shot) -> bool:
-        late = (shot.pts - looked.pts) * self._notes.time_base >= LONGEST_STEP
+        late = reaches(shot.pts - looked.pts, self._notes.time_base, LONGEST_STEP)
         return late or shot.index - looked.index >= self._pace
 
     def _is_full_due(self) -> bool:
@@ -110,8 +111,8 @@ class Looker:
         first, last = self._kept[0], self._kept[-1]
         if first is last or not self._glances:
             return True
-        spent = (last.pts - first.pts) * self._notes.time_base
-        return spent >= FULL_STEP or (len(self._kept) + self._every) * _bytes(last) > ROOM
+        late = reaches(last.pts - first.pts, self._notes.time_base, FULL_STEP)
+        return late or (len(self._kept) + self._every) * _bytes(last) > ROOM
 
     def _look(self, full: bool) -> None:
         """Look at the newest frame, and back at what it puts in question."""

@@ -34,6 +34,7 @@ from sfumato.redaction.videos.subtitles import Words
 from sfumato.redaction.videos.survey import Chunk, Survey
 from sfumato.redaction.videos.target import Target
 from sfumato.redaction.videos.threads import ahead
+from sfumato.redaction.videos.times import converted
 from sfumato.redaction.videos.writer import VideoWriter
 from sfumato.vision.tracks import Track
 
@@ -71,11 +72,11 @@ class Edit:
 
     def at(self, time: int) -> int:
         """Return a time of the source in units of the output."""
-        return round((time - self.start) * self.survey.time_base / self.coding.time_base)
+        return converted(time - self.start, self.survey.time_base, self.coding.time_base)
 
     def lasts(self, duration: int | None) -> int:
         """Return a length of the source in units of the output; that of a usual frame where not known."""
-        length = round((duration or 0) * self.survey.time_base / self.coding.time_base)
+        length = converted(duration or 0, self.survey.time_base, self.coding.time_base)
         return length or max(round(1 / self.survey.rate / self.coding.time_base), 1)
 
 
@@ -279,13 +280,14 @@ def join(
         words = Words(reader, writer, job.settings.subtitles, edit.start * survey.time_base)
         others = reader.others() if reader and (len(sound) or len(words)) else iter(())
         for done, picture in enumerate(pictures, 1):
-            now = writer.now + edit.start * survey.time_base
-            sound.until(now)
-            for packet in others:
-                sound.take(packet)
-                words.take(packet)
-                if packet.dts is not None and packet.dts * packet.time_base > now + LEAD:
-                    break
+            if reader is not None:
+                now = writer.now + edit.start * survey.time_base
+                sound.until(now)
+                for packet in others:
+                    sound.take(packet)
+                    words.take(packet)
+                    if packet.dts is not None and packet.dts * packet.time_base > now + LEAD:
+                        break
             writer.write(picture)
             if told is not None:
                 told(done)

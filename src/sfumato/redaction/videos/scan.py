@@ -9,6 +9,7 @@ from fractions import Fraction
 from sfumato.core.errors import UnsupportedMedia
 from sfumato.redaction.videos.frames import Canvas
 from sfumato.redaction.videos.looker import LONGEST_STEP
+from sfumato.redaction.videos.times import reaches
 from sfumato.vision.boxes import Boxes
 
 #: How far from its place a frame may be, in frames, where others are gone and the container counts frames.
@@ -52,8 +53,8 @@ class Scan:
 
     def is_gap(self, before: int, now: int) -> bool:
         """Say whether so much time lies between two frames that nobody knows where things went."""
-        time = (now - before) * self.time_base
-        return time >= LONGEST_STEP and time > 4 / self.rate
+        time = now - before
+        return reaches(time, self.time_base, LONGEST_STEP) and time * self.time_base > 4 / self.rate
 
 
 def settle_steady(name: str, scan: Scan) -> None:

@@ -10,16 +10,17 @@ import av
 
 from sfumato.core.errors import UnsupportedMedia
 
-#: Between "superfast" and "veryfast" in cost. Bits are not moved from smooth parts to rough ones (aq-mode),
-#: which costs 1 dB at the same size; quality.py chooses the crf. Looking five frames ahead, with B frames in
-#: a fixed order, takes a tenth to a fifth less for some 5 % more bits. Without cpu-independent, mbtree runs
-#: code that rounds as each kind of processor does and, with AVX-512, reads memory that nobody wrote to (x264
-#: core 165): equal frames gave other bytes, in 1 of 80 runs on a toy clip and in most where memory was full.
+#: The cost of "superfast", or a third more where quality.py asks for a finer search. Bits are not moved from
+#: smooth parts to rough ones (aq-mode), which costs 1 dB at the same size; quality.py chooses the crf. Looking
+#: five frames ahead, with B frames in a fixed order, takes a tenth to a fifth less for some 5 % more bits.
+#: Without cpu-independent, mbtree runs code that rounds as each kind of processor does and, with AVX-512,
+#: reads memory that nobody wrote to (x264 core 165): equal frames gave other bytes, in 1 of 80 runs on a toy
+#: clip and in most where memory was full.
 X264: Mapping[str, str] = {
     "crf": "18",
     "preset": "superfast",
     "a53cc": "0",
-    "x264-params": "subme=2:mbtree=1:rc-lookahead=5:b-adapt=0:aq-mode=0:cpu-independent=1",
+    "x264-params": "mbtree=1:rc-lookahead=5:b-adapt=0:aq-mode=0:cpu-independent=1",
 }
 VP9: Mapping[str, str] = {"crf": "24", "b": "0", "deadline": "realtime", "cpu-used": "6", "row-mt": "1"}
 MPEG4: Mapping[str, str] = {"flags": "+qscale", "global_quality": str(3 * 118), "bf": "0"}  # FF_QP2LAMBDA
