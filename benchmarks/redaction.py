@@ -360,7 +360,7 @@ def alternated(
 
 @contextlib.contextmanager
 def detector_looks() -> Iterator[list[float]]:
-    """Note the CPU seconds of the network in each look, and of nothing else: no resizing, no reading of boxes.
+    """Note the CPU seconds of the network in each look: no resizing, no reading of boxes.
 
     In a batch the network has one thread, the one that runs it; with more, less would be counted.
     """
