@@ -11,11 +11,11 @@ import av
 from sfumato.core.errors import UnsupportedMedia
 
 #: The cost of "superfast", or a third more where quality.py asks for a finer search. Bits are not moved from
-#: smooth to rough parts (aq-mode), which costs 1 dB at the same size; quality.py chooses the crf. Looking five
-#: frames ahead, with B frames in a fixed order, takes a tenth to a fifth less for some 5 % more bits. Without
-#: cpu-independent, mbtree runs code that rounds as each kind of processor does and, with AVX-512, reads memory
-#: that nobody wrote to (x264 core 165): equal frames gave other bytes, in 1 of 80 runs on a toy clip and in
-#: most where memory was full.
+#: smooth to rough parts (aq-mode), which costs 1 dB at the same size; quality.py chooses the crf. Looking
+#: five frames ahead, with B frames in a fixed order, takes a tenth to a fifth less for some 5 % more bits.
+#: Without cpu-independent, mbtree runs code that rounds as each kind of processor does and, with AVX-512,
+#: reads memory that nobody wrote to (x264 core 165): equal frames gave other bytes, in 1 of 80 runs on a toy
+#: clip and in most where memory was full.
 X264: Mapping[str, str] = {
     "crf": "18",
     "preset": "superfast",
