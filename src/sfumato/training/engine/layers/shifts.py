@@ -19,8 +19,8 @@ from torch import Tensor
 from sfumato.training.engine.layers import gram
 from sfumato.training.engine.layers.geometry import Geometry
 
-#: Bytes of tables at a time: at least, and at most. Fewer and longer parts are quicker on many threads, in spite
-#: of caches; between the two, tables take what the images of the layer take themselves.
+#: Bytes of tables at a time: at least, and at most; between the two, what the images of the layer take.
+#: Fewer and longer parts are quicker on several threads, in spite of caches.
 LEAST, MOST = 2**21, 2**24
 
 #: Bytes of one unit's tables above which they are not offered.
