@@ -22,6 +22,7 @@ from sfumato.training.config import Config
 from sfumato.training.coupling import check
 from sfumato.training.data import Form, Pictures, bright, from_folder, from_npz, from_use, scaled
 from sfumato.training.features import Frozen, ScatterNet, features, linear_head
+from sfumato.training.memory import kept_memory
 from sfumato.training.plan import PlannedRun, plan_run
 from sfumato.training.run import OnStep, TrainingRun, standing
 from sfumato.training.settings import TrainingSettings
@@ -128,6 +129,7 @@ class Job:
             self._stands(project)
         optimiser, source = _optimiser(config, self.model), self._source(tell)
         with contextlib.ExitStack() as stack:
+            stack.enter_context(kept_memory())
             calls = [*on_step, *_watchers(config, optimiser, stack)]
             opened = project.training(
                 self.settings,
