@@ -222,11 +222,11 @@ def print_peak(name: str, way: str) -> None:
     from sfumato.training.memory import kept_memory
 
     step = getattr(Bench(name), way)()
+    Path("/proc/self/clear_refs").write_text("5")
+    before = status("VmRSS")
+    step()
     with kept_memory() if way == "ours" else contextlib.nullcontext():
-        Path("/proc/self/clear_refs").write_text("5")
-        before = status("VmRSS")
-        for _ in range(2):
-            step()
+        step()
         print((status("VmHWM") - before) / 1024)
 
 
@@ -240,22 +240,17 @@ def measure(name: str, ways: list[str], rounds: int, slow: int) -> dict[str, flo
     """Return the ratios of times to plain training; peers take fewer turns."""
     from sfumato.training.memory import kept_memory
 
-    with kept_memory():
-        return turns(name, ways, rounds, slow)
-
-
-def turns(name: str, ways: list[str], rounds: int, slow: int) -> dict[str, float]:
-    """Let the ways take turns."""
     steps = {way: getattr(Bench(name), way)() for way in ways}
     for way, step in steps.items():
         step()  # the first one chooses kernels
         if slow > 1 or way in SHORT:
             step()
     times: dict[str, list[float]] = {way: [] for way in ways}
-    for turn in range(rounds):
-        now = {way: step for way, step in steps.items() if turn < slow or way in SHORT}
-        for way, took in alternate(now, 1).items():
-            times[way] += took
+    with kept_memory():
+        for turn in range(rounds):
+            now = {way: step for way, step in steps.items() if turn < slow or way in SHORT}
+            for way, took in alternate(now, 1).items():
+                times[way] += took
     middle = medians(times)
     # Neighbours in time, so that a machine that slows down slows both.
     pairs = [a / b for a, b in zip(times["ours"], times["plain"], strict=True)]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sfumato.training import memory
-from sfumato.training.memory import kept_memory
+from sfumato.training.memory import hand_back, kept_memory
 
 MB = 2**20
 
@@ -26,6 +26,7 @@ def resident() -> int:
 
 def use() -> int:
     """Take 96 MB in blocks that fit the heap, free them, and return what was resident before that."""
+    np.ones(20 * MB, np.uint8)  # blocks up to this size come from the heap from now on
     blocks = [np.ones(16 * MB, np.uint8) for _ in range(6)]
     most = resident()
     del blocks
@@ -34,6 +35,7 @@ def use() -> int:
 
 @needs_glibc
 def test_it_is_kept_inside_and_handed_back_by_the_last() -> None:
+    use()
     with kept_memory():
         with kept_memory():
             most = use()
@@ -45,6 +47,14 @@ def test_it_is_kept_inside_and_handed_back_by_the_last() -> None:
     assert memory._inside == 0
 
 
+@needs_glibc
+def test_what_lies_free_below_is_handed_back_at_once() -> None:
+    with kept_memory():
+        most = use()
+        hand_back()
+        assert resident() < most - 64 * MB
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("MALLOC_TRIM_THRESHOLD_", "1"), ("GLIBC_TUNABLES", "glibc.malloc.trim_threshold=1")]
 )
@@ -52,7 +62,7 @@ def test_who_starts_the_program_decides(name: str, value: str, monkeypatch: pyte
     monkeypatch.setenv(name, value)
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: pytest.fail("it was set"))
     with kept_memory():
-        pass
+        hand_back()
 
 
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,4 +72,4 @@ def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory.os, "confstr", none, raising=False)
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: pytest.fail("it was set"))
     with kept_memory():
-        pass
+        hand_back()

@@ -129,7 +129,6 @@ class Job:
             self._stands(project)
         optimiser, source = _optimiser(config, self.model), self._source(tell)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(kept_memory())
             calls = [*on_step, *_watchers(config, optimiser, stack)]
             opened = project.training(
                 self.settings,
@@ -149,7 +148,9 @@ class Job:
                 check=False,  # `prepare` did
             )
             start = time.monotonic()
-            for batch in trained.batches(source, units=self.units(run.planned.unit)):
+            for number, batch in enumerate(trained.batches(source, units=self.units(run.planned.unit))):
+                if number == 1:
+                    stack.enter_context(kept_memory())
                 _set_rate(optimiser, config, run.begun - 1, run.planned.steps)
                 trained.step(batch)
                 if run.begun % config.out.every == 0 and run.left:

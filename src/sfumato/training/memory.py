@@ -19,7 +19,7 @@ TRIM, MAP = -1, -3
 #: The largest number that mallopt takes.
 ALL = 2**31 - 1
 
-#: Where glibc's own rule ends, which setting either turns off.
+#: Where glibc's own rule for both ends, which setting either turns off.
 LARGEST = 2**25
 
 #: Variables by which whoever starts a program decides.
@@ -34,12 +34,13 @@ def kept_memory() -> Iterator[None]:
     """Keep what is freed in this process for what is taken next; on leaving, hand it back.
 
     >>> with kept_memory():
-    ...     pass  # steps of training
+    ...     pass  # steps of training, but for the first one
 
     Guarantee: nothing but times and the memory that lies free is changed. Where the C library is not glibc,
     or where the environment sets its allocator, nothing is done at all.
 
-    It is of the whole process: calls may be nested, and the last one to end hands back.
+    It is of the whole process: calls may be nested, and the last one to end hands back. Take a step before:
+    by the blocks that it frees, glibc learns up to which size blocks come from the heap.
     """
     global _inside
     if not _is_glibc():
@@ -48,7 +49,7 @@ def kept_memory() -> Iterator[None]:
     libc = ctypes.CDLL(None)
     with _lock:
         _inside += 1
-        libc.mallopt(MAP, LARGEST)
+        libc.malloc_trim(0)  # a first step leaves holes that the next ones do not quite fill
         libc.mallopt(TRIM, ALL)
     try:
         yield
@@ -56,8 +57,15 @@ def kept_memory() -> Iterator[None]:
         with _lock:
             _inside -= 1
             if not _inside:
+                libc.mallopt(MAP, LARGEST)
                 libc.mallopt(TRIM, 2 * LARGEST)
                 libc.malloc_trim(0)
+
+
+def hand_back() -> None:
+    """Hand back what is free now, also between blocks that are not, after work that does not come again."""
+    if _is_glibc():
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _is_glibc() -> bool:
