@@ -6,6 +6,9 @@ norm (32x32, batch 64), ViT-Ti/16 (224x224, batch 16). Each way takes whole step
 through a permit, from a cipher; the peers draw theirs from torch's own generator. Peak memory is the rise of
 the resident set over two steps of a process of its own, the choice of kernels included.
 
+All ways are timed in a process that keeps freed memory, as `sfumato train` does (training/memory.py): plain
+training is quicker in it too. Its peak of memory is taken without that, ours with it.
+
 The floor of a private step is 1.00 plus passes over memory: forward, the input's gradient and the weight's
 gradient cost about the same each; a per-image gradient that is kept costs the weight gradient that it
 replaces, and one more pass over it for its length and for the sum; where only lengths are taken, they come on
@@ -216,12 +219,15 @@ def peak_mb(name: str, way: str) -> float:
 
 def print_peak(name: str, way: str) -> None:
     """Print the rise; Linux alone tells it."""
+    from sfumato.training.memory import kept_memory
+
     step = getattr(Bench(name), way)()
     Path("/proc/self/clear_refs").write_text("5")
     before = status("VmRSS")
-    for _ in range(2):
+    step()
+    with kept_memory() if way == "ours" else contextlib.nullcontext():
         step()
-    print((status("VmHWM") - before) / 1024)
+        print((status("VmHWM") - before) / 1024)
 
 
 def status(key: str) -> int:
@@ -232,16 +238,19 @@ def status(key: str) -> int:
 
 def measure(name: str, ways: list[str], rounds: int, slow: int) -> dict[str, float]:
     """Return the ratios of times to plain training; peers take fewer turns."""
+    from sfumato.training.memory import kept_memory
+
     steps = {way: getattr(Bench(name), way)() for way in ways}
     for way, step in steps.items():
         step()  # the first one chooses kernels
         if slow > 1 or way in SHORT:
             step()
     times: dict[str, list[float]] = {way: [] for way in ways}
-    for turn in range(rounds):
-        now = {way: step for way, step in steps.items() if turn < slow or way in SHORT}
-        for way, took in alternate(now, 1).items():
-            times[way] += took
+    with kept_memory():
+        for turn in range(rounds):
+            now = {way: step for way, step in steps.items() if turn < slow or way in SHORT}
+            for way, took in alternate(now, 1).items():
+                times[way] += took
     middle = medians(times)
     # Neighbours in time, so that a machine that slows down slows both.
     pairs = [a / b for a, b in zip(times["ours"], times["plain"], strict=True)]

@@ -16,7 +16,7 @@ from torch import Tensor, nn  # noqa: E402
 
 from sfumato.core.errors import InvalidRequest, PolicyRefused  # noqa: E402
 from sfumato.core.project import Project  # noqa: E402
-from sfumato.training import models  # noqa: E402
+from sfumato.training import memory, models  # noqa: E402
 from sfumato.training.config import Config  # noqa: E402
 from sfumato.training.job import augmented, explain, prepare  # noqa: E402
 
@@ -90,6 +90,17 @@ def test_a_whole_model_is_trained_and_released(made: Make) -> None:
     charged = [entry for entry in project.ledger.entries() if entry.kind == "reserve"]
     assert len(charged) == 1
     assert str(project.root) not in str(result.receipt.body)
+
+
+def test_memory_is_kept_from_the_second_step_on_and_not_after(
+    made: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not memory._is_glibc():
+        pytest.skip("the C library is not glibc, or the environment sets its allocator")
+    project, config = made()
+    inside: list[int] = []
+    prepare(config, project).run(project, on_step=[lambda progress: inside.append(memory._inside)])
+    assert (inside, memory._inside) == ([0, 1, 1], 0)
 
 
 def test_explaining_reads_and_charges_nothing(made: Make) -> None:

@@ -29,11 +29,13 @@ from sfumato.core.errors import InvalidRequest
 from sfumato.core.gate import Permit
 from sfumato.mechanisms.keystream import Fill, has_cipher, stream
 
-#: Pairs made at a time: what they need stays in the processor's cache.
-PAIRS = 1 << 14
+#: Pairs made at a time: few enough for the processor's cache, and enough that threads seldom meet between two
+#: calls of NumPy, where they wait for each other.
+PAIRS = 1 << 15
 #: Values under one key, and the work of one thread at a time.
 SEGMENT = 1 << 19
-Put = Callable[[NDArray[Any], NDArray[np.float64]], None]
+#: Called with values, as many draws, and as much room to work in.
+Put = Callable[[NDArray[Any], NDArray[np.float64], NDArray[np.float64]], None]
 #: How much of the sensitivity rounding may take: a quarter of the 2^-10 that clipping leaves free.
 ROUNDING = 2.0**-12
 #: Whole numbers in float64 are exact up to this.
@@ -79,7 +81,7 @@ class GaussianNoise:
         if count < 0:
             raise InvalidRequest(f"a count of draws is not below 0, got {count}")
         out = np.empty(count)
-        self._fill([out], lambda target, draws: target.__setitem__(slice(None), draws))
+        self._fill([out], lambda target, draws, room: target.__setitem__(slice(None), draws))
         return out
 
     def add(self, values: NDArray[Any], std: float, grid: float) -> NDArray[np.float64]:
@@ -116,23 +118,24 @@ class GaussianNoise:
                 f"a value of {most} is not finite or too large for a grid of {grid}: clip first, and "
                 "take the grid of `grid_for`"
             )
-        scale, inverse = std / grid, 1 / grid
+        inverse = 1 / grid
 
-        def put(target: NDArray[Any], draws: NDArray[np.float64]) -> None:
-            draws *= scale
+        def put(target: NDArray[Any], draws: NDArray[np.float64], room: NDArray[np.float64]) -> None:
             np.rint(draws, out=draws)
-            cells = (
-                target * inverse if target.dtype == np.float64 else np.multiply(target, inverse, dtype=float)
-            )
-            np.rint(cells, out=cells)
-            cells += draws
-            cells *= grid
-            target[:] = cells
+            np.copyto(room, target)
+            room *= inverse
+            np.rint(room, out=room)
+            room += draws
+            room *= grid
+            target[:] = room
 
-        self._fill(flats, put)
+        self._fill(flats, put, std / grid)
 
-    def _fill(self, flats: Sequence[NDArray[Any]], put: Put) -> None:
-        """Call `put` with pieces of the arrays and fresh draws for each, every segment under its own key."""
+    def _fill(self, flats: Sequence[NDArray[Any]], put: Put, scale: float = 1.0) -> None:
+        """Call `put` with pieces of the arrays and fresh draws for each, of a deviation of `scale`.
+
+        Every segment has a key of its own.
+        """
         entropy = self._permit.entropy  # an ended permit refuses, whatever the count
         # Keys are taken here, in order: threads decide who works when, and nothing else.
         work = [(piece, stream(entropy)) for piece in _segments(flats)]
@@ -140,10 +143,10 @@ class GaussianNoise:
         threads = min(self._threads, len(work)) if has_cipher() else 1
         if threads <= 1:
             for pieces, fill in work:
-                _segment(pieces, fill, put)
+                _segment(pieces, fill, put, scale)
             return
         with ThreadPoolExecutor(threads) as pool:
-            for done in [pool.submit(_segment, pieces, fill, put) for pieces, fill in work]:
+            for done in [pool.submit(_segment, pieces, fill, put, scale) for pieces, fill in work]:
                 done.result()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -168,9 +171,9 @@ def _segments(flats: Sequence[NDArray[Any]]) -> Iterator[list[NDArray[Any]]]:
         yield segment
 
 
-def _segment(pieces: Sequence[NDArray[Any]], fill: Fill, put: Put) -> None:
+def _segment(pieces: Sequence[NDArray[Any]], fill: Fill, put: Put, scale: float) -> None:
     count = sum(piece.size for piece in pieces)
-    work = _Work(min(PAIRS, (count + 1) // 2))
+    work = _Work(min(PAIRS, (count + 1) // 2), scale)
     left = np.empty(0)
     for piece in pieces:
         start = 0
@@ -178,66 +181,69 @@ def _segment(pieces: Sequence[NDArray[Any]], fill: Fill, put: Put) -> None:
             if not left.size:
                 left = work.make(fill)
             size = min(left.size, piece.size - start)
-            put(piece[start : start + size], left[:size])
+            put(piece[start : start + size], left[:size], work.room[:size])
             start, left = start + size, left[size:]
 
 
 class _Work:
-    """Buffers, and the transform: two draws from 96 random bits."""
+    """Buffers, and the transform: two draws from 96 random bits.
 
-    def __init__(self, pairs: int) -> None:
-        self.pairs = pairs
-        self._radius, self._angle = np.empty(pairs, np.uint64), np.empty(pairs, np.uint32)
-        halves = self._radius.view("<u4")
-        self._low, self._high = halves[::2], halves[1::2]
-        self._out = np.empty(2 * pairs)
+    Attributes:
+        room: as much as the draws take, for whoever uses them.
+    """
+
+    def __init__(self, pairs: int, scale: float = 1.0) -> None:
+        self._factor = -2 * scale * scale
+        self._radius, self._angle = np.empty(2 * pairs, np.uint32), np.empty(pairs, np.uint32)
+        self._out, self.room = np.empty(2 * pairs), np.empty(2 * pairs)
         self._index = np.empty(pairs, np.intp)
-        self._a, self._b, self._r, self._c, self._s = (np.empty(pairs) for _ in range(5))
+        self._turned = np.empty(pairs, np.complex128)
+        # What is done with before the draws are there can lie where they, or their users, are going to.
+        self._a, self._b = self._out[:pairs], self._out[pairs:]
+        self._r, self._c = self.room[:pairs], self.room[pairs:]
 
     def make(self, fill: Fill) -> NDArray[np.float64]:
         """Return two draws for each pair of fresh numbers."""
         fill(self._radius.data)
         fill(self._angle.data)
-        r, c, s, a, b = self._r, self._c, self._s, self._a, self._b
+        r, a, b, c = self._r, self._a, self._b, self._c
         # By halves, and so to the same number: the processor guesses at the upper bit of a long one.
-        np.multiply(self._low, 2.0**-64, out=r)
-        np.multiply(self._high, 2.0**-32, out=a)
+        np.copyto(r, self._radius[: r.size])
+        r *= 2.0**-32
+        np.copyto(a, self._radius[r.size :])
         r += a
+        r *= 2.0**-32
         r += 2.0**-65  # never nought, and never above 1
         np.log(r, out=r)
-        r *= -2
+        r *= self._factor
         np.sqrt(r, out=r)
-        cosines, sines = _directions()
         np.right_shift(self._angle, 32 - TABLE_BITS, out=self._index, casting="unsafe")
-        np.take(cosines, self._index, out=c, mode="clip")
-        np.take(sines, self._index, out=s, mode="clip")
         self._angle &= np.uint32((1 << 32 - TABLE_BITS) - 1)
         # The rest of the angle, t below 2 pi / 4096: what the series leave out is below 10^-16.
-        np.multiply(self._angle, 2 * math.pi * 2.0**-32, out=a)
+        np.copyto(a, self._angle.view(np.int32))
+        a *= 2 * math.pi * 2.0**-32
         np.multiply(a, a, out=b)
         a *= r
-        sine, cosine = self._out[: self.pairs], self._out[self.pairs :]
-        np.multiply(b, -1 / 6, out=sine)
-        sine += 1
-        sine *= a
-        np.multiply(b, 1 / 24, out=cosine)
-        cosine -= 0.5
-        cosine *= b
-        cosine += 1
-        cosine *= r
-        np.multiply(s, sine, out=a)
-        np.multiply(c, cosine, out=b)
-        s *= cosine
-        c *= sine
-        np.subtract(b, a, out=sine)
-        np.add(s, c, out=cosine)
+        np.multiply(b, 1 / 24, out=c)
+        c -= 0.5
+        c *= b
+        c += 1
+        np.multiply(c, r, out=self._turned.real)
+        b *= -1 / 6
+        b += 1
+        np.multiply(a, b, out=self._turned.imag)
+        # Turned by the angle's upper bits.
+        both = self._out.view(np.complex128)
+        np.take(_directions(), self._index, out=both, mode="clip")
+        both *= self._turned
         return self._out
 
 
 @functools.cache
-def _directions() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _directions() -> NDArray[np.complex128]:
     turns = np.arange(1 << TABLE_BITS) * (2 * math.pi / (1 << TABLE_BITS))
-    return np.cos(turns), np.sin(turns)
+    found: NDArray[np.complex128] = np.cos(turns) + 1j * np.sin(turns)
+    return found
 
 
 def grid_for(sensitivity: float, count: int) -> float:

@@ -22,6 +22,7 @@ from sfumato.training.config import Config
 from sfumato.training.coupling import check
 from sfumato.training.data import Form, Pictures, bright, from_folder, from_npz, from_use, scaled
 from sfumato.training.features import Frozen, ScatterNet, features, linear_head
+from sfumato.training.memory import kept_memory
 from sfumato.training.plan import PlannedRun, plan_run
 from sfumato.training.run import OnStep, TrainingRun, standing
 from sfumato.training.settings import TrainingSettings
@@ -147,7 +148,9 @@ class Job:
                 check=False,  # `prepare` did
             )
             start = time.monotonic()
-            for batch in trained.batches(source, units=self.units(run.planned.unit)):
+            for number, batch in enumerate(trained.batches(source, units=self.units(run.planned.unit))):
+                if number == 1:
+                    stack.enter_context(kept_memory())
                 _set_rate(optimiser, config, run.begun - 1, run.planned.steps)
                 trained.step(batch)
                 if run.begun % config.out.every == 0 and run.left:

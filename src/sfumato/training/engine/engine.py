@@ -16,6 +16,7 @@ from sfumato.training.engine.grouping import Grouping, grouping_of
 from sfumato.training.engine.parts import Part, part_of
 from sfumato.training.engine.refuse import check_graph, check_model, check_ops
 from sfumato.training.engine.tape import Source, Tape
+from sfumato.training.memory import hand_back
 
 
 class Engine:
@@ -101,6 +102,7 @@ class Engine:
         factors[:, image] = 1
         found = total(factors)
         del total
+        hand_back()  # kernels were timed, and left holes that nothing else fits into
         with torch.random.fork_rng(devices):
             grads = check.plain(losses, named, image)
         if grads is None:
@@ -110,6 +112,8 @@ class Engine:
         norm = torch.stack([grad.to(squares.dtype).square().sum() for grad in grads.values()]).sum().sqrt()
         check.compare(image, {"the norm": norm.view(1)}, lengths, coarsest)
         self._unverified = False
+        del grads, found
+        hand_back()
 
     @torch.no_grad()
     def _run(

@@ -19,8 +19,9 @@ from torch import Tensor
 from sfumato.training.engine.layers import gram
 from sfumato.training.engine.layers.geometry import Geometry
 
-#: Bytes of tables at a time; they are read many times over, and so should stay in the cache.
-CACHE = 2**21
+#: Bytes of tables at a time: at least, and at most; between the two, what the images of the layer take.
+#: Fewer and longer parts are quicker on several threads, in spite of caches.
+LEAST, MOST = 2**21, 2**24
 
 #: Bytes of one unit's tables above which they are not offered.
 LARGEST = 2**24
@@ -52,7 +53,8 @@ def squares(x: Tensor, g: Tensor, how: Geometry, block: int) -> Tensor:
     units = len(x) // block
     inner, outer = block * x.shape[2:].numel(), block * g.shape[2:].numel()
     tables = (inner * inner + 2 * outer * outer) * how.groups + outer * g.shape[1]
-    size = max(1, CACHE // (tables * x.element_size()))
+    room = min(max(LEAST, (x.numel() + g.numel()) * x.element_size()), MOST)
+    size = max(1, room // (tables * x.element_size()))
     found, out = places(how), x.new_empty(units)
     for first in range(0, units, size):
         part = slice(first * block, min(first + size, units) * block)
