@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check -q
 READY := .venv/ready
+# A process for each core, four at most, and one thread in each: waiting threads of PyTorch take a core by spinning.
+SPREAD := -n logical --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test test-slow check bench docs format clean
 
@@ -18,7 +20,7 @@ demo: $(READY) ## redact real pictures and a short video; prints where to look
 	$(BIN)/python examples/demo.py demo
 
 test: $(READY)
-	$(BIN)/pytest -q -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "not slow" $(SPREAD)
 
 test-slow: $(READY)
 	$(BIN)/pytest -q -m slow

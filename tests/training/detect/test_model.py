@@ -26,8 +26,10 @@ def written(yolo, tmp_path_factory):
 
 def test_importing_changes_nothing_for_others(yolo):
     import cv2
+    from PIL import Image
 
     assert torch.save.__module__ == "torch.serialization"
+    assert Image.open.__module__ == "PIL.Image"
     assert "YOLO_OFFLINE" not in os.environ or os.environ["YOLO_OFFLINE"] != "1"
     assert np.get_printoptions()["linewidth"] == 75
     assert cv2.getNumThreads() > 0

@@ -72,11 +72,13 @@ def require() -> None:
 def _undone() -> Iterator[None]:
     """Put back what importing the package changes for everybody else in the process."""
     import cv2
+    from PIL import Image
 
     with tempfile.TemporaryDirectory(prefix="sfumato-yolo-") as folder:
         environment = _ENVIRONMENT | {"YOLO_CONFIG_DIR": folder}
         kept = {name: os.environ.get(name) for name in (*environment, *_SET)}
         threads, printed, save = cv2.getNumThreads(), np.get_printoptions(), torch.save
+        opened = Image.open  # its own would fetch a decoder from the network for what is no picture
         shown = vars(torch._tensor_str.PRINT_OPTS).copy()
         os.environ.update(environment)
         try:
@@ -84,7 +86,7 @@ def _undone() -> Iterator[None]:
         finally:
             cv2.setNumThreads(threads)
             np.set_printoptions(**printed)
-            torch.save = save
+            torch.save, Image.open = save, opened
             vars(torch._tensor_str.PRINT_OPTS).update(shown)
             for name, value in kept.items():
                 if value is None:
