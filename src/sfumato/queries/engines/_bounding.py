@@ -42,6 +42,11 @@ class Part:
     high: int
     wide: bool = False
 
+    @property
+    def always(self) -> bool:
+        """Whether it counts 1, whatever the rows."""
+        return self.low == self.high == 1
+
 
 def check(asked: Bounded) -> None:
     """Refuse what could overflow, or makes no sense.
@@ -84,9 +89,7 @@ def reach(measure: Measure, rows: int) -> tuple[int, int]:
             return 0, max(low * low, high * high) * rows
 
 
-Speed = Literal["ranked", "packed", "listed"]
-#: Of so many cells of a unit at most, `listed` compares each with the next.
-MOST_LISTED = 16
+Speed = Literal["ranked", "packed"]
 
 
 def sums(
@@ -101,32 +104,46 @@ def sums(
 
     Args:
         unit: how units come: see `UNIT_TYPES`. stages: takes the steps before.
-        speed: how to choose; the result is the same. "ranked" works everywhere; the others need DuckDB's
-            `min` of several. "packed", where a row's numbers fit into one word; "listed", where units
-            only count and few rows of one fall into one cell: those are looked at again.
+        speed: how to choose; the result is the same. "ranked" works everywhere; "packed", where a row's
+            numbers fit into one word, needs DuckDB's `min` of several.
     """
     wanted = measures(asked)
     rows = rows_of(asked, wanted, tables, unit, stages)
     parts = [_part(rows, measure, place, asked.rows) for place, measure in enumerate(wanted)]
-    keys = {"cell": _zero() if rows.cell is None else rows.cell} if not asked.private else _named(rows.keys)
-    chosen = {"unit": rows.relation.unit, **keys}
-    for part in parts:
-        chosen |= part.columns
-    table = rows.relation.filter(*rows.inside) if rows.inside else rows.relation
-    table = table.select(**chosen)
-    if speed == "listed" and listable(asked):
-        return _listed(asked, table, rows.unit, stages)
-    grouped: dict[str, Any] = {}
-    for part in parts:
-        grouped |= part.grouped(table)
-    table = _grouped(table, ["unit", *keys], grouped)
-    table = table.select(
-        "unit", *keys, **{f"v{place}": part.value(table) for place, part in enumerate(parts)}
-    )
+    table, keys = _pairs(asked, rows, parts)
     if asked.private or asked.groups < asked.cells:
-        table = _choose(asked, table, parts, list(keys), rows, stages, speed)
+        table = _choose(asked, table, parts, keys, rows, stages, speed)
     totals = {f"m{place}": _total(table, f"v{place}", part) for place, part in enumerate(parts)}
-    return table.group_by(list(keys)).agg(**totals)
+    return table.group_by(keys).agg(**totals)
+
+
+def pairs(asked: Bounded, tables: Sequence[Shown], unit: str, stages: Stages) -> Any:
+    """Return the expression of all units' cells before any are chosen: "unit", "cell", "v0", "v1", ..."""
+    wanted = measures(asked)
+    rows = rows_of(asked, wanted, tables, unit, stages)
+    parts = [_part(rows, measure, place, asked.rows) for place, measure in enumerate(wanted)]
+    table, _ = _pairs(asked, rows, parts)
+    values = {f"v{place}": table[f"v{place}"] for place, part in enumerate(parts) if not part.always}
+    return table.select("unit", cell=table.cell.try_cast("int32"), **values)
+
+
+def rows(asked: Bounded, tables: Sequence[Shown], unit: str, stages: Stages) -> Any:
+    """Return the expression of all rows in cells: what `tally` takes."""
+    wanted = measures(asked)
+    rows = rows_of(asked, wanted, tables, unit, stages)
+    values: dict[str, Any] = {}
+    for place, measure in enumerate(wanted):
+        value = rows.value(place, measure) if measure.kind in ("sum", "squares") else rows.flag(place)
+        values |= {} if value is None else {f"v{place}": value}
+    table = rows.relation.filter(*rows.inside) if rows.inside else rows.relation
+    cell = _zero() if rows.cell is None else rows.cell
+    return table.select(unit=rows.relation.unit, cell=cell.try_cast("int32"), **values)
+
+
+def narrow(asked: Bounded) -> bool:
+    """Return whether sums of all measures stay in 64 bits, whatever is added up."""
+    reaches = [reach(measure, asked.rows) for measure in measures(asked)]
+    return all(max(-low, high) < NARROW for low, high in reaches)
 
 
 def bins(asked: Bounded, tables: Sequence[Shown], unit: str, measure: Measure, stages: Stages) -> Any:
@@ -181,6 +198,22 @@ def _named(keys: Sequence[Typed]) -> dict[str, Any]:
                 "keys that are chosen privately are whole numbers, text, dates or times: bin numbers"
             )
     return {f"k{place}": key.value for place, key in enumerate(keys)}
+
+
+def _pairs(asked: Bounded, rows: Rows, parts: Sequence[Part]) -> tuple[Any, list[str]]:
+    """Return one row for each unit and cell, with "v0", "v1", ...; and the cell's columns."""
+    keys = _named(rows.keys) if asked.private else {"cell": _zero() if rows.cell is None else rows.cell}
+    chosen = {"unit": rows.relation.unit, **keys}
+    for part in parts:
+        chosen |= part.columns
+    table = rows.relation.filter(*rows.inside) if rows.inside else rows.relation
+    table = table.select(**chosen)
+    grouped: dict[str, Any] = {}
+    for part in parts:
+        grouped |= part.grouped(table)
+    table = _grouped(table, ["unit", *keys], grouped)
+    values = {f"v{place}": part.value(table) for place, part in enumerate(parts)}
+    return table.select("unit", *keys, **values), list(keys)
 
 
 def _grouped(table: Any, by: list[str], aggregates: dict[str, Any]) -> Any:
@@ -245,7 +278,7 @@ def _scaled(total: Any, count: Any, most: int, wide: bool) -> Any:
 def _total(table: Any, name: str, part: Part) -> Any:
 
     value, ours = table[name], functions()
-    if part.low == part.high == 1:
+    if part.always:
         return table.count()
     if not part.wide:
         return ours["int"](value.sum())
@@ -291,51 +324,6 @@ def _choose(
         order = [first]
     table = table.mutate(place=ibis.row_number().over(group_by=table.unit, order_by=order))
     return table.filter(table.place < asked.groups)
-
-
-def listable(asked: Bounded) -> bool:
-    """Return whether units only count, in a few public cells of more."""
-    counts = all(
-        measure.kind in ("units", "rows") and measure.of is measure.where is None
-        for measure in measures(asked)
-    )
-    few = asked.groups <= MOST_LISTED and asked.groups < asked.cells and BITS + _bits(asked.cells) <= 62
-    return counts and few and asked.rows == 1 and not asked.private
-
-
-def sampled(asked: Bounded, tables: Sequence[Shown], unit: str, stages: Stages) -> Any:
-    """Return the expression that counts the "rows" of some units, and their different "pairs" with cells."""
-    rows = rows_of(asked, [], tables, unit, stages)
-    table = rows.relation.filter(*rows.inside)
-    table = table.filter(table.unit % 61 == 0).select("unit", cell=rows.cell)
-    return table.aggregate(rows=table.count(), pairs=table.nunique())
-
-
-def _listed(asked: Bounded, table: Any, kind: str, stages: Stages) -> Any:
-    """Return counts by cell: the smallest words of each unit, of all its rows.
-
-    Where two of them are the same, its rows are made different first; so most rows need no look at whether
-    they came before.
-    """
-    smallest, keys = functions()["smallest"], keys_of(asked.salt)
-
-    def least(pairs: Any) -> Any:
-        hashed = _hashed(pairs, kind, keys, stages)
-        words = hashed.select("unit", packed=word(hashed.hash, hashed.cell, keys.cell, asked.cells))
-        return words.group_by("unit").agg(kept=smallest(words.packed, asked.groups))
-
-    table = stages.add(table)
-    firsts = least(table)
-    clean: Any = firsts.kept.notnull()
-    for place in range(1, asked.groups):
-        clean = clean & (firsts.kept[place - 1] != firsts.kept[place]).fill_null(True)
-    firsts = stages.add(firsts.mutate(clean=clean), shared=True)
-    again = table.semi_join(firsts.filter(~firsts.clean), "unit").select("unit", "cell").distinct()
-    again = least(stages.add(again))
-    clear = firsts.filter(firsts.clean)
-    found = clear.select(one=clear.kept.unnest()).union(again.select(one=again.kept.unnest()))
-    found = found.select(cell=found.one & ((1 << _bits(asked.cells)) - 1))
-    return found.group_by("cell").agg(**{f"m{place}": found.count() for place in range(len(measures(asked)))})
 
 
 def _packed(asked: Bounded, table: Any, parts: Sequence[Part], widths: Sequence[int], first: Any) -> Any:

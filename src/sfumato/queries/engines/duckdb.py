@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import csv
 import gzip
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from glob import glob
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from sfumato.core.errors import InvalidRequest, SfumatoError
 from sfumato.core.plugins import need
 from sfumato.queries.bounded import Bounded, Cells, TableRef
-from sfumato.queries.engines._bounding import Speed, check, listable, sampled
+from sfumato.queries.engines._bounding import check, measures, narrow, pairs, rows
 from sfumato.queries.engines._cells import gathered
 from sfumato.queries.engines._hash import BITS, PRIME, keys_of
 from sfumato.queries.engines._relations import Shown, shown
+from sfumato.queries.engines._sorting import BYTES, sortable, tally
 from sfumato.queries.engines._sql import WRITTEN, Stages, quoted, written
 
 SUMMARY = "DuckDB, in this process: Arrow tables, Parquet and CSV files"
@@ -46,8 +49,8 @@ WHOLE = (
     "UINTEGER",
     "UBIGINT",
 )
-#: What share of a unit's rows have to be in different cells for `listed` to be the faster way.
-MOSTLY = 0.95
+#: Rows that come from DuckDB at once.
+BATCH = 200_000
 #: Dates that all engines and Python know.
 FIRST, LAST = "0001-01-01", "9999-12-31"
 
@@ -74,6 +77,9 @@ class DuckDB:
         self._connection = duckdb.connect(":memory:", config=config)
         for setting in SETTINGS:
             self._connection.execute(setting)
+        told = "SELECT current_setting('threads'), current_setting('memory_limit')"
+        ((self._threads, limit),) = self._connection.execute(told).fetchall()
+        self._memory = _bytes(limit)
 
     def close(self) -> None:
         """Give the memory back."""
@@ -105,12 +111,10 @@ class DuckDB:
             def run(expression: Any, stages: Stages) -> pa.Table:
                 return self._connection.sql(written(expression, "duckdb", sources, stages)).to_arrow_table()
 
-            speed: Speed = "packed"
-            if listable(asked):
-                stages = Stages()
-                (some,) = run(sampled(asked, tables, unit, stages), stages).to_pylist()
-                speed = "listed" if some["pairs"] > MOSTLY * some["rows"] else "packed"
-            return gathered(asked, tables, unit, run, speed=speed)
+            counted = None
+            if measures(asked) and narrow(asked) and sortable(asked):
+                counted = self._sorted(asked, tables, unit, sources)
+            return gathered(asked, tables, unit, run, speed="packed", counted=counted)
         except duckdb.Error as error:
             # What DuckDB says may quote a row.
             raise SfumatoError(
@@ -121,6 +125,35 @@ class DuckDB:
                 self._connection.execute(f"DROP VIEW IF EXISTS {name}")
                 self._connection.unregister(name)
             self._connection.execute("DROP TABLE IF EXISTS units")
+
+    def _sorted(
+        self, asked: Bounded, tables: Sequence[Shown], unit: str, sources: Mapping[str, str]
+    ) -> list[NDArray[np.int64]] | None:
+        """Return all measures but bins by sorting; None where there is no memory for it."""
+        for grouped in (False, True):
+            stages = Stages()
+            expression = (pairs if grouped else rows)(asked, tables, unit, stages)
+            table = self._within(written(expression, "duckdb", sources, stages))
+            if table is None:
+                continue
+            try:
+                found = tally(asked, table, grouped=grouped, packed=unit == "packed", threads=self._threads)
+            except MemoryError:
+                found = None
+            if found is not None:
+                return found
+        return None
+
+    def _within(self, sql: str) -> pa.Table | None:
+        """Return an answer; None where sorting it would take more than half of the memory."""
+        reader = self._connection.sql(sql).to_arrow_reader(BATCH)
+        bytes_, batches, left = BYTES + 16 * (len(reader.schema) - 2), [], self._memory // 2
+        for batch in reader:
+            left -= bytes_ * batch.num_rows
+            if left < 0:
+                return None
+            batches.append(batch)
+        return pa.Table.from_batches(batches, reader.schema)
 
     def _open(self, table: TableRef, name: str) -> dict[str, str]:
         """Give a table a name; return its columns' types."""
@@ -158,6 +191,16 @@ class DuckDB:
             f"c AS (SELECT unit, {mixed} AS mixed FROM b) SELECT unit, "
             f"row_number() OVER () * {1 << BITS} + xor(mixed, mixed >> 15) AS packed FROM c"
         )
+
+
+def _bytes(size: str) -> int:
+    """Return how many bytes DuckDB means.
+
+    >>> _bytes("1.5 GiB"), _bytes("512 bytes")
+    (1610612736, 512)
+    """
+    number, unit = size.split()
+    return int(float(number) * 1024 ** (" KMGTP".find(unit[0]) if unit.endswith("iB") else 0))
 
 
 def _reading(place: str | tuple[str, ...]) -> str:
