@@ -54,9 +54,9 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some rows by bucket: their numbers and measures' columns, and where each bucket begins."""
+    """Some rows by bucket: measures' columns, numbers ("" among them), and where each bucket begins."""
 
-    columns: list[Column]
+    columns: dict[str, Column]
     begins: Ints
 
 
@@ -91,73 +91,79 @@ def tally(asked: Bounded, table: pa.Table, *, grouped: bool, packed: bool, threa
         grouped: each row is all of a unit in a cell, and "v0", ... are what it adds.
         packed: units are numbers from 0 times 2^31, plus their hash.
     """
-    measures = [measure for measure in asked.measures if measure.kind != "bins"]
-    names = [f"v{place}" for place in range(len(measures))]
-    present = [name for name in names if name in table.column_names]
-    columns = [_array(table, name) for name in ("unit", "cell", *present)]
-    del table
-    rows = len(columns[0])
-    if not rows:
-        return [np.zeros(asked.cells, np.int64) for _ in measures]
-    columns[0], units, hashes = _numbered(asked, columns[0], packed)
-    plan = layout(asked.cells, asked.groups, units, rows)
-    if plan is None or not (grouped or _differ(columns[0], columns[1], BITS if packed else 0)):
-        return None
     wanted = [
-        (measure, present.index(name) + 1 if name in present else 0)
-        for measure, name in zip(measures, names, strict=True)
+        (measure, f"v{place}" if f"v{place}" in table.column_names else None)
+        for place, measure in enumerate(one for one in asked.measures if one.kind != "bins")
     ]
-    sorting = _Sorting(asked, plan, hashes, wanted, grouped)
+    rows = table.num_rows
+    if not rows:
+        return [np.zeros(asked.cells, np.int64) for _ in wanted]
+    table, units = _numbered(asked, table, packed)
+    plan = layout(asked.cells, asked.groups, units.count, rows)
+    if plan is None or not (grouped or _differ(table, units)):
+        return None
+    sorting = _Sorting(asked, plan, units, wanted, grouped)
     size, tasks = max(ROWS, plan.buckets << 8), min(plan.buckets, 4 * threads)
     with ThreadPoolExecutor(threads) as pool:
-        pieces = list(
-            pool.map(
-                lambda begin: sorting.dealt([column[begin : begin + size] for column in columns]),
-                range(0, rows, size),
-            )
-        )
-        columns.clear()
-        parts = list(
-            pool.map(lambda first: sorting.added(pieces, range(first, plan.buckets, tasks)), range(tasks))
-        )
-    return [np.sum(one, axis=0) for one in zip(*parts, strict=True)]
+        pieces = list(pool.map(lambda begin: sorting.dealt(table.slice(begin, size)), range(0, rows, size)))
+        parts = pool.map(lambda first: sorting.added(pieces, range(first, plan.buckets, tasks)), range(tasks))
+        return [np.sum(one, axis=0) for one in zip(*parts, strict=True)]
 
 
-def _array(table: pa.Table, name: str) -> Column:
-    column = table.column(name)
-    if column.null_count:
-        column = column.fill_null(False if pa.types.is_boolean(column.type) else MISSING)
-    found = [chunk.to_numpy(zero_copy_only=False) for chunk in column.chunks]
-    return np.concatenate(found) if found else np.zeros(0, np.int64)
+@dataclass(frozen=True, slots=True)
+class Units:
+    """How units become numbers from 0.
+
+    Args:
+        count: of numbers. first: that becomes 0. hashes: of each number; None where units are packed.
+    """
+
+    count: int
+    first: int = 0
+    hashes: NDArray[np.int32] | None = None
+
+    def numbers(self, column: Ints) -> Ints:
+        """Return the numbers of some rows' units."""
+        return column >> BITS if self.hashes is None else column.astype(np.int64) - self.first
 
 
-def _numbered(asked: Bounded, units: Ints, packed: bool) -> tuple[Column, int, Column | None]:
-    """Return units as numbers from 0, how many there are at most, and their hashes where they have none."""
+def _numbered(asked: Bounded, table: pa.Table, packed: bool) -> tuple[pa.Table, Units]:
+    """Return how units become numbers, and the rows, with places in a dictionary where they need one."""
+    import pyarrow.compute as compute
+
+    least, most = compute.min_max(table.column("unit")).as_py().values()
     if packed:
-        return units, (int(units.max()) >> BITS) + 1, None
-    first, last = int(units.min()), int(units.max())
+        return table, Units((most >> BITS) + 1)
     keys = keys_of(asked.salt)
-    if last - first < SPARSE * len(units) + ROWS:
-        count = last - first + 1
-        return units - first, count, of_unit(np.arange(count) + first, keys).astype(np.int32)
-    found = pa.array(units).dictionary_encode()
-    values = found.dictionary.to_numpy()
-    return found.indices.to_numpy(), len(values), of_unit(values, keys).astype(np.int32)
+    if most - least < SPARSE * table.num_rows + ROWS:
+        count = most - least + 1
+        return table, Units(count, least, of_unit(np.arange(count) + least, keys).astype(np.int32))
+    found = table.column("unit").dictionary_encode()
+    values = found.chunk(0).dictionary.to_numpy()
+    places = pa.chunked_array([chunk.indices for chunk in found.chunks])
+    table = table.set_column(table.column_names.index("unit"), "unit", places)
+    return table, Units(len(values), 0, of_unit(values, keys).astype(np.int32))
 
 
-def _differ(units: Column, cells: Column, shift: int) -> bool:
+def _differ(table: pa.Table, units: Units) -> bool:
     """Return whether most rows are the only one of their unit in their cell: of some units, all rows."""
-    if len(units) <= ROWS:
+    rows, some = table.num_rows, []
+    if rows <= ROWS:
         return True
-    mask = (1 << (len(units) // ROWS).bit_length()) - 1
-    some = np.concatenate(
-        [
-            begin + np.flatnonzero((units[begin : begin + ROWS] >> shift) & mask == 0)
-            for begin in range(0, len(units), ROWS)
-        ]
-    )
-    pairs = np.unique((units[some].astype(np.int64) >> shift) * (1 << MOST_BITS) + cells[some])
-    return len(pairs) >= MOSTLY * len(some)
+    mask = (1 << (rows // ROWS).bit_length()) - 1
+    for batch in table.select(["unit", "cell"]).to_batches():
+        numbers, cells = units.numbers(batch.column(0).to_numpy()), batch.column(1).to_numpy()
+        there = np.flatnonzero(numbers & mask == 0)
+        some.append((numbers[there] << MOST_BITS) + cells[there])
+    found = np.concatenate(some)
+    return len(np.unique(found)) >= MOSTLY * len(found)
+
+
+def _array(column: pa.ChunkedArray) -> Column:
+    if column.null_count:
+        column = column.fill_null(MISSING)
+    found: Column = column.to_numpy()
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,24 +171,22 @@ class _Sorting:
     """What is asked of rows.
 
     Args:
-        hashes: by unit; None where units carry theirs.
-        wanted: measures, and which column each is of; 0 where it needs none.
+        wanted: measures, and which column each is of, if any.
     """
 
     asked: Bounded
     plan: Layout
-    hashes: Column | None
-    wanted: Sequence[tuple[Measure, int]]
+    units: Units
+    wanted: Sequence[tuple[Measure, str | None]]
     grouped: bool
 
-    def dealt(self, columns: Sequence[Column]) -> Piece:
+    def dealt(self, table: pa.Table) -> Piece:
         """Return some rows as numbers, by bucket."""
-        plan, (unit, cell, *rest) = self.plan, columns
-        unit, cell = unit.astype(np.int64), cell.astype(np.int64)
-        hashed = unit & PRIME if self.hashes is None else self.hashes[unit].astype(np.int64)
-        unit = unit >> BITS if self.hashes is None else unit
+        plan, hashes, found = self.plan, self.units.hashes, table.column("unit").to_numpy()
+        unit, cell = self.units.numbers(found), table.column("cell").to_numpy().astype(np.int64)
         number = (unit & ((1 << plan.low) - 1)) << plan.choice
         if plan.choice > plan.cell:
+            hashed = found & PRIME if hashes is None else hashes[unit].astype(np.int64)
             number |= of_cell(hashed, cell, keys_of(self.asked.salt).cell) << plan.cell
         number |= cell
         # Of 8 and 16 bits, numpy sorts by counting.
@@ -190,7 +194,8 @@ class _Sorting:
         order = bucket.argsort(kind="stable")
         begins = np.zeros(plan.buckets + 1, np.int64)
         np.cumsum(np.bincount(bucket, minlength=plan.buckets), out=begins[1:])
-        return Piece([column[order] for column in (number, *rest)], begins)
+        columns = {name: _array(table.column(name))[order] for _, name in self.wanted if name}
+        return Piece(columns | {"": number[order]}, begins)
 
     def added(self, pieces: Sequence[Piece], buckets: Sequence[int]) -> list[Ints]:
         """Return the sums of some buckets by cell."""
@@ -206,17 +211,23 @@ class _Sorting:
 
     def _bucket(self, pieces: Sequence[Piece], bucket: int) -> tuple[Ints, list[Ints | None]]:
         """Return, of each unit and cell that was chosen, the cell, and what it adds to each measure."""
-        numbers, *rest = (
-            np.concatenate(
-                [piece.columns[at][piece.begins[bucket] : piece.begins[bucket + 1]] for piece in pieces]
+        columns = {
+            name: np.concatenate(
+                [piece.columns[name][piece.begins[bucket] : piece.begins[bucket + 1]] for piece in pieces]
             )
-            for at in range(len(pieces[0].columns))
-        )
-        if rest:
-            order = numbers.argsort()
-            numbers, rest = numbers[order], [column[order] for column in rest]
+            for name in pieces[0].columns
+        }
+        numbers: Ints = columns.pop("")
+        # By 16 bits numpy sorts by counting, and what is nearly in order it sorts in a few steps a row.
+        high = numbers >> max(self.plan.choice + self.plan.low - 16, 0)
+        order = high.astype(np.uint16).argsort(kind="stable")
+        numbers = numbers[order]
+        if columns:
+            last = numbers.argsort(kind="stable")
+            numbers, order = numbers[last], order[last]
+            columns = {name: column[order] for name, column in columns.items()}
         else:
-            numbers.sort()
+            numbers.sort(kind="stable")
         new = np.ones(len(numbers), np.bool_)
         np.not_equal(numbers[1:], numbers[:-1], out=new[1:])
         pairs = numbers[new]
@@ -226,11 +237,11 @@ class _Sorting:
             np.not_equal(unit[k:], unit[:-k], out=chosen[k:])
         cells = pairs[chosen] & ((1 << self.plan.cell) - 1)
         begins: Ints = (
-            np.flatnonzero(new).astype(np.int64, copy=False) if rest or self.asked.rows > 1 else pairs
+            np.flatnonzero(new).astype(np.int64, copy=False) if columns or self.asked.rows > 1 else pairs
         )
         values = [
-            self._values(measure, begins, rest[at - 1] if at else None, len(numbers))
-            for measure, at in self.wanted
+            self._values(measure, begins, columns.get(name or ""), len(numbers))
+            for measure, name in self.wanted
         ]
         return cells, [None if value is None else value[chosen] for value in values]
 

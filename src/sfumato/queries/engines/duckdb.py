@@ -50,7 +50,7 @@ WHOLE = (
     "UBIGINT",
 )
 #: Rows that come from DuckDB at once.
-BATCH = 200_000
+BATCH = 1 << 16
 #: Dates that all engines and Python know.
 FIRST, LAST = "0001-01-01", "9999-12-31"
 
@@ -130,10 +130,11 @@ class DuckDB:
         self, asked: Bounded, tables: Sequence[Shown], unit: str, sources: Mapping[str, str]
     ) -> list[NDArray[np.int64]] | None:
         """Return all measures but bins by sorting; None where there is no memory for it."""
+        many = self._rows(asked)
         for grouped in (False, True):
             stages = Stages()
             expression = (pairs if grouped else rows)(asked, tables, unit, stages)
-            table = self._within(written(expression, "duckdb", sources, stages))
+            table = self._within(written(expression, "duckdb", sources, stages), many)
             if table is None:
                 continue
             try:
@@ -144,16 +145,31 @@ class DuckDB:
                 return found
         return None
 
-    def _within(self, sql: str) -> pa.Table | None:
-        """Return an answer; None where sorting it would take more than half of the memory."""
-        reader = self._connection.sql(sql).to_arrow_reader(BATCH)
-        bytes_, batches, left = BYTES + 16 * (len(reader.schema) - 2), [], self._memory // 2
+    def _within(self, sql: str, rows: int | None) -> pa.Table | None:
+        """Return an answer; None where sorting it would take more than half of the memory.
+
+        Args:
+            rows: how many there are at most, if that is known: then all threads write the answer.
+        """
+        answer, batches, left = self._connection.sql(sql), [], self._memory // 2
+        bytes_ = BYTES + 16 * (len(answer.columns) - 2)
+        if rows is not None and rows * bytes_ <= left:
+            return answer.to_arrow_table(BATCH)
+        reader = answer.to_arrow_reader(BATCH)
         for batch in reader:
             left -= bytes_ * batch.num_rows
             if left < 0:
                 return None
             batches.append(batch)
         return pa.Table.from_batches(batches, reader.schema)
+
+    def _rows(self, asked: Bounded) -> int | None:
+        """Return how many rows are read, where that is quickly known and no join makes more of them."""
+        place = asked.tables[0].place
+        if len(asked.tables) > 1 or (not isinstance(place, pa.Table) and _delimited(place)):
+            return None
+        ((rows,),) = self._connection.execute("SELECT count(*) FROM source0").fetchall()
+        return int(rows)
 
     def _open(self, table: TableRef, name: str) -> dict[str, str]:
         """Give a table a name; return its columns' types."""
@@ -207,7 +223,7 @@ def _reading(place: str | tuple[str, ...]) -> str:
     """Return SQL that reads files."""
     paths = [place] if isinstance(place, str) else [_literal(path) for path in place]
     listed = f"[{', '.join(quoted(path, MARK) for path in paths)}]"
-    if not paths[0].lower().endswith(DELIMITED):
+    if not _delimited(place):
         return f"read_parquet({listed}, union_by_name = true, hive_partitioning = false)"
     delimiter = "\t" if ".tsv" in paths[0].lower()[-8:] else ","
     files = sorted(glob(place, recursive=True)) or [place] if isinstance(place, str) else place  # noqa: PTH207
@@ -217,6 +233,10 @@ def _reading(place: str | tuple[str, ...]) -> str:
         f"read_csv({listed}, auto_detect = false, header = true, delim = '{delimiter}', quote = '\"', "
         f"escape = '\"', columns = {{{told}}}, ignore_errors = true)"
     )
+
+
+def _delimited(place: str | tuple[str, ...]) -> bool:
+    return (place if isinstance(place, str) else place[0]).lower().endswith(DELIMITED)
 
 
 def _header(paths: Sequence[str], delimiter: str) -> list[str]:
