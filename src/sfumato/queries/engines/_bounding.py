@@ -42,11 +42,6 @@ class Part:
     high: int
     wide: bool = False
 
-    @property
-    def always(self) -> bool:
-        """Whether it counts 1, whatever the rows."""
-        return self.low == self.high == 1
-
 
 def check(asked: Bounded) -> None:
     """Refuse what could overflow, or makes no sense.
@@ -110,34 +105,46 @@ def sums(
     wanted = measures(asked)
     rows = rows_of(asked, wanted, tables, unit, stages)
     parts = [_part(rows, measure, place, asked.rows) for place, measure in enumerate(wanted)]
-    table, keys = _pairs(asked, rows, parts)
+    keys = {"cell": _zero() if rows.cell is None else rows.cell} if not asked.private else _named(rows.keys)
+    chosen = {"unit": rows.relation.unit, **keys}
+    for part in parts:
+        chosen |= part.columns
+    table = rows.relation.filter(*rows.inside) if rows.inside else rows.relation
+    table = table.select(**chosen)
+    grouped: dict[str, Any] = {}
+    for part in parts:
+        grouped |= part.grouped(table)
+    table = _grouped(table, ["unit", *keys], grouped)
+    table = table.select(
+        "unit", *keys, **{f"v{place}": part.value(table) for place, part in enumerate(parts)}
+    )
     if asked.private or asked.groups < asked.cells:
-        table = _choose(asked, table, parts, keys, rows, stages, speed)
+        table = _choose(asked, table, parts, list(keys), rows, stages, speed)
     totals = {f"m{place}": _total(table, f"v{place}", part) for place, part in enumerate(parts)}
-    return table.group_by(keys).agg(**totals)
+    return table.group_by(list(keys)).agg(**totals)
 
 
-def pairs(asked: Bounded, tables: Sequence[Shown], unit: str, stages: Stages) -> Any:
-    """Return the expression of all units' cells before any are chosen: "unit", "cell", "v0", "v1", ..."""
-    wanted = measures(asked)
-    rows = rows_of(asked, wanted, tables, unit, stages)
-    parts = [_part(rows, measure, place, asked.rows) for place, measure in enumerate(wanted)]
-    table, _ = _pairs(asked, rows, parts)
-    values = {f"v{place}": table[f"v{place}"] for place, part in enumerate(parts) if not part.always}
-    return table.select("unit", cell=table.cell.try_cast("int32"), **values)
+def rows(
+    asked: Bounded, tables: Sequence[Shown], unit: str, stages: Stages, part: int = 0, parts: int = 1
+) -> Any:
+    """Return the expression of all rows in cells: what `tally` takes.
 
-
-def rows(asked: Bounded, tables: Sequence[Shown], unit: str, stages: Stages) -> Any:
-    """Return the expression of all rows in cells: what `tally` takes."""
+    Args:
+        part, parts: of so many parts of units, by hash, one; a power of two.
+    """
     wanted = measures(asked)
     rows = rows_of(asked, wanted, tables, unit, stages)
     values: dict[str, Any] = {}
     for place, measure in enumerate(wanted):
         value = rows.value(place, measure) if measure.kind in ("sum", "squares") else rows.flag(place)
         values |= {} if value is None else {f"v{place}": value}
-    table = rows.relation.filter(*rows.inside) if rows.inside else rows.relation
+    inside, units = list(rows.inside), rows.relation.unit
+    if parts > 1:
+        hashed = units if unit == "packed" else of_unit(units, keys_of(asked.salt))
+        inside.append(hashed & (parts - 1) == part)
+    table = rows.relation.filter(*inside) if inside else rows.relation
     cell = _zero() if rows.cell is None else rows.cell
-    return table.select(unit=rows.relation.unit, cell=cell.try_cast("int32"), **values)
+    return table.select(unit=units, cell=cell.try_cast("int32"), **values)
 
 
 def narrow(asked: Bounded) -> bool:
@@ -198,22 +205,6 @@ def _named(keys: Sequence[Typed]) -> dict[str, Any]:
                 "keys that are chosen privately are whole numbers, text, dates or times: bin numbers"
             )
     return {f"k{place}": key.value for place, key in enumerate(keys)}
-
-
-def _pairs(asked: Bounded, rows: Rows, parts: Sequence[Part]) -> tuple[Any, list[str]]:
-    """Return one row for each unit and cell, with "v0", "v1", ...; and the cell's columns."""
-    keys = _named(rows.keys) if asked.private else {"cell": _zero() if rows.cell is None else rows.cell}
-    chosen = {"unit": rows.relation.unit, **keys}
-    for part in parts:
-        chosen |= part.columns
-    table = rows.relation.filter(*rows.inside) if rows.inside else rows.relation
-    table = table.select(**chosen)
-    grouped: dict[str, Any] = {}
-    for part in parts:
-        grouped |= part.grouped(table)
-    table = _grouped(table, ["unit", *keys], grouped)
-    values = {f"v{place}": part.value(table) for place, part in enumerate(parts)}
-    return table.select("unit", *keys, **values), list(keys)
 
 
 def _grouped(table: Any, by: list[str], aggregates: dict[str, Any]) -> Any:
@@ -278,7 +269,7 @@ def _scaled(total: Any, count: Any, most: int, wide: bool) -> Any:
 def _total(table: Any, name: str, part: Part) -> Any:
 
     value, ours = table[name], functions()
-    if part.always:
+    if part.low == part.high == 1:
         return table.count()
     if not part.wide:
         return ours["int"](value.sum())

@@ -31,8 +31,6 @@ SPARSE = 4
 BYTES = 40
 #: Bits of a cell: with those of a hash, they leave 12 for units.
 MOST_BITS = 20
-#: What share of rows have to be the only one of their unit in their cell; else a table of hashes is small.
-MOSTLY = 0.4
 #: Stands for a missing number.
 MISSING = -(1 << 63)
 
@@ -80,15 +78,14 @@ def sortable(asked: Bounded) -> bool:
     return not asked.private and (asked.cells - 1).bit_length() <= MOST_BITS
 
 
-def tally(asked: Bounded, table: pa.Table, *, grouped: bool, packed: bool, threads: int) -> list[Ints] | None:
-    """Return sums by cell of each measure but bins; None where another way is better, or the only one.
+def tally(asked: Bounded, table: pa.Table, *, packed: bool, threads: int) -> list[Ints] | None:
+    """Return sums by cell of each measure but bins; None where there are too many units for so many cells.
 
     Guarantee: the same whole numbers as by SQL.
 
     Args:
         table: "unit" and "cell", whole numbers, never null; and "v0", "v1", ... of measures in which not
             every row counts the same: truth values, or whole numbers (null where a row does not count).
-        grouped: each row is all of a unit in a cell, and "v0", ... are what it adds.
         packed: units are numbers from 0 times 2^31, plus their hash.
     """
     wanted = [
@@ -100,9 +97,9 @@ def tally(asked: Bounded, table: pa.Table, *, grouped: bool, packed: bool, threa
         return [np.zeros(asked.cells, np.int64) for _ in wanted]
     table, units = _numbered(asked, table, packed)
     plan = layout(asked.cells, asked.groups, units.count, rows)
-    if plan is None or not (grouped or _differ(table, units)):
+    if plan is None:
         return None
-    sorting = _Sorting(asked, plan, units, wanted, grouped)
+    sorting = _Sorting(asked, plan, units, wanted)
     size, tasks = max(ROWS, plan.buckets << 8), min(plan.buckets, 4 * threads)
     with ThreadPoolExecutor(threads) as pool:
         pieces = list(pool.map(lambda begin: sorting.dealt(table.slice(begin, size)), range(0, rows, size)))
@@ -145,20 +142,6 @@ def _numbered(asked: Bounded, table: pa.Table, packed: bool) -> tuple[pa.Table, 
     return table, Units(len(values), 0, of_unit(values, keys).astype(np.int32))
 
 
-def _differ(table: pa.Table, units: Units) -> bool:
-    """Return whether most rows are the only one of their unit in their cell: of some units, all rows."""
-    rows, some = table.num_rows, []
-    if rows <= ROWS:
-        return True
-    mask = (1 << (rows // ROWS).bit_length()) - 1
-    for batch in table.select(["unit", "cell"]).to_batches():
-        numbers, cells = units.numbers(batch.column(0).to_numpy()), batch.column(1).to_numpy()
-        there = np.flatnonzero(numbers & mask == 0)
-        some.append((numbers[there] << MOST_BITS) + cells[there])
-    found = np.concatenate(some)
-    return len(np.unique(found)) >= MOSTLY * len(found)
-
-
 def _array(column: pa.ChunkedArray) -> Column:
     if column.null_count:
         column = column.fill_null(MISSING)
@@ -178,7 +161,6 @@ class _Sorting:
     plan: Layout
     units: Units
     wanted: Sequence[tuple[Measure, str | None]]
-    grouped: bool
 
     def dealt(self, table: pa.Table) -> Piece:
         """Return some rows as numbers, by bucket."""
@@ -250,8 +232,8 @@ class _Sorting:
         most = 1 if measure.kind == "units" else self.asked.rows
         if column is None:
             return None if most == 1 else np.minimum(np.diff(begins, append=rows), most)
-        if self.grouped or not rows:
-            return column
+        if not rows:
+            return begins
         there = column if column.dtype == np.bool_ else column != MISSING
         count: Ints = np.add.reduceat(there, begins, dtype=np.int64)
         if measure.kind in ("units", "rows"):

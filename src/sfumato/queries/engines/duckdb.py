@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sfumato.core.errors import InvalidRequest, SfumatoError
 from sfumato.core.plugins import need
 from sfumato.queries.bounded import Bounded, Cells, TableRef
-from sfumato.queries.engines._bounding import check, measures, narrow, pairs, rows
+from sfumato.queries.engines._bounding import check, measures, narrow, rows
 from sfumato.queries.engines._cells import gathered
 from sfumato.queries.engines._hash import BITS, PRIME, keys_of
 from sfumato.queries.engines._relations import Shown, shown
@@ -51,6 +51,8 @@ WHOLE = (
 )
 #: Rows that come from DuckDB at once.
 BATCH = 1 << 16
+#: In so many parts, one after another, a table is read that is too large for the memory.
+MOST_PARTS = 64
 #: Dates that all engines and Python know.
 FIRST, LAST = "0001-01-01", "9999-12-31"
 
@@ -129,39 +131,32 @@ class DuckDB:
     def _sorted(
         self, asked: Bounded, tables: Sequence[Shown], unit: str, sources: Mapping[str, str]
     ) -> list[NDArray[np.int64]] | None:
-        """Return all measures but bins by sorting; None where there is no memory for it."""
-        many = self._rows(asked)
-        for grouped in (False, True):
-            stages = Stages()
-            expression = (pairs if grouped else rows)(asked, tables, unit, stages)
-            table = self._within(written(expression, "duckdb", sources, stages), many)
-            if table is None:
-                continue
-            try:
-                found = tally(asked, table, grouped=grouped, packed=unit == "packed", threads=self._threads)
-            except MemoryError:
-                found = None
-            if found is not None:
-                return found
-        return None
+        """Return all measures but bins by sorting; None where that cannot be.
 
-    def _within(self, sql: str, rows: int | None) -> pa.Table | None:
-        """Return an answer; None where sorting it would take more than half of the memory.
-
-        Args:
-            rows: how many there are at most, if that is known: then all threads write the answer.
+        What is too large for half of the memory is read in parts, by unit: their sums are added up.
         """
-        answer, batches, left = self._connection.sql(sql), [], self._memory // 2
-        bytes_ = BYTES + 16 * (len(answer.columns) - 2)
-        if rows is not None and rows * bytes_ <= left:
-            return answer.to_arrow_table(BATCH)
-        reader = answer.to_arrow_reader(BATCH)
-        for batch in reader:
-            left -= bytes_ * batch.num_rows
-            if left < 0:
-                return None
-            batches.append(batch)
-        return pa.Table.from_batches(batches, reader.schema)
+        many, parts = self._rows(asked), 1
+        most = self._memory // 2 // (BYTES + 16 * len(measures(asked)))
+        while many is not None and many > most * parts:
+            parts *= 2
+        while parts <= MOST_PARTS:
+            total: list[NDArray[np.int64]] | None = None
+            for part in range(parts):
+                stages = Stages()
+                expression = rows(asked, tables, unit, stages, part, parts)
+                answer = self._connection.sql(written(expression, "duckdb", sources, stages))
+                table = _within(answer, None if many is not None and parts == 1 else most)
+                if table is None:
+                    break
+                found = tally(asked, table, packed=unit == "packed", threads=self._threads)
+                if found is None:
+                    return None
+                total = found if total is None else [a + b for a, b in zip(total, found, strict=True)]
+                del table
+            else:
+                return total
+            parts *= 2
+        return None
 
     def _rows(self, asked: Bounded) -> int | None:
         """Return how many rows are read, where that is quickly known and no join makes more of them."""
@@ -207,6 +202,19 @@ class DuckDB:
             f"c AS (SELECT unit, {mixed} AS mixed FROM b) SELECT unit, "
             f"row_number() OVER () * {1 << BITS} + xor(mixed, mixed >> 15) AS packed FROM c"
         )
+
+
+def _within(answer: Any, most: int | None) -> pa.Table | None:
+    """Return an answer; None where it has too many rows. Without a bound, all threads write it."""
+    if most is None:
+        return answer.to_arrow_table(BATCH)
+    reader, batches, rows = answer.to_arrow_reader(BATCH), [], 0
+    for batch in reader:
+        batches.append(batch)
+        rows += batch.num_rows
+        if rows > most:
+            return None
+    return pa.Table.from_batches(batches, reader.schema)
 
 
 def _bytes(size: str) -> int:
