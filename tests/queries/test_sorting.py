@@ -152,6 +152,20 @@ def test_nobody_at_all(engine, monkeypatch):
     assert sorted_only(engine, monkeypatch, asked) == [[0] * 30] * len(MEASURES)
 
 
+@pytest.mark.parametrize(
+    "values", [("it's", "", "[b]", "a,b"), ("\\", "ß", "SS", "a'),('b", "%", "ss", "z " * 99)]
+)
+def test_texts_of_any_kind_are_keys(engine, monkeypatch, values):
+    asked = question("from 0")
+    texts = np.random.default_rng(1).choice([*values, values[0] + " ", "other", None], 4000)
+    place = asked.tables[0].place.append_column("s", pa.array(texts.tolist(), pa.string()))
+    table = replace(asked.tables[0], place=place, columns=asked.tables[0].columns | {"s": "text"})
+    asked = replace(asked, tables=(table,), keys=(Key("s", Column("s"), values), *asked.keys))
+    wanted = expected(asked)
+    assert sum(map(sum, wanted)) > 0
+    assert sorted_only(engine, monkeypatch, asked) == wanted
+
+
 def test_arrays_hash_as_numbers_do():
     keys, random = keys_of(SALT), np.random.default_rng(1)
     units, cells = random.integers(-(1 << 63), 1 << 63, 500), random.integers(0, 1 << 31, 500)

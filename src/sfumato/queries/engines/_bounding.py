@@ -127,13 +127,13 @@ def sums(
 def rows(
     asked: Bounded, tables: Sequence[Shown], unit: str, stages: Stages, part: int = 0, parts: int = 1
 ) -> Any:
-    """Return the expression of all rows in cells: what `tally` takes.
+    """Return the expression of all rows in cells, and of some in none: what `tally` takes, of DuckDB.
 
     Args:
         part, parts: of so many parts of units, by hash, one; a power of two.
     """
     wanted = measures(asked)
-    rows = rows_of(asked, wanted, tables, unit, stages)
+    rows = rows_of(asked, wanted, tables, unit, stages, loose=True)
     values: dict[str, Any] = {}
     for place, measure in enumerate(wanted):
         value = rows.value(place, measure) if measure.kind in ("sum", "squares") else rows.flag(place)

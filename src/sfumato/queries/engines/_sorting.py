@@ -84,14 +84,16 @@ def tally(asked: Bounded, table: pa.Table, *, packed: bool, threads: int) -> lis
     Guarantee: the same whole numbers as by SQL.
 
     Args:
-        table: "unit" and "cell", whole numbers, never null; and "v0", "v1", ... of measures in which not
-            every row counts the same: truth values, or whole numbers (null where a row does not count).
+        table: "unit" and "cell", whole numbers, where null is no cell; and "v0", "v1", ... of measures in
+            which not every row counts the same: truth values, or whole numbers (null where it does not count).
         packed: units are numbers from 0 times 2^31, plus their hash.
     """
     wanted = [
         (measure, f"v{place}" if f"v{place}" in table.column_names else None)
         for place, measure in enumerate(one for one in asked.measures if one.kind != "bins")
     ]
+    if table.column("cell").null_count:
+        table = table.filter(table.column("cell").is_valid())
     rows = table.num_rows
     if not rows:
         return [np.zeros(asked.cells, np.int64) for _ in wanted]
