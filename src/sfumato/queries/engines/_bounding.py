@@ -132,11 +132,11 @@ def rows(
     Args:
         part, parts: of so many parts of units, by hash, one; a power of two.
     """
-    wanted = measures(asked)
-    rows = rows_of(asked, wanted, tables, unit, stages, loose=True)
+    rows = rows_of(asked, asked.measures, tables, unit, stages, loose=True)
     values: dict[str, Any] = {}
-    for place, measure in enumerate(wanted):
-        value = rows.value(place, measure) if measure.kind in ("sum", "squares") else rows.flag(place)
+    for place, measure in enumerate(asked.measures):
+        numbers = measure.kind not in ("units", "rows")
+        value = rows.value(place, measure) if numbers else rows.flag(place)
         values |= {} if value is None else {f"v{place}": value}
     inside, units = list(rows.inside), rows.relation.unit
     if parts > 1:

@@ -23,21 +23,17 @@ def gathered(
     run: Callable[[Any, Stages], pa.Table],
     *,
     speed: Speed = "ranked",
-    counted: Sequence[NDArray[np.int64]] | None = None,
 ) -> Cells:
     """Ask an engine for all measures, and put what it answers into place.
 
     Args:
         unit: how units come: see `UNIT_TYPES`.
         run: executes an Ibis expression after its steps. All calls see the same rows.
-        counted: the answer of all measures but bins, where it is there already.
     """
     found: dict[int, NDArray[np.int64]] = {}
     keys: pa.Table | None = None
     plain = measures(asked)
-    if counted is not None:
-        found = {id(measure): column for measure, column in zip(plain, counted, strict=True)}
-    elif plain:
+    if plain:
         stages = Stages()
         answer = run(sums(asked, tables, unit, stages, speed=speed), stages)
         if asked.private:

@@ -7,6 +7,7 @@ which they are chosen: one that counts has none of the same unit k places before
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,8 +19,10 @@ from numpy.typing import NDArray
 
 from sfumato.queries.bounded import Bounded, Measure
 from sfumato.queries.engines._hash import BITS, PRIME, keys_of, of_cell, of_unit
+from sfumato.queries.model import Binned
 
 Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 Column = NDArray[Any]
 
 #: Rows of a bucket on average, and of a piece at least: both stay in a processor's cache.
@@ -31,6 +34,8 @@ SPARSE = 4
 BYTES = 40
 #: Bits of a cell: with those of a hash, they leave 12 for units.
 MOST_BITS = 20
+#: Each thread has so many sums of each measure, at most.
+MOST_SUMS = 1 << 22
 #: Stands for a missing number.
 MISSING = -(1 << 63)
 
@@ -58,55 +63,78 @@ class Piece:
     begins: Ints
 
 
-def layout(cells: int, groups: int, units: int, rows: int) -> Layout | None:
-    """Return how rows are dealt; None where there are too many units for so many cells.
-
-    >>> layout(cells=1200, groups=5, units=10**6, rows=10**7)
-    Layout(cell=11, choice=42, low=12, buckets=245)
-    >>> layout(cells=1 << 30, groups=5, units=10**7, rows=10**8)
-    """
-    cell = (cells - 1).bit_length()
-    choice = cell + (BITS if groups < cells else 0)
+def layout(asked: Bounded, units: int, rows: int) -> Layout | None:
+    """Return how rows are dealt; None where there are too many units for so many cells."""
+    cell = (asked.cells - 1).bit_length()
+    hashed = asked.groups < asked.cells or any(few(measure, asked.rows) for measure in asked.measures)
+    choice = cell + (BITS if hashed else 0)
     low = min((units - 1).bit_length() - (rows // ROWS).bit_length(), 63 - choice)
     low = max(low, 0)
     buckets = ((units - 1) >> low) + 1
     return Layout(cell, choice, low, buckets) if choice + low <= 63 and buckets <= MOST_BUCKETS else None
 
 
+def shape(asked: Bounded, measure: Measure) -> tuple[int, ...]:
+    """Return in what shape a measure's sums come: by cell, or by cell and bin."""
+    if measure.kind == "bins" and isinstance(measure.of, Binned):
+        return asked.cells, measure.of.count
+    return (asked.cells,)
+
+
+def size(asked: Bounded, measure: Measure) -> int:
+    """Return how many sums a measure has."""
+    return math.prod(shape(asked, measure))
+
+
+def few(measure: Measure, rows: int) -> bool:
+    """Return whether of a unit's bins in a cell not all may count."""
+    return measure.kind == "bins" and isinstance(measure.of, Binned) and rows < measure.of.count
+
+
 def sortable(asked: Bounded) -> bool:
-    """Return whether a cell, its hash and a few units may go into one number."""
-    return not asked.private and (asked.cells - 1).bit_length() <= MOST_BITS
+    """Return whether a cell, its hash and a few units may go into one number, and a cell's bins too."""
+    bins = [measure for measure in asked.measures if measure.kind == "bins"]
+    fit = all(isinstance(measure.of, Binned) and size(asked, measure) <= MOST_SUMS for measure in bins)
+    return fit and not asked.private and (asked.cells - 1).bit_length() <= MOST_BITS
 
 
 def tally(asked: Bounded, table: pa.Table, *, packed: bool, threads: int) -> list[Ints] | None:
-    """Return sums by cell of each measure but bins; None where there are too many units for so many cells.
+    """Return sums by cell (and bin) of each measure; None where there are too many units for so many cells.
 
     Guarantee: the same whole numbers as by SQL.
 
     Args:
         table: "unit" and "cell", whole numbers, where null is no cell; and "v0", "v1", ... of measures in
-            which not every row counts the same: truth values, or whole numbers (null where it does not count).
+            which not every row counts the same: truth values, or whole numbers, null where it does not count.
         packed: units are numbers from 0 times 2^31, plus their hash.
     """
     wanted = [
         (measure, f"v{place}" if f"v{place}" in table.column_names else None)
-        for place, measure in enumerate(one for one in asked.measures if one.kind != "bins")
+        for place, measure in enumerate(asked.measures)
     ]
     if table.column("cell").null_count:
         table = table.filter(table.column("cell").is_valid())
     rows = table.num_rows
     if not rows:
-        return [np.zeros(asked.cells, np.int64) for _ in wanted]
+        return [np.zeros(size(asked, measure), np.int64) for measure in asked.measures]
     table, units = _numbered(asked, table, packed)
-    plan = layout(asked.cells, asked.groups, units.count, rows)
+    plan = layout(asked, units.count, rows)
     if plan is None:
         return None
     sorting = _Sorting(asked, plan, units, wanted)
-    size, tasks = max(ROWS, plan.buckets << 8), min(plan.buckets, 4 * threads)
+    length, tasks = max(ROWS, plan.buckets << 8), min(plan.buckets, 4 * threads)
     with ThreadPoolExecutor(threads) as pool:
-        pieces = list(pool.map(lambda begin: sorting.dealt(table.slice(begin, size)), range(0, rows, size)))
+        begins = range(0, rows, length)
+        pieces = list(pool.map(lambda begin: sorting.dealt(table.slice(begin, length)), begins))
         parts = pool.map(lambda first: sorting.added(pieces, range(first, plan.buckets, tasks)), range(tasks))
-        return [np.sum(one, axis=0) for one in zip(*parts, strict=True)]
+        try:
+            return [np.sum(one, axis=0) for one in zip(*parts, strict=True)]
+        except _TooManyError:
+            return None
+
+
+class _TooManyError(Exception):
+    """Numbers do not fit into 63 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,52 +210,71 @@ class _Sorting:
         return Piece(columns | {"": number[order]}, begins)
 
     def added(self, pieces: Sequence[Piece], buckets: Sequence[int]) -> list[Ints]:
-        """Return the sums of some buckets by cell."""
+        """Return the sums of some buckets by cell, or by cell and bin."""
         found = [self._bucket(pieces, bucket) for bucket in buckets]
-        cells, size = np.concatenate([cells for cells, _ in found]), self.asked.cells
+        cells = np.concatenate([cells for cells, _ in found])
         sums: list[Ints] = []
-        for place in range(len(self.wanted)):
+        for place, (measure, _) in enumerate(self.wanted):
             values = [some for _, every in found if (some := every[place]) is not None]
+            where, weights = cells, np.concatenate(values) if values else None
+            if measure.kind == "bins":
+                where, weights = weights if weights is not None else cells[:0], None
             # Exact: below 2^53, as long as fewer than 2^31 rows add less than 2^22 each.
-            weights = np.concatenate(values) if values else None
-            sums.append(np.bincount(cells, weights, minlength=size).astype(np.int64))
+            sums.append(np.bincount(where, weights, minlength=size(self.asked, measure)).astype(np.int64))
         return sums
 
     def _bucket(self, pieces: Sequence[Piece], bucket: int) -> tuple[Ints, list[Ints | None]]:
-        """Return, of each unit and cell that was chosen, the cell, and what it adds to each measure."""
+        """Return, of each unit and cell that was chosen, the cell, and what it adds to each measure.
+
+        Of bins, the cell times their number plus the bin, for each that counts.
+        """
+        plan = self.plan
         columns = {
             name: np.concatenate(
                 [piece.columns[name][piece.begins[bucket] : piece.begins[bucket + 1]] for piece in pieces]
             )
             for name in pieces[0].columns
         }
-        numbers: Ints = columns.pop("")
-        # By 16 bits numpy sorts by counting, and what is nearly in order it sorts in a few steps a row.
-        high = numbers >> max(self.plan.choice + self.plan.low - 16, 0)
-        order = high.astype(np.uint16).argsort(kind="stable")
-        numbers = numbers[order]
-        if columns:
-            last = numbers.argsort(kind="stable")
-            numbers, order = numbers[last], order[last]
-            columns = {name: column[order] for name, column in columns.items()}
-        else:
-            numbers.sort(kind="stable")
-        new = np.ones(len(numbers), np.bool_)
-        np.not_equal(numbers[1:], numbers[:-1], out=new[1:])
+        numbers, order = _in_order(columns.pop(""), plan.choice + plan.low, bool(columns))
+        columns = {name: column[order] for name, column in columns.items()}
+        new = _unlike(numbers, 1)
         pairs = numbers[new]
-        chosen = np.ones(len(pairs), np.bool_)
-        if self.plan.choice > self.plan.cell:
-            unit, k = pairs >> self.plan.choice, self.asked.groups
-            np.not_equal(unit[k:], unit[:-k], out=chosen[k:])
-        cells = pairs[chosen] & ((1 << self.plan.cell) - 1)
-        begins: Ints = (
-            np.flatnonzero(new).astype(np.int64, copy=False) if columns or self.asked.rows > 1 else pairs
-        )
-        values = [
-            self._values(measure, begins, columns.get(name or ""), len(numbers))
-            for measure, name in self.wanted
-        ]
-        return cells, [None if value is None else value[chosen] for value in values]
+        chosen = _unlike(pairs >> plan.choice, self.asked.groups)
+        cells = pairs & ((1 << plan.cell) - 1)
+        begins = np.flatnonzero(new) if columns or self.asked.rows > 1 else pairs
+        values: list[Ints | None] = []
+        for measure, name in self.wanted:
+            column = columns.get(name or "")
+            if isinstance(measure.of, Binned) and measure.kind == "bins" and column is not None:
+                runs = np.cumsum(new) - 1
+                there = chosen[runs] & (column != MISSING)
+                values.append(self._bins(pairs, runs[there], column[there], measure.of.count))
+            else:
+                value = self._values(measure, begins, column, len(numbers))
+                values.append(None if value is None else value[chosen])
+        return cells[chosen], values
+
+    def _bins(self, pairs: Ints, runs: Ints, bins: Ints, count: int) -> Ints:
+        """Return the cell and bin of each bin that counts.
+
+        Args:
+            pairs: of unit and cell. runs: of each row, which of them it has. bins: of each row.
+        """
+        bits, cells = (count - 1).bit_length(), pairs & ((1 << self.plan.cell) - 1)
+        low = bits
+        if self.asked.rows < count:
+            low += BITS
+            hashed = (pairs >> self.plan.cell & ((1 << BITS) - 1))[runs]
+            bins = bins | of_cell(hashed, bins, keys_of(self.asked.salt).bin) << bits
+        if low + len(pairs).bit_length() > 63:
+            raise _TooManyError
+        numbers, _ = _in_order(runs << low | bins, low + len(pairs).bit_length(), False)
+        numbers = numbers[_unlike(numbers, 1)]
+        runs = numbers >> low
+        if self.asked.rows < count:
+            kept = _unlike(runs, self.asked.rows)
+            numbers, runs = numbers[kept], runs[kept]
+        return cells[runs] * count + (numbers & ((1 << bits) - 1))
 
     def _values(self, measure: Measure, begins: Ints, column: Column | None, rows: int) -> Ints | None:
         """Return what each run of rows adds to a measure; None where it is 1."""
@@ -243,3 +290,24 @@ class _Sorting:
         total: Ints = np.add.reduceat(np.where(there, column, 0), begins)
         scaled: Ints = np.sign(total) * (np.abs(total) * most // np.maximum(count, most))
         return scaled
+
+
+def _in_order(numbers: Ints, bits: int, wanted: bool) -> tuple[Ints, Ints]:
+    """Return numbers of so many bits from the least, and, where that is wanted, the place of each before.
+
+    By 16 bits numpy sorts by counting, and what is nearly in order it sorts in a few steps a row.
+    """
+    order = (numbers >> max(bits - 16, 0)).astype(np.uint16).argsort(kind="stable")
+    numbers = numbers[order]
+    if not wanted:
+        numbers.sort(kind="stable")
+        return numbers, order
+    last = numbers.argsort(kind="stable")
+    return numbers[last], order[last]
+
+
+def _unlike(numbers: Ints, places: int) -> Flags:
+    """Return of which numbers the one so many places before is another, or not there."""
+    found = np.ones(len(numbers), np.bool_)
+    np.not_equal(numbers[places:], numbers[:-places], out=found[places:])
+    return found

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from sfumato.core.errors import InvalidRequest, SfumatoError
 from sfumato.core.plugins import need
 from sfumato.queries.bounded import Bounded, Cells, TableRef
-from sfumato.queries.engines._bounding import check, measures, narrow, rows
+from sfumato.queries.engines._bounding import check, narrow, rows
 from sfumato.queries.engines._cells import gathered
 from sfumato.queries.engines._hash import BITS, PRIME, keys_of
 from sfumato.queries.engines._relations import Shown, shown
-from sfumato.queries.engines._sorting import BYTES, sortable, tally
+from sfumato.queries.engines._sorting import BYTES, shape, sortable, tally
 from sfumato.queries.engines._sql import WRITTEN, Stages, quoted, written
 
 SUMMARY = "DuckDB, in this process: Arrow tables, Parquet and CSV files"
@@ -113,10 +113,12 @@ class DuckDB:
             def run(expression: Any, stages: Stages) -> pa.Table:
                 return self._connection.sql(written(expression, "duckdb", sources, stages)).to_arrow_table()
 
-            counted = None
-            if measures(asked) and narrow(asked) and sortable(asked):
-                counted = self._sorted(asked, tables, unit, sources)
-            return gathered(asked, tables, unit, run, speed="packed", counted=counted)
+            if narrow(asked) and sortable(asked):
+                found = self._sorted(asked, tables, unit, sources)
+                if found is not None:
+                    shapes = zip(asked.measures, found, strict=True)
+                    return Cells(tuple(one.reshape(shape(asked, measure)) for measure, one in shapes))
+            return gathered(asked, tables, unit, run, speed="packed")
         except duckdb.Error as error:
             # What DuckDB says may quote a row.
             raise SfumatoError(
@@ -131,12 +133,12 @@ class DuckDB:
     def _sorted(
         self, asked: Bounded, tables: Sequence[Shown], unit: str, sources: Mapping[str, str]
     ) -> list[NDArray[np.int64]] | None:
-        """Return all measures but bins by sorting; None where that cannot be.
+        """Return all measures by sorting; None where that cannot be.
 
         What is too large for half of the memory is read in parts, by unit: their sums are added up.
         """
         many, parts = self._rows(asked), 1
-        most = self._memory // 2 // (BYTES + 16 * len(measures(asked)))
+        most = self._memory // 2 // (BYTES + 16 * len(asked.measures))
         while many is not None and many > most * parts:
             parts *= 2
         while parts <= MOST_PARTS:
