@@ -13,6 +13,7 @@ from oracle_of_queries import oracle
 from sfumato.queries.bounded import Bounded, Measure, TableRef
 from sfumato.queries.engines import _sorting
 from sfumato.queries.engines._hash import PRIME, keys_of, of_cell, of_unit
+from sfumato.queries.engines._places import Places, UnknownValueError
 from sfumato.queries.engines.duckdb import build
 from sfumato.queries.model import Binned, Call, Column, Constant, Key
 
@@ -126,10 +127,10 @@ def test_in_parts_where_memory_is_small(engine, monkeypatch, name):
         return original(asked, table, **rest)
 
     monkeypatch.setattr("sfumato.queries.engines.duckdb.tally", counted)
-    engine._memory = 2 * 300 * (_sorting.BYTES + 16 * len(MEASURES))
+    engine._memory = 2 * 700 * (_sorting.BYTES + 16 * len(MEASURES))
     assert sorted_only(engine, monkeypatch, asked) == whole
-    assert len(parts) > 4
-    assert max(parts) <= 300
+    assert len(parts) > 2
+    assert max(parts) <= 700
 
 
 def test_by_sql_where_memory_is_tiny_or_one_unit_has_all_rows(engine, monkeypatch):
@@ -189,3 +190,29 @@ def test_arrays_hash_as_numbers_do():
         for unit, cell in zip(units.tolist(), cells.tolist(), strict=True)
     ]
     assert 0 <= found.min() < found.max() < PRIME
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3000])
+def test_places_of_values_that_share_bits(count):
+    random = np.random.default_rng(count)
+    # High bits alone differ in some, low bits alone in others.
+    values = np.unique(
+        np.concatenate([random.integers(0, 64, count) << 57, random.integers(0, 1 << 63, count)])
+    )
+    random.shuffle(values)
+    places = Places(values)
+    which = random.integers(0, max(len(values), 1), 100 if count else 0)
+    np.testing.assert_array_equal(places.of(values[which]), which)
+    with pytest.raises(UnknownValueError):
+        places.of(np.array([(1 << 63) - 3]))
+
+
+def test_two_texts_of_one_number_go_by_sql(engine, monkeypatch):
+    asked = question("text")
+    wanted = expected(asked)
+    monkeypatch.setattr(
+        "sfumato.queries.engines.duckdb._named", lambda text: f"CAST(hash({text}) % 290 AS BIGINT)"
+    )
+    with pytest.raises(pytest.fail.Exception, match="went by SQL"):
+        sorted_only(engine, monkeypatch, asked)
+    assert [values.tolist() for values in engine.bounded(asked).values] == wanted

@@ -140,7 +140,7 @@ def rows(
         values |= {} if value is None else {f"v{place}": value}
     inside, units = list(rows.inside), rows.relation.unit
     if parts > 1:
-        hashed = units if unit == "packed" else of_unit(units, keys_of(asked.salt))
+        hashed = units if unit == "named" else of_unit(units, keys_of(asked.salt))
         inside.append(hashed & (parts - 1) == part)
     table = rows.relation.filter(*inside) if inside else rows.relation
     cell = _zero() if rows.cell is None else rows.cell

@@ -14,8 +14,8 @@ from sfumato.queries.engines._sql import Stages, long
 from sfumato.queries.model import Column, Expr, walk
 
 #: How a unit comes from an engine: a whole number, text, or "packed": a whole number that names it, times
-#: 2^31, plus its hash.
-UNIT_TYPES = {"integer": "int64", "text": "string", "packed": "int64"}
+#: 2^31, plus its hash; or "named": a whole number below 2^63 that names it.
+UNIT_TYPES = {"integer": "int64", "text": "string", "packed": "int64", "named": "int64"}
 
 
 @dataclass(frozen=True, slots=True)

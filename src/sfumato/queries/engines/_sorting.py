@@ -18,7 +18,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sfumato.queries.bounded import Bounded, Measure
-from sfumato.queries.engines._hash import BITS, PRIME, keys_of, of_cell, of_unit
+from sfumato.queries.engines._hash import BITS, keys_of, of_cell, of_unit
+from sfumato.queries.engines._places import Places, UnknownValueError
 from sfumato.queries.model import Binned
 
 Ints = NDArray[np.int64]
@@ -98,7 +99,9 @@ def sortable(asked: Bounded) -> bool:
     return fit and not asked.private and (asked.cells - 1).bit_length() <= MOST_BITS
 
 
-def tally(asked: Bounded, table: pa.Table, *, packed: bool, threads: int) -> list[Ints] | None:
+def tally(
+    asked: Bounded, table: pa.Table, *, threads: int, names: pa.Table | None = None
+) -> list[Ints] | None:
     """Return sums by cell (and bin) of each measure; None where there are too many units for so many cells.
 
     Guarantee: the same whole numbers as by SQL.
@@ -106,7 +109,7 @@ def tally(asked: Bounded, table: pa.Table, *, packed: bool, threads: int) -> lis
     Args:
         table: "unit" and "cell", whole numbers, where null is no cell; and "v0", "v1", ... of measures in
             which not every row counts the same: truth values, or whole numbers, null where it does not count.
-        packed: units are numbers from 0 times 2^31, plus their hash.
+        names: of all units "name", as in the table's "unit", and "hash"; None: they are numbers as they are.
     """
     wanted = [
         (measure, f"v{place}" if f"v{place}" in table.column_names else None)
@@ -117,19 +120,21 @@ def tally(asked: Bounded, table: pa.Table, *, packed: bool, threads: int) -> lis
     rows = table.num_rows
     if not rows:
         return [np.zeros(size(asked, measure), np.int64) for measure in asked.measures]
-    table, units = _numbered(asked, table, packed)
-    plan = layout(asked, units.count, rows)
+    table, units = _numbered(asked, table, names)
+    plan = layout(asked, len(units.hashes), rows)
     if plan is None:
         return None
     sorting = _Sorting(asked, plan, units, wanted)
     length, tasks = max(ROWS, plan.buckets << 8), min(plan.buckets, 4 * threads)
     with ThreadPoolExecutor(threads) as pool:
         begins = range(0, rows, length)
-        pieces = list(pool.map(lambda begin: sorting.dealt(table.slice(begin, length)), begins))
-        parts = pool.map(lambda first: sorting.added(pieces, range(first, plan.buckets, tasks)), range(tasks))
         try:
+            pieces = list(pool.map(lambda begin: sorting.dealt(table.slice(begin, length)), begins))
+            parts = pool.map(
+                lambda first: sorting.added(pieces, range(first, plan.buckets, tasks)), range(tasks)
+            )
             return [np.sum(one, axis=0) for one in zip(*parts, strict=True)]
-        except _TooManyError:
+        except (_TooManyError, UnknownValueError):
             return None
 
 
@@ -142,34 +147,37 @@ class Units:
     """How units become numbers from 0.
 
     Args:
-        count: of numbers. first: that becomes 0. hashes: of each number; None where units are packed.
+        hashes: of each number. first: unit, that becomes 0. places: of units that have no order.
     """
 
-    count: int
+    hashes: NDArray[np.int32]
     first: int = 0
-    hashes: NDArray[np.int32] | None = None
+    places: Places | None = None
 
     def numbers(self, column: Ints) -> Ints:
         """Return the numbers of some rows' units."""
-        return column >> BITS if self.hashes is None else column.astype(np.int64) - self.first
+        if self.places is not None:
+            return self.places.of(column)
+        return column.astype(np.int64) - self.first
 
 
-def _numbered(asked: Bounded, table: pa.Table, packed: bool) -> tuple[pa.Table, Units]:
+def _numbered(asked: Bounded, table: pa.Table, names: pa.Table | None) -> tuple[pa.Table, Units]:
     """Return how units become numbers, and the rows, with places in a dictionary where they need one."""
     import pyarrow.compute as compute
 
+    if names is not None:
+        hashes = names.column("hash").to_numpy().astype(np.int32)
+        return table, Units(hashes, places=Places(names.column("name").to_numpy()))
     least, most = compute.min_max(table.column("unit")).as_py().values()
-    if packed:
-        return table, Units((most >> BITS) + 1)
     keys = keys_of(asked.salt)
     if most - least < SPARSE * table.num_rows + ROWS:
         count = most - least + 1
-        return table, Units(count, least, of_unit(np.arange(count) + least, keys).astype(np.int32))
+        return table, Units(of_unit(np.arange(count) + least, keys).astype(np.int32), least)
     found = table.column("unit").dictionary_encode()
     values = found.chunk(0).dictionary.to_numpy()
     places = pa.chunked_array([chunk.indices for chunk in found.chunks])
     table = table.set_column(table.column_names.index("unit"), "unit", places)
-    return table, Units(len(values), 0, of_unit(values, keys).astype(np.int32))
+    return table, Units(of_unit(values, keys).astype(np.int32))
 
 
 def _array(column: pa.ChunkedArray) -> Column:
@@ -194,11 +202,11 @@ class _Sorting:
 
     def dealt(self, table: pa.Table) -> Piece:
         """Return some rows as numbers, by bucket."""
-        plan, hashes, found = self.plan, self.units.hashes, table.column("unit").to_numpy()
-        unit, cell = self.units.numbers(found), table.column("cell").to_numpy().astype(np.int64)
+        plan, unit = self.plan, self.units.numbers(table.column("unit").to_numpy())
+        cell = table.column("cell").to_numpy().astype(np.int64)
         number = (unit & ((1 << plan.low) - 1)) << plan.choice
         if plan.choice > plan.cell:
-            hashed = found & PRIME if hashes is None else hashes[unit].astype(np.int64)
+            hashed = self.units.hashes[unit].astype(np.int64)
             number |= of_cell(hashed, cell, keys_of(self.asked.salt).cell) << plan.cell
         number |= cell
         # Of 8 and 16 bits, numpy sorts by counting.

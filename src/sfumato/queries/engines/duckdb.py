@@ -102,22 +102,19 @@ class DuckDB:
         try:
             types = [self._open(table.table, name) for table, name in zip(tables, names, strict=True)]
             whole = all(_whole(table, kinds) for table, kinds in zip(tables, types, strict=True))
-            unit = "integer" if whole else "packed"
+            if narrow(asked) and sortable(asked) and (whole or len(tables) == 1):
+                found = self._sorted(asked, tables, names, types, whole)
+                if found is not None:
+                    shapes = zip(asked.measures, found, strict=True)
+                    return Cells(tuple(one.reshape(shape(asked, measure)) for measure, one in shapes))
             if not whole:
                 self._units(tables[0].table, names[0], asked.salt)
-            sources = {
-                table.name: _cleaned(table, name, kinds, whole)
-                for table, name, kinds in zip(tables, names, types, strict=True)
-            }
+            unit = "integer" if whole else "packed"
+            sources = _cleaned(tables, names, types, unit)
 
             def run(expression: Any, stages: Stages) -> pa.Table:
                 return self._connection.sql(written(expression, "duckdb", sources, stages)).to_arrow_table()
 
-            if narrow(asked) and sortable(asked):
-                found = self._sorted(asked, tables, unit, sources)
-                if found is not None:
-                    shapes = zip(asked.measures, found, strict=True)
-                    return Cells(tuple(one.reshape(shape(asked, measure)) for measure, one in shapes))
             return gathered(asked, tables, unit, run, speed="packed")
         except duckdb.Error as error:
             # What DuckDB says may quote a row.
@@ -131,14 +128,23 @@ class DuckDB:
             self._connection.execute("DROP TABLE IF EXISTS units")
 
     def _sorted(
-        self, asked: Bounded, tables: Sequence[Shown], unit: str, sources: Mapping[str, str]
+        self,
+        asked: Bounded,
+        tables: Sequence[Shown],
+        names: Sequence[str],
+        types: Sequence[Mapping[str, str]],
+        whole: bool,
     ) -> list[NDArray[np.int64]] | None:
         """Return all measures by sorting; None where that cannot be.
 
         What is too large for half of the memory is read in parts, by unit: their sums are added up.
         """
-        many, parts = self._rows(asked), 1
+        many, parts, unit = self._rows(asked), 1, "integer" if whole else "named"
         most = self._memory // 2 // (BYTES + 16 * len(asked.measures))
+        known = None if whole else self._names(tables[0].table, names[0], asked.salt)
+        if not whole and (known is None or 2 * len(known) > most):
+            return None
+        sources = _cleaned(tables, names, types, unit)
         while many is not None and many > most * parts:
             parts *= 2
         while parts <= MOST_PARTS:
@@ -150,7 +156,7 @@ class DuckDB:
                 table = _within(answer, None if many is not None and parts == 1 else most)
                 if table is None:
                     break
-                found = tally(asked, table, packed=unit == "packed", threads=self._threads)
+                found = tally(asked, table, threads=self._threads, names=known)
                 if found is None:
                     return None
                 total = found if total is None else [a + b for a, b in zip(total, found, strict=True)]
@@ -194,16 +200,35 @@ class DuckDB:
 
     def _units(self, table: TableRef, name: str, salt: bytes) -> None:
         """Give every unit of the first table a number, with its hash in the last 31 bits."""
-        keys, text = keys_of(salt), _text(quoted(table.unit))
-        digest = WRITTEN["sfumato_digest"]["duckdb"].format("unit")
-        a, b, _, d = keys.unit
-        mixed = f"((digest & {PRIME}) * {a} + (digest >> {BITS}) * {b} + {d}) % {PRIME}"
         self._connection.execute(
-            f"CREATE TEMP TABLE units AS WITH a AS (SELECT DISTINCT {text} AS unit FROM {name}), "
-            f"b AS (SELECT unit, {digest} AS digest FROM a WHERE unit IS NOT NULL), "
-            f"c AS (SELECT unit, {mixed} AS mixed FROM b) SELECT unit, "
-            f"row_number() OVER () * {1 << BITS} + xor(mixed, mixed >> 15) AS packed FROM c"
+            f"CREATE TEMP TABLE units AS {_mixed(table, name, salt)} SELECT unit, "
+            f"row_number() OVER () * {1 << BITS} + hash AS packed FROM mixed"
         )
+
+    def _names(self, table: TableRef, name: str, salt: bytes) -> pa.Table | None:
+        """Return a number for every unit, "name", with its "hash"; None where two have the same."""
+        sql = f"{_mixed(table, name, salt)} SELECT {_named('unit')} AS name, hash FROM mixed"
+        names = self._connection.sql(sql).to_arrow_table().combine_chunks()
+        found = np.sort(names.column("name").to_numpy())
+        return None if (found[1:] == found[:-1]).any() else names
+
+
+def _mixed(table: TableRef, name: str, salt: bytes) -> str:
+    """Return SQL for "mixed": every unit of a table that is known by text, and its hash."""
+    digest = WRITTEN["sfumato_digest"]["duckdb"].format("unit")
+    a, b, _, d = keys_of(salt).unit
+    mixed = f"((digest & {PRIME}) * {a} + (digest >> {BITS}) * {b} + {d}) % {PRIME}"
+    return (
+        f"WITH a AS (SELECT DISTINCT {_text(quoted(table.unit))} AS unit FROM {name}), "
+        f"b AS (SELECT unit, {digest} AS digest FROM a WHERE unit IS NOT NULL), "
+        f"c AS (SELECT unit, {mixed} AS mixed FROM b), "
+        "mixed AS (SELECT unit, xor(mixed, mixed >> 15) AS hash FROM c)"
+    )
+
+
+def _named(text: str) -> str:
+    """Return SQL for a number below 2^63 of a text, where it is no null."""
+    return f"CAST(hash({text}) >> 1 AS BIGINT)"
 
 
 def _within(answer: Any, most: int | None) -> pa.Table | None:
@@ -283,14 +308,30 @@ def _whole(table: Shown, types: dict[str, str]) -> bool:
     return declared == "integer" and types[table.table.unit] in WHOLE
 
 
-def _cleaned(table: Shown, name: str, types: dict[str, str], whole: bool) -> str:
-    """Return SQL for a table's columns as plain types; what does not fit into them is missing."""
-    unit = quoted(table.table.unit)
-    columns = [f"{_cast(quoted(own), kind, types[own])} AS {quoted(new)}" for own, kind, new in table.columns]
-    if whole:
-        return f"SELECT {', '.join([f'TRY_CAST({unit} AS BIGINT) AS unit', *columns])} FROM {name}"
-    chosen = ", ".join(["units.packed AS unit", *columns])
-    return f"SELECT {chosen} FROM {name} JOIN units ON {_text(f'{name}.{unit}')} = units.unit"
+def _cleaned(
+    tables: Sequence[Shown], names: Sequence[str], types: Sequence[Mapping[str, str]], unit: str
+) -> dict[str, str]:
+    """Return SQL for each table's columns as plain types; what does not fit into them is missing.
+
+    Args:
+        unit: "integer", "packed" by the table "units", or "named" by `_named`.
+    """
+    found = {}
+    for table, name, kinds in zip(tables, names, types, strict=True):
+        own = quoted(table.table.unit)
+        text = _text(f"{name}.{own}")
+        first = {
+            "integer": f"TRY_CAST({own} AS BIGINT)",
+            "packed": "units.packed",
+            "named": f"CASE WHEN {text} IS NOT NULL THEN {_named(text)} END",
+        }[unit]
+        columns = [
+            f"{_cast(quoted(column), kind, kinds[column])} AS {quoted(new)}"
+            for column, kind, new in table.columns
+        ]
+        source = f"{name} JOIN units ON {text} = units.unit" if unit == "packed" else name
+        found[table.name] = f"SELECT {', '.join([f'{first} AS unit', *columns])} FROM {source}"
+    return found
 
 
 def _text(column: str) -> str:
