@@ -136,6 +136,7 @@ def test_in_parts_where_memory_is_small(engine, monkeypatch, name):
 def test_by_sql_where_memory_is_tiny_or_one_unit_has_all_rows(engine, monkeypatch):
     asked = question("from 0")
     wanted = expected(asked)
+    monkeypatch.setattr("sfumato.queries.engines.duckdb.MOST_PARTS", 8)
     engine._memory = 1000
     with pytest.raises(pytest.fail.Exception, match="went by SQL"):
         sorted_only(engine, monkeypatch, asked)
