@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from oracle_of_queries import oracle
 
@@ -206,6 +207,40 @@ def test_places_of_values_that_share_bits(count):
     np.testing.assert_array_equal(places.of(values[which]), which)
     with pytest.raises(UnknownValueError):
         places.of(np.array([(1 << 63) - 3]))
+
+
+@pytest.mark.parametrize("how", ["inner", "left"])
+@pytest.mark.parametrize("name", ["below 0", "text"])
+def test_of_two_tables(engine, monkeypatch, name, how):
+    asked = question(name, count=400)
+    other = replace(asked.tables[0], alias="o", columns={"w": "integer"})
+    with_w = other.place.slice(0, 150).append_column("w", pa.array(np.arange(150) % 9))
+    place = pa.concat_tables(
+        [
+            with_w,
+            with_w.set_column(
+                0,
+                "u",
+                pc.add(with_w["u"], 1)
+                if name != "text"
+                else pc.binary_join_element_wise(with_w["u"], "x", ""),
+            ),
+        ]
+    )
+    other = replace(other, place=place)
+    measures = (
+        *(replace(one, of=one.of and Column("v", "t")) for one in MEASURES[:3]),
+        Measure("sum", of=Column("w", "o"), low=0, high=8),
+    )
+    asked = replace(
+        asked,
+        where=None,
+        tables=(*asked.tables, other),
+        joins=(how,),
+        measures=measures,
+        keys=(replace(asked.keys[0], of=Column("h", "t")),),
+    )
+    assert sorted_only(engine, monkeypatch, asked) == expected(asked)
 
 
 def test_two_texts_of_one_number_go_by_sql(engine, monkeypatch):

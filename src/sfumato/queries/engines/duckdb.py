@@ -102,7 +102,7 @@ class DuckDB:
         try:
             types = [self._open(table.table, name) for table, name in zip(tables, names, strict=True)]
             whole = all(_whole(table, kinds) for table, kinds in zip(tables, types, strict=True))
-            if narrow(asked) and sortable(asked) and (whole or len(tables) == 1):
+            if narrow(asked) and sortable(asked):
                 found = self._sorted(asked, tables, names, types, whole)
                 if found is not None:
                     shapes = zip(asked.measures, found, strict=True)
@@ -141,7 +141,7 @@ class DuckDB:
         """
         many, parts, unit = self._rows(asked), 1, "integer" if whole else "named"
         most = self._memory // 2 // (BYTES + 16 * len(asked.measures))
-        known = None if whole else self._names(tables[0].table, names[0], asked.salt)
+        known = None if whole else self._names(tables, names, asked.salt)
         if not whole and (known is None or 2 * len(known) > most):
             return None
         sources = _cleaned(tables, names, types, unit)
@@ -156,7 +156,10 @@ class DuckDB:
                 table = _within(answer, None if many is not None and parts == 1 else most)
                 if table is None:
                     break
-                found = tally(asked, table, threads=self._threads, names=known)
+                try:
+                    found = tally(asked, table, threads=self._threads, names=known)
+                except MemoryError:
+                    found = None
                 if found is None:
                     return None
                 total = found if total is None else [a + b for a, b in zip(total, found, strict=True)]
@@ -201,25 +204,29 @@ class DuckDB:
     def _units(self, table: TableRef, name: str, salt: bytes) -> None:
         """Give every unit of the first table a number, with its hash in the last 31 bits."""
         self._connection.execute(
-            f"CREATE TEMP TABLE units AS {_mixed(table, name, salt)} SELECT unit, "
+            f"CREATE TEMP TABLE units AS {_mixed({name: table}, salt)} SELECT unit, "
             f"row_number() OVER () * {1 << BITS} + hash AS packed FROM mixed"
         )
 
-    def _names(self, table: TableRef, name: str, salt: bytes) -> pa.Table | None:
+    def _names(self, tables: Sequence[Shown], names: Sequence[str], salt: bytes) -> pa.Table | None:
         """Return a number for every unit, "name", with its "hash"; None where two have the same."""
-        sql = f"{_mixed(table, name, salt)} SELECT {_named('unit')} AS name, hash FROM mixed"
-        names = self._connection.sql(sql).to_arrow_table().combine_chunks()
-        found = np.sort(names.column("name").to_numpy())
-        return None if (found[1:] == found[:-1]).any() else names
+        places = {name: table.table for name, table in zip(names, tables, strict=True)}
+        sql = f"{_mixed(places, salt)} SELECT {_named('unit')} AS name, hash FROM mixed"
+        known = self._connection.sql(sql).to_arrow_table().combine_chunks()
+        found = np.sort(known.column("name").to_numpy())
+        return None if (found[1:] == found[:-1]).any() else known
 
 
-def _mixed(table: TableRef, name: str, salt: bytes) -> str:
-    """Return SQL for "mixed": every unit of a table that is known by text, and its hash."""
+def _mixed(tables: Mapping[str, TableRef], salt: bytes) -> str:
+    """Return SQL for "mixed": every unit of some tables that is known by text, and its hash."""
     digest = WRITTEN["sfumato_digest"]["duckdb"].format("unit")
     a, b, _, d = keys_of(salt).unit
     mixed = f"((digest & {PRIME}) * {a} + (digest >> {BITS}) * {b} + {d}) % {PRIME}"
+    units = [
+        f"SELECT DISTINCT {_text(quoted(table.unit))} AS unit FROM {name}" for name, table in tables.items()
+    ]
     return (
-        f"WITH a AS (SELECT DISTINCT {_text(quoted(table.unit))} AS unit FROM {name}), "
+        f"WITH a AS ({' UNION '.join(units)}), "
         f"b AS (SELECT unit, {digest} AS digest FROM a WHERE unit IS NOT NULL), "
         f"c AS (SELECT unit, {mixed} AS mixed FROM b), "
         "mixed AS (SELECT unit, xor(mixed, mixed >> 15) AS hash FROM c)"
