@@ -8,7 +8,7 @@ which they are chosen: one that counts has none of the same unit k places before
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +37,8 @@ BYTES = 40
 MOST_BITS = 20
 #: Each thread has so many sums of each measure, at most.
 MOST_SUMS = 1 << 22
+#: So many rows at once, at most: sums of them are exact in floats of 64 bits.
+MOST_ROWS = 1 << 30
 #: Stands for a missing number.
 MISSING = -(1 << 63)
 
@@ -172,12 +174,20 @@ def _numbered(asked: Bounded, table: pa.Table, names: pa.Table | None) -> tuple[
     keys = keys_of(asked.salt)
     if most - least < SPARSE * table.num_rows + ROWS:
         count = most - least + 1
-        return table, Units(of_unit(np.arange(count) + least, keys).astype(np.int32), least)
+        return table, Units(_hashes(count, lambda some: of_unit(some + least, keys)), least)
     found = table.column("unit").dictionary_encode()
     values = found.chunk(0).dictionary.to_numpy()
     places = pa.chunked_array([chunk.indices for chunk in found.chunks])
     table = table.set_column(table.column_names.index("unit"), "unit", places)
-    return table, Units(of_unit(values, keys).astype(np.int32))
+    return table, Units(_hashes(len(values), lambda some: of_unit(values[some], keys)))
+
+
+def _hashes(count: int, hashed: Callable[[Ints], Ints]) -> NDArray[np.int32]:
+    """Return the hashes of units 0, 1, ...; some at a time, which takes no memory worth the name."""
+    found = np.empty(count, np.int32)
+    for begin in range(0, count, 1 << 16):
+        found[begin : begin + (1 << 16)] = hashed(np.arange(begin, min(begin + (1 << 16), count)))
+    return found
 
 
 def _array(column: pa.ChunkedArray) -> Column:
@@ -227,7 +237,7 @@ class _Sorting:
             where, weights = cells, np.concatenate(values) if values else None
             if measure.kind == "bins":
                 where, weights = weights if weights is not None else cells[:0], None
-            # Exact: below 2^53, as long as fewer than 2^31 rows add less than 2^22 each.
+            # Exact: below 2^53, as fewer than 2^31 rows add less than 2^22 each.
             sums.append(np.bincount(where, weights, minlength=size(self.asked, measure)).astype(np.int64))
         return sums
 

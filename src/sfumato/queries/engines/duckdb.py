@@ -20,7 +20,7 @@ from sfumato.queries.engines._bounding import check, narrow, rows
 from sfumato.queries.engines._cells import gathered
 from sfumato.queries.engines._hash import BITS, PRIME, keys_of
 from sfumato.queries.engines._relations import Shown, shown
-from sfumato.queries.engines._sorting import BYTES, shape, sortable, tally
+from sfumato.queries.engines._sorting import BYTES, MOST_ROWS, shape, sortable, tally
 from sfumato.queries.engines._sql import WRITTEN, Stages, quoted, written
 
 SUMMARY = "DuckDB, in this process: Arrow tables, Parquet and CSV files"
@@ -140,7 +140,7 @@ class DuckDB:
         What is too large for half of the memory is read in parts, by unit: their sums are added up.
         """
         many, parts, unit = self._rows(asked), 1, "integer" if whole else "named"
-        most = self._memory // 2 // (BYTES + 16 * len(asked.measures))
+        most = min(self._memory // 2 // (BYTES + 16 * len(asked.measures)), MOST_ROWS)
         known = None if whole else self._names(tables, names, asked.salt)
         if not whole and (known is None or 2 * len(known) > most):
             return None
