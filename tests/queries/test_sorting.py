@@ -164,6 +164,34 @@ def test_too_many_pairs_and_bins_for_one_number_go_by_sql(engine, monkeypatch):
         sorted_only(engine, monkeypatch, asked)
 
 
+@pytest.mark.parametrize("reach", [1 << 22, 1 << 35, 1 << 46])
+def test_large_sums_are_exact(engine, monkeypatch, reach):
+    """Beyond what one float adds up exactly, and up to where sums could leave 62 bits."""
+    asked = question("from 0", cells=2, groups=1, rows=3)
+    step = Fraction(15, reach)
+    sums = tuple(
+        Measure("sum", of=V, low=low, high=reach, step=step, where=where)
+        for low, where in ((0, None), (-reach, B), (-reach, Call("<", (V, Constant(0)))))
+    )
+    asked = replace(asked, measures=sums)
+    assert sorted_only(engine, monkeypatch, asked) == expected(asked)
+
+
+def test_sums_that_could_be_too_large_go_by_sql(engine, monkeypatch):
+    asked = question("from 0", rows=3)
+    far = Measure("sum", of=V, low=0, high=1 << 52, step=Fraction(15, 1 << 52))
+    with pytest.raises(pytest.fail.Exception, match="went by SQL"):
+        sorted_only(engine, monkeypatch, replace(asked, measures=(far,)))
+
+
+def test_floats_alone_would_round():
+    values = np.array([(1 << 53) + 1, 1, -(1 << 55) - 3, 7], np.int64)
+    cells = np.zeros(4, np.int64)
+    wanted = sum(values.tolist())
+    assert _sorting._summed(cells, values, 1).tolist() == [wanted]
+    assert np.bincount(cells, values).astype(np.int64).tolist() != [wanted]
+
+
 def test_nobody_at_all(engine, monkeypatch):
     asked = replace(question("from 0"), where=Call("<", (V, Constant(-99))))
     assert sorted_only(engine, monkeypatch, asked) == [*[[0] * 30] * 6, [[0] * 7] * 30, [[0] * 40] * 30]

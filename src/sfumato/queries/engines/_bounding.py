@@ -147,12 +147,6 @@ def rows(
     return table.select(unit=units, cell=cell.try_cast("int32"), **values)
 
 
-def narrow(asked: Bounded) -> bool:
-    """Return whether sums of all measures stay in 64 bits, whatever is added up."""
-    reaches = [reach(measure, asked.rows) for measure in measures(asked)]
-    return all(max(-low, high) < NARROW for low, high in reaches)
-
-
 def bins(asked: Bounded, tables: Sequence[Shown], unit: str, measure: Measure, stages: Stages) -> Any:
     """Return the expression of one measure of bins: "cell", "bin" and "m0", how many units count there."""
     import ibis

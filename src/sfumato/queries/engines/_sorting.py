@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sfumato.queries.bounded import Bounded, Measure
+from sfumato.queries.engines._bounding import reach
 from sfumato.queries.engines._hash import BITS, keys_of, of_cell, of_unit
 from sfumato.queries.engines._places import Places, UnknownValueError
 from sfumato.queries.model import Binned
@@ -37,8 +38,11 @@ BYTES = 40
 MOST_BITS = 20
 #: Each thread has so many sums of each measure, at most.
 MOST_SUMS = 1 << 22
-#: So many rows at once, at most: sums of them are exact in floats of 64 bits.
+#: Below this stay all sums of a unit's rows, scaled, and of a cell.
+FAR = 1 << 62
+#: Fewer rows at once than 2^30, of half a value's bits each: their sums are exact in floats of 64 bits.
 MOST_ROWS = 1 << 30
+HALF = 22
 #: Stands for a missing number.
 MISSING = -(1 << 63)
 
@@ -94,6 +98,13 @@ def few(measure: Measure, rows: int) -> bool:
     return measure.kind == "bins" and isinstance(measure.of, Binned) and rows < measure.of.count
 
 
+def far(asked: Bounded) -> int:
+    """Return the most that a unit adds to a sum of a cell."""
+    kinds = ("sum", "squares")
+    ends = [reach(measure, asked.rows) for measure in asked.measures if measure.kind in kinds]
+    return max((max(-low, high) for low, high in ends), default=0)
+
+
 def sortable(asked: Bounded) -> bool:
     """Return whether a cell, its hash and a few units may go into one number, and a cell's bins too."""
     bins = [measure for measure in asked.measures if measure.kind == "bins"]
@@ -104,7 +115,7 @@ def sortable(asked: Bounded) -> bool:
 def tally(
     asked: Bounded, table: pa.Table, *, threads: int, names: pa.Table | None = None
 ) -> list[Ints] | None:
-    """Return sums by cell (and bin) of each measure; None where there are too many units for so many cells.
+    """Return sums by cell (and bin) of each measure; None where numbers could be too large.
 
     Guarantee: the same whole numbers as by SQL.
 
@@ -120,6 +131,8 @@ def tally(
     if table.column("cell").null_count:
         table = table.filter(table.column("cell").is_valid())
     rows = table.num_rows
+    if rows * far(asked) >= FAR:
+        return None
     if not rows:
         return [np.zeros(size(asked, measure), np.int64) for measure in asked.measures]
     table, units = _numbered(asked, table, names)
@@ -229,16 +242,19 @@ class _Sorting:
 
     def added(self, pieces: Sequence[Piece], buckets: Sequence[int]) -> list[Ints]:
         """Return the sums of some buckets by cell, or by cell and bin."""
-        found = [self._bucket(pieces, bucket) for bucket in buckets]
-        cells = np.concatenate([cells for cells, _ in found])
+        parts = [self._bucket(pieces, bucket) for bucket in buckets]
+        cells = np.concatenate([cells for cells, _ in parts])
         sums: list[Ints] = []
         for place, (measure, _) in enumerate(self.wanted):
-            values = [some for _, every in found if (some := every[place]) is not None]
-            where, weights = cells, np.concatenate(values) if values else None
+            values = [some for _, every in parts if (some := every[place]) is not None]
+            added = np.concatenate(values) if values else None
             if measure.kind == "bins":
-                where, weights = weights if weights is not None else cells[:0], None
-            # Exact: below 2^53, as fewer than 2^31 rows add less than 2^22 each.
-            sums.append(np.bincount(where, weights, minlength=size(self.asked, measure)).astype(np.int64))
+                found = np.bincount(
+                    cells[:0] if added is None else added, minlength=size(self.asked, measure)
+                )
+            else:
+                found = _summed(cells, added, self.asked.cells)
+            sums.append(found.astype(np.int64, copy=False))
         return sums
 
     def _bucket(self, pieces: Sequence[Piece], bucket: int) -> tuple[Ints, list[Ints | None]]:
@@ -308,6 +324,17 @@ class _Sorting:
         total: Ints = np.add.reduceat(np.where(there, column, 0), begins)
         scaled: Ints = np.sign(total) * (np.abs(total) * most // np.maximum(count, most))
         return scaled
+
+
+def _summed(cells: Ints, values: Ints | None, size: int) -> Ints:
+    """Return exact sums by cell of values, or of 1: of floats, each half of a value's bits by itself."""
+    if values is None:
+        return np.bincount(cells, minlength=size)
+    low, high = values & ((1 << HALF) - 1), values >> HALF
+    found = np.bincount(cells, low, minlength=size).astype(np.int64)
+    if high.any():
+        found += np.bincount(cells, high, minlength=size).astype(np.int64) << HALF
+    return found
 
 
 def _in_order(numbers: Ints, bits: int, wanted: bool) -> tuple[Ints, Ints]:

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from sfumato.core.errors import InvalidRequest, SfumatoError
 from sfumato.core.plugins import need
 from sfumato.queries.bounded import Bounded, Cells, TableRef
-from sfumato.queries.engines._bounding import check, narrow, rows
+from sfumato.queries.engines._bounding import check, rows
 from sfumato.queries.engines._cells import gathered
 from sfumato.queries.engines._hash import BITS, PRIME, keys_of
 from sfumato.queries.engines._relations import Shown, shown
-from sfumato.queries.engines._sorting import BYTES, MOST_ROWS, shape, sortable, tally
+from sfumato.queries.engines._sorting import BYTES, FAR, MOST_ROWS, shape, sortable, tally
 from sfumato.queries.engines._sql import WRITTEN, Stages, quoted, written
 
 SUMMARY = "DuckDB, in this process: Arrow tables, Parquet and CSV files"
@@ -102,7 +102,7 @@ class DuckDB:
         try:
             types = [self._open(table.table, name) for table, name in zip(tables, names, strict=True)]
             whole = all(_whole(table, kinds) for table, kinds in zip(tables, types, strict=True))
-            if narrow(asked) and sortable(asked):
+            if sortable(asked):
                 found = self._sorted(asked, tables, names, types, whole)
                 if found is not None:
                     shapes = zip(asked.measures, found, strict=True)
@@ -163,6 +163,8 @@ class DuckDB:
                 if found is None:
                     return None
                 total = found if total is None else [a + b for a, b in zip(total, found, strict=True)]
+                if max(int(np.abs(sums).max()) for sums in total) >= FAR:
+                    return None
                 del table
             else:
                 return total
