@@ -84,9 +84,7 @@ def reach(measure: Measure, rows: int) -> tuple[int, int]:
             return 0, max(low * low, high * high) * rows
 
 
-Speed = Literal["ranked", "packed", "listed"]
-#: Of so many cells of a unit at most, `listed` compares each with the next.
-MOST_LISTED = 16
+Speed = Literal["ranked", "packed"]
 
 
 def sums(
@@ -101,9 +99,8 @@ def sums(
 
     Args:
         unit: how units come: see `UNIT_TYPES`. stages: takes the steps before.
-        speed: how to choose; the result is the same. "ranked" works everywhere; the others need DuckDB's
-            `min` of several. "packed", where a row's numbers fit into one word; "listed", where units
-            only count and few rows of one fall into one cell: those are looked at again.
+        speed: how to choose; the result is the same. "ranked" works everywhere; "packed", where a row's
+            numbers fit into one word, needs DuckDB's `min` of several.
     """
     wanted = measures(asked)
     rows = rows_of(asked, wanted, tables, unit, stages)
@@ -114,8 +111,6 @@ def sums(
         chosen |= part.columns
     table = rows.relation.filter(*rows.inside) if rows.inside else rows.relation
     table = table.select(**chosen)
-    if speed == "listed" and listable(asked):
-        return _listed(asked, table, rows.unit, stages)
     grouped: dict[str, Any] = {}
     for part in parts:
         grouped |= part.grouped(table)
@@ -127,6 +122,29 @@ def sums(
         table = _choose(asked, table, parts, list(keys), rows, stages, speed)
     totals = {f"m{place}": _total(table, f"v{place}", part) for place, part in enumerate(parts)}
     return table.group_by(list(keys)).agg(**totals)
+
+
+def rows(
+    asked: Bounded, tables: Sequence[Shown], unit: str, stages: Stages, part: int = 0, parts: int = 1
+) -> Any:
+    """Return the expression of all rows in cells, and of some in none: what `tally` takes, of DuckDB.
+
+    Args:
+        part, parts: of so many parts of units, by hash, one; a power of two.
+    """
+    rows = rows_of(asked, asked.measures, tables, unit, stages, loose=True)
+    values: dict[str, Any] = {}
+    for place, measure in enumerate(asked.measures):
+        numbers = measure.kind not in ("units", "rows")
+        value = rows.value(place, measure) if numbers else rows.flag(place)
+        values |= {} if value is None else {f"v{place}": value}
+    inside, units = list(rows.inside), rows.relation.unit
+    if parts > 1:
+        hashed = units if unit == "named" else of_unit(units, keys_of(asked.salt))
+        inside.append(hashed & (parts - 1) == part)
+    table = rows.relation.filter(*inside) if inside else rows.relation
+    cell = _zero() if rows.cell is None else rows.cell
+    return table.select(unit=units, cell=cell.try_cast("int32"), **values)
 
 
 def bins(asked: Bounded, tables: Sequence[Shown], unit: str, measure: Measure, stages: Stages) -> Any:
@@ -291,51 +309,6 @@ def _choose(
         order = [first]
     table = table.mutate(place=ibis.row_number().over(group_by=table.unit, order_by=order))
     return table.filter(table.place < asked.groups)
-
-
-def listable(asked: Bounded) -> bool:
-    """Return whether units only count, in a few public cells of more."""
-    counts = all(
-        measure.kind in ("units", "rows") and measure.of is measure.where is None
-        for measure in measures(asked)
-    )
-    few = asked.groups <= MOST_LISTED and asked.groups < asked.cells and BITS + _bits(asked.cells) <= 62
-    return counts and few and asked.rows == 1 and not asked.private
-
-
-def sampled(asked: Bounded, tables: Sequence[Shown], unit: str, stages: Stages) -> Any:
-    """Return the expression that counts the "rows" of some units, and their different "pairs" with cells."""
-    rows = rows_of(asked, [], tables, unit, stages)
-    table = rows.relation.filter(*rows.inside)
-    table = table.filter(table.unit % 61 == 0).select("unit", cell=rows.cell)
-    return table.aggregate(rows=table.count(), pairs=table.nunique())
-
-
-def _listed(asked: Bounded, table: Any, kind: str, stages: Stages) -> Any:
-    """Return counts by cell: the smallest words of each unit, of all its rows.
-
-    Where two of them are the same, its rows are made different first; so most rows need no look at whether
-    they came before.
-    """
-    smallest, keys = functions()["smallest"], keys_of(asked.salt)
-
-    def least(pairs: Any) -> Any:
-        hashed = _hashed(pairs, kind, keys, stages)
-        words = hashed.select("unit", packed=word(hashed.hash, hashed.cell, keys.cell, asked.cells))
-        return words.group_by("unit").agg(kept=smallest(words.packed, asked.groups))
-
-    table = stages.add(table)
-    firsts = least(table)
-    clean: Any = firsts.kept.notnull()
-    for place in range(1, asked.groups):
-        clean = clean & (firsts.kept[place - 1] != firsts.kept[place]).fill_null(True)
-    firsts = stages.add(firsts.mutate(clean=clean), shared=True)
-    again = table.semi_join(firsts.filter(~firsts.clean), "unit").select("unit", "cell").distinct()
-    again = least(stages.add(again))
-    clear = firsts.filter(firsts.clean)
-    found = clear.select(one=clear.kept.unnest()).union(again.select(one=again.kept.unnest()))
-    found = found.select(cell=found.one & ((1 << _bits(asked.cells)) - 1))
-    return found.group_by("cell").agg(**{f"m{place}": found.count() for place in range(len(measures(asked)))})
 
 
 def _packed(asked: Bounded, table: Any, parts: Sequence[Part], widths: Sequence[int], first: Any) -> Any:

@@ -10,6 +10,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from sfumato.core.errors import InvalidRequest
 
 #: A Mersenne prime; hashes are below it.
@@ -48,7 +50,7 @@ def of_unit(number: Any, keys: Keys) -> Any:
     """Return the hash of a unit by its number, any 64 bits: of Python ints and of Ibis columns alike."""
     a, b, c, d = keys.unit
     low, middle, high = number & PRIME, (number >> BITS) & PRIME, (number >> (2 * BITS)) & 3
-    mixed = (low * a + middle * b + high * c + d) % PRIME
+    mixed = _rest(low * a + middle * b + high * c + d)
     return mixed ^ (mixed >> 15)
 
 
@@ -59,8 +61,16 @@ def of_cell(unit: Any, cell: Any, keys: tuple[int, ...]) -> Any:
         unit: from `of_unit`, or another hash. cell: 0..2^31 - 1.
     """
     a, b, c, d, e, f, g = keys
-    mixed = (unit * a + cell * b + c) % PRIME
+    mixed = _rest(unit * a + cell * b + c)
     mixed = mixed ^ (mixed >> 16)
-    mixed = (mixed * d + e) % PRIME
+    mixed = _rest(mixed * d + e)
     mixed = mixed ^ (mixed >> 14)
-    return (mixed * f + g) % PRIME
+    return _rest(mixed * f + g)
+
+
+def _rest(number: Any) -> Any:
+    if not isinstance(number, np.ndarray):
+        return number % PRIME
+    whole = number.view(np.uint64) // np.uint64(PRIME)  # half the time of numpy's %
+    whole *= np.uint64(PRIME)
+    return number - whole.view(np.int64)

@@ -8,18 +8,22 @@ from typing import Any
 
 from sfumato.core.errors import InvalidRequest
 from sfumato.queries.engines._expressions import Typed, constant
-from sfumato.queries.engines._sql import long
+from sfumato.queries.engines._sql import functions, long
 from sfumato.queries.model import Key, Value
 
 #: Cells have numbers below this.
 MOST_CELLS = 1 << 31
 
 
-def position(of: Typed, key: Key) -> tuple[Any, Any]:
+def position(of: Typed, key: Key, *, loose: bool = False) -> tuple[Any | None, Any]:
     """Return whether a row has one of a key's public values, and which: 0, 1, ...
 
     Values that follow one another are subtracted; others are found by halving, so that a row is compared with
     about log2 of them and no table of values has to be brought to the engine.
+
+    Args:
+        loose: None is enough of an answer to "whether" where "which" is null for all other values, and the
+            engine is DuckDB, which finds text by its enumerations.
     """
     import ibis
 
@@ -37,10 +41,12 @@ def position(of: Typed, key: Key) -> tuple[Any, Any]:
         places = {value: long(values.index(value)) for value in values}
         nowhere = ibis.null("int64")
         place = ibis.cases((of.value, places.get(True, nowhere)), (~of.value, places.get(False, nowhere)))
-        return place.notnull(), place
-    order = sorted(range(len(values)), key=lambda place: _order(values[place]))
-    place = _halved(of.value, [(place, constant(values[place]).value) for place in order])
-    return place.notnull(), place
+    elif of.kind == "text" and loose:
+        place = functions()["place"](of.value, ibis.literal(values, "array<string>"))
+    else:
+        order = sorted(range(len(values)), key=lambda place: _order(values[place]))
+        place = _halved(of.value, [(place, constant(values[place]).value) for place in order])
+    return None if loose else place.notnull(), place
 
 
 def _halved(value: Any, places: Sequence[tuple[int, Any]]) -> Any:

@@ -14,8 +14,8 @@ from sfumato.queries.engines._sql import Stages, long
 from sfumato.queries.model import Column, Expr, walk
 
 #: How a unit comes from an engine: a whole number, text, or "packed": a whole number that names it, times
-#: 2^31, plus its hash.
-UNIT_TYPES = {"integer": "int64", "text": "string", "packed": "int64"}
+#: 2^31, plus its hash; or "named": a whole number below 2^63 that names it.
+UNIT_TYPES = {"integer": "int64", "text": "string", "packed": "int64", "named": "int64"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +131,19 @@ class Rows:
 
 
 def rows_of(
-    asked: Bounded, wanted: Sequence[Measure], tables: Sequence[Shown], unit: str, stages: Stages
+    asked: Bounded,
+    wanted: Sequence[Measure],
+    tables: Sequence[Shown],
+    unit: str,
+    stages: Stages,
+    *,
+    loose: bool = False,
 ) -> Rows:
-    """Return the rows that count for some measures, joined and filtered, each in a public cell."""
+    """Return the rows that count for some measures, joined and filtered, each in a public cell.
+
+    Args:
+        loose: rows that are in none may be among them, with null for a cell; of DuckDB alone.
+    """
     relation, columns = _joined(asked, tables, unit, stages)
     if asked.where is not None:
         relation = relation.filter(Translator(columns(relation)).condition(asked.where))
@@ -146,7 +156,7 @@ def rows_of(
     chosen |= {f"w{place}": where for place, where in enumerate(wheres) if where is not None}
     relation = stages.add(relation.select(unit=relation.unit, **chosen))
     keys = [replace(key, value=relation[f"k{place}"]) for place, key in enumerate(keys)]
-    inside, cell = _cell(asked, keys)
+    inside, cell = _cell(asked, keys, loose)
     return Rows(
         relation,
         unit,
@@ -158,7 +168,7 @@ def rows_of(
     )
 
 
-def _cell(asked: Bounded, keys: Sequence[Typed]) -> tuple[list[Any], Any | None]:
+def _cell(asked: Bounded, keys: Sequence[Typed], loose: bool) -> tuple[list[Any], Any | None]:
     if asked.private:
         return [key.value.notnull() for key in keys], None
     if asked.cells > MOST_CELLS:
@@ -166,8 +176,8 @@ def _cell(asked: Bounded, keys: Sequence[Typed]) -> tuple[list[Any], Any | None]
     inside: list[Any] = []
     cell: Any | None = None
     for typed, key in zip(keys, asked.keys, strict=True):
-        there, place = position(typed, key)
-        inside.append(there)
+        there, place = position(typed, key, loose=loose)
+        inside += [] if there is None else [there]
         cell = place if cell is None else cell * len(key.values or ()) + place
     return inside, cell
 

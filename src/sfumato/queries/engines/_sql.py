@@ -8,7 +8,7 @@ from typing import Any
 
 #: name of the function -> engine -> its SQL.
 #: digest: of a text, the first 60 bits of its MD5. div: of whole numbers, the second above 0, towards zero.
-#: wide: 38 digits. int: 64 bits.
+#: wide: 38 digits. int: 64 bits. place: of a text in a list.
 WRITTEN: dict[str, dict[str, str]] = {
     "sfumato_digest": {
         "duckdb": "CAST('0x' || SUBSTRING(MD5({0}), 1, 15) AS BIGINT)",
@@ -30,6 +30,7 @@ WRITTEN: dict[str, dict[str, str]] = {
         "postgres": "CAST({0} AS NUMERIC(38, 0))",
         "spark": "CAST({0} AS DECIMAL(38, 0))",
     },
+    "sfumato_place": {"duckdb": "CAST(ENUM_CODE(TRY_CAST({0} AS ENUM({1}))) AS BIGINT)"},
     "sfumato_int": dict.fromkeys(("duckdb", "postgres", "spark"), "CAST({0} AS BIGINT)"),
     "sfumato_long": dict.fromkeys(("duckdb", "postgres", "spark"), "CAST({0} AS BIGINT)"),
 }
@@ -55,6 +56,7 @@ def functions() -> Mapping[str, Callable[..., Any]]:
         "wide": scalar("wide", wide, "int64"),
         "int": scalar("int", "int64", "decimal"),
         "long": scalar("long", "int64", "int64"),
+        "place": scalar("place", "int64", "string", "array<string>"),
         "smallest": ibis.udf.agg.builtin(
             _stub(2), name="min", signature=(("int64", "int64"), "array<int64>")
         ),
@@ -131,7 +133,12 @@ def _plain(expression: Any, engine: str) -> str:
 
     def ours(node: Any) -> Any:
         if isinstance(node, exp.Anonymous) and (texts := WRITTEN.get(str(node.this).lower())):
-            arguments = [argument.transform(ours).sql(engine) for argument in node.expressions]
+            arguments = [
+                ", ".join(value.sql(engine) for value in argument.expressions)
+                if isinstance(argument, exp.Array)
+                else argument.transform(ours).sql(engine)
+                for argument in node.expressions
+            ]
             return exp.paren(sqlglot.parse_one(texts[engine].format(*arguments), read=engine))
         return node
 
