@@ -64,7 +64,9 @@ def from_bytes(data: bytes) -> pa.Table:
         IntegrityError: it is not Parquet.
     """
     try:
-        return pq.read_table(pa.BufferReader(data))
+        # In this thread alone: Arrow's may still run when the process ends, and abort it (apache/arrow#34314).
+        with pq.ParquetFile(pa.BufferReader(data)) as file:
+            return file.read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise IntegrityError(f"a stored table does not read ({type(error).__name__})") from error
 
