@@ -64,7 +64,7 @@ def from_bytes(data: bytes) -> pa.Table:
         IntegrityError: it is not Parquet.
     """
     try:
-        # In this thread alone: another may still run when the process ends, and abort it (apache/arrow#34314).
+        # In this thread alone: another may outlive the read, and abort the exit (apache/arrow#34314).
         with pq.ParquetFile(pa.BufferReader(data)) as file:
             return file.read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
