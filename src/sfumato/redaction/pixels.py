@@ -17,6 +17,7 @@ from sfumato.redaction.images.orientation import TAG, orientation_of, upright
 from sfumato.redaction.images.read import Page, Picture, read_picture
 from sfumato.redaction.images.write import write_picture
 from sfumato.redaction.kinds import EXTENSIONS, sniff
+from sfumato.vision.pillow import whole_pictures
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -61,7 +62,8 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 
 def _from_pil(image: Image.Image) -> NDArray[Any]:
     try:
-        image.load()
+        with whole_pictures():
+            image.load()
         turned = orientation_of(image.getexif().get(TAG))
     except Exception as error:  # decoders raise almost any type on damaged input
         raise UnreadableMedia(f"the Pillow image does not decode: {error}") from error

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from PIL import ImageFile
+
 from sfumato.core.errors import InvalidRequest, MissingExtra, SfumatoError
 
 
@@ -13,6 +15,7 @@ def to_pdf(page: str) -> bytes:
     Raises:
         MissingExtra: WeasyPrint is not installed. InvalidRequest: Pango is not.
     """
+    truncated = ImageFile.LOAD_TRUNCATED_IMAGES
     try:
         import weasyprint
     except ImportError as error:
@@ -23,6 +26,9 @@ def to_pdf(page: str) -> bytes:
             "libpango-1.0-0 libpangoft2-1.0-0; on macOS: brew install pango. Or print the page from "
             "a browser."
         ) from error
+    finally:
+        # It tells Pillow to read cut pictures as if they were whole, for everybody in this process.
+        ImageFile.LOAD_TRUNCATED_IMAGES = truncated
 
     def refuse(url: str, *args: Any, **options: Any) -> Any:
         raise SfumatoError(f"the report tried to fetch {url[:80]}, which it must not")

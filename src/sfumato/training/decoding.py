@@ -37,9 +37,11 @@ def decode(
     """
     from PIL import Image, ImageOps
 
+    from sfumato.vision.pillow import whole_pictures
+
     called = name or (source.name if isinstance(source, Path) else "a picture")
     try:
-        with warnings.catch_warnings():
+        with whole_pictures(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata, which is not read, and of sizes, checked here
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
                 if opened.width * opened.height > max_pixels:

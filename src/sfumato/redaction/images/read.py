@@ -31,6 +31,7 @@ from sfumato.redaction.images import colour, deep
 from sfumato.redaction.images.damage import refuse_damaged_jpeg
 from sfumato.redaction.images.orientation import TAG, orientation_of, upright
 from sfumato.redaction.kinds import EXTENSIONS, head_of, image_kind
+from sfumato.vision.pillow import whole_pictures
 
 #: More pages or frames than this in one file is refused; longer animations are videos.
 MAX_FRAMES = 10_000
@@ -96,7 +97,7 @@ def read_picture(path: Path, max_pixels: int) -> Picture:
     if path.suffix.lower() not in EXTENSIONS[kind]:
         picture.note(f"the content is {kind} though the name says {_said(path)}; written as {kind}")
     try:
-        with warnings.catch_warnings():
+        with whole_pictures(), warnings.catch_warnings():
             # Pillow warns of odd metadata (dropped anyway) and of large pictures (refused by our own limit).
             warnings.simplefilter("ignore")
             if kind == "heic":
