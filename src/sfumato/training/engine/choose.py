@@ -67,14 +67,17 @@ def by_parts(name: str, term: Term, numbers: int, grouping: Grouping) -> Kernel:
     """Return a kernel that takes gradients of some units at a time, and keeps their lengths alone."""
 
     def run() -> Tensor:
-        found = []
-        for images, part in grouping.chunks(max(1, CACHE // max(1, numbers * term.itemsize))):
-            few = term.select(images)
-            kernel = next(k for k in few.kernels(part) if k.name == name)
-            found.append(square_norms(kernel.run()))
-        return torch.cat(found)
+        size = CACHE // max(1, numbers * term.itemsize)
+        return torch.cat([square_norms(rows) for rows in run_by(size, name, term, grouping)])
 
     return Kernel(f"{name}, not kept", False, run)
+
+
+def run_by(size: int, name: str, term: Term, grouping: Grouping) -> Iterator[Tensor]:
+    """Yield what a kernel gives for at most so many units at a time."""
+    for images, part in grouping.chunks(max(1, size)):
+        few = term.select(images)
+        yield next(kernel for kernel in few.kernels(part) if kernel.name == name).run()
 
 
 def choose(term: Term, numbers: int, grouping: Grouping) -> Kernel:

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sfumato.training.engine.choose import KEEP, choose
+from sfumato.training.engine.choose import KEEP, choose, run_by
 from sfumato.training.engine.grouping import Grouping
 from sfumato.training.engine.tape import Source
-from sfumato.training.engine.terms import SCRATCH, Kept, Term, square_norms
+from sfumato.training.engine.terms import SCRATCH, Kept, Pieces, Term, square_norms
+
+#: Bytes of gradients that are kept in one block, where a kernel can be run on some units at a time.
+PIECE = 5 * 2**19
 
 
 @dataclass(slots=True)
@@ -53,6 +56,10 @@ def part_of(source: Source, grouping: Grouping) -> Part:
         rows = grouping.gather(term.rows)
         return Part(square_norms(rows), [Kept(rows)])
     kernel = choose(term, numbers, grouping)
+    size = numbers * term.itemsize * grouping.units
+    if kernel.pieces and size > PIECE:
+        found = list(run_by(-(-grouping.units // -(-size // PIECE)), kernel.name, term, grouping))
+        return Part(torch.cat([square_norms(rows) for rows in found]), [Pieces(found, kernel.order)])
     rows = kernel.run()
     if kernel.keeps:
         return Part(square_norms(rows), [Kept(rows, kernel.order)])

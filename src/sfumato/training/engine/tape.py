@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from sfumato.core.errors import InvalidRequest
+from sfumato.training.engine.again import Recipes
 from sfumato.training.engine.record import Op
 from sfumato.training.engine.table import FASTER, HANDLERS, WATCHED
 from sfumato.training.engine.terms import Term
@@ -76,6 +77,7 @@ class Tape(TorchFunctionMode):
         self.constants = constants
         self.ready = ready
         self.ops: list[Op] = []
+        self.recipes = Recipes()
         self.coarsest = torch.float64
         self.anchor = torch.zeros((), requires_grad=True)
 
@@ -125,7 +127,9 @@ class Tape(TorchFunctionMode):
         else:
             if func in WATCHED:
                 WATCHED[func](*args, **kwargs)
-            return run(func, args, kwargs)
+            out = run(func, args, kwargs)
+            self.recipes.note(func, args, kwargs, out)
+            return out
         return self.record(func, args, kwargs) if torch.is_grad_enabled() else func(*args, **kwargs)
 
     def record(self, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +27,7 @@ class Kernel:
         run: does it.
         order: puts the numbers of a sum in the parameter's order, where `run` has them in another.
         heavy: takes memory beyond its worth here, so that it is not even tried.
+        pieces: costs no more where it is run on some units at a time.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Kernel:
     run: Callable[[], Tensor]
     order: Callable[[Tensor], Tensor] | None = None
     heavy: bool = False
+    pieces: bool = False
 
 
 class Term(ABC):
@@ -117,6 +119,51 @@ class Kept(Term):
     @override
     def without(self, bad: Tensor) -> Term:
         return Kept(cleared(self.rows, bad), self.order)
+
+
+class Pieces(Term):
+    """Gradients that are already there, some units' at a time: (units of a piece, numbers) each.
+
+    Small pieces lie where activations lay that the backward is done with. A block of all would be larger
+    than any of them, and so be new memory.
+    """
+
+    def __init__(self, rows: Sequence[Tensor], order: Callable[[Tensor], Tensor] | None = None) -> None:
+        super().__init__(*rows)
+        self.pieces, self.order = tuple(rows), order
+        self.lengths = [len(part) for part in rows]
+        self.images = sum(self.lengths)
+
+    @override
+    def per_image(self) -> Tensor:
+        return torch.cat(self.pieces)
+
+    @override
+    def total(self, weights: Tensor) -> Tensor:
+        split = weights.split_with_sizes(self.lengths)
+        total = torch.mv(self.pieces[0].t(), split[0])
+        for rows, some in zip(self.pieces[1:], split[1:], strict=True):
+            total.addmv_(rows.t(), some)
+        return self.order(total) if self.order else total
+
+    @override
+    def kernels(self, grouping: Grouping) -> list[Kernel]:
+        return [Kernel("kept", True, lambda: grouping.gather(self.per_image()))]
+
+    @override
+    def key(self) -> tuple[object, ...]:
+        return ("kept",)
+
+    @override
+    def select(self, images: Tensor | slice) -> Term:
+        return Kept(self.per_image()[images], self.order)
+
+    @override
+    def without(self, bad: Tensor) -> Term:
+        split = bad.split_with_sizes([len(rows) for rows in self.pieces])
+        return Pieces(
+            [cleared(rows, some) for rows, some in zip(self.pieces, split, strict=True)], self.order
+        )
 
 
 def cleared(rows: Tensor, bad: Tensor) -> Tensor:

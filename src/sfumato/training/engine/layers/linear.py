@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -62,7 +62,7 @@ class LinearTerm(Term):
         units, rows = grouping.units, self.x.shape[1] * grouping.block
         joined = LinearTerm(self.x.reshape(units, rows, -1), self.g.reshape(units, rows, -1))
         ghost = Kernel("gram", False, lambda: gram.squares(joined.x, joined.g))
-        kept = Kernel("bmm", True, joined.per_image)
+        kept = Kernel("bmm", True, joined.per_image, pieces=True)
         # An outer product is never worth its numbers.
         return [ghost] if rows == 1 else [kept, ghost]
 
@@ -76,12 +76,25 @@ class LinearOp(Op):
         self.tape, self.batch = tape, batch
         self.weight, self.bias = weight, bias
         self.sources = tape.use(*sources)
+        self.again: Callable[[Tensor], Tensor] | None = None
+
+    @override
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        self.kept = inputs
+        recipe = self.tape.recipes.of(inputs[0]) if self.sources[0] else None
+        if recipe:
+            self.kept, self.again = (recipe.input,), recipe.run
+        try:
+            return super().__call__(*inputs)
+        finally:
+            del self.kept
 
     @override
     def forward(self, *inputs: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        (x,) = inputs
-        saved = (x,) if self.sources[0] else ()
-        return F.linear(x, self.weight, self.bias), saved
+        saved = self.kept if self.sources[0] else ()
+        out = F.linear(inputs[0], self.weight, self.bias)
+        # Of (B, T, d) it is a view, which autograd would not let anyone write to: not an activation in place.
+        return torch.ops.aten._unsafe_view(out, out.shape), saved
 
     @override
     def backward(self, saved: Sequence[Tensor], g: Tensor, needed: bool) -> Tensor | None:
@@ -90,7 +103,8 @@ class LinearOp(Op):
         if bias:
             self.tape.take(bias, Kept(bias.like(rows).sum(1)))
         if weight:
-            x = saved[0].reshape(self.batch, -1, saved[0].shape[-1])
+            x = self.again(saved[0]) if self.again else saved[0]
+            x = x.reshape(self.batch, -1, x.shape[-1])
             self.tape.take(weight, LinearTerm(weight.like(x), weight.like(rows)))
         return g.matmul(self.weight.to(g.dtype)) if needed else None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -150,6 +150,11 @@ class LayerOp(NormOp):
         y, mean, scale = torch.native_layer_norm(x, self.shape, self.weight, self.bias, self.eps)
         return y, (x, mean, scale)
 
+    def again(self) -> Callable[[Tensor], Tensor]:
+        """Return what computes the output from the input."""
+        shape, weight, bias, eps = self.shape, self.weight, self.bias, self.eps
+        return lambda x: torch.native_layer_norm(x, shape, weight, bias, eps)[0]
+
     @override
     def backward(self, saved: Sequence[Tensor], g: Tensor, needed: bool) -> Tensor | None:
         x, mean, scale = saved
@@ -240,7 +245,11 @@ def layer_norm(
     shape = list(normalized_shape)
     if input.dim() <= len(shape) or not tape.fixed(weight, bias):
         return None
-    return LayerOp(tape, input, shape, weight, bias, eps)(input)
+    op = LayerOp(tape, input, shape, weight, bias, eps)
+    out = op(input)
+    if input.is_contiguous() and op.wide(input) is input:
+        tape.recipes.enter(out, input, op.again())
+    return out
 
 
 @handles(F.rms_norm, torch.rms_norm)
