@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sfumato.core.errors import InvalidRequest, MediaError
-from sfumato.vision import models
+from sfumato.vision import models, onnx
 from sfumato.vision.onnx import constant_weights, cores, free_shapes, let_go, providers, run, session
 
 PORTS = ("input.1", "537", "538", "539", "540")
@@ -188,4 +188,20 @@ def test_memory_that_was_let_go_is_taken_again(centerface: bytes) -> None:
     before = run(net, None, picture)
     let_go(net, np.zeros((1, 3, 32, 32), np.float32))
     for one, two in zip(before, run(net, None, picture), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_an_arena_that_cannot_be_had_is_done_without(
+    monkeypatch: pytest.MonkeyPatch, centerface: bytes
+) -> None:
+    def refused(*_: object) -> None:
+        raise RuntimeError("registered already")
+
+    monkeypatch.setattr(onnxruntime, "create_and_register_allocator", refused)
+    assert not onnx._lean_arena.__wrapped__()
+    picture = np.ones((1, 3, 64, 64), np.float32)
+    expected = run(session(free_shapes(centerface, frees), threads=1), None, picture)
+    monkeypatch.setattr(onnx, "_lean_arena", lambda: False)
+    found = run(session(free_shapes(centerface, frees), threads=1), None, picture)
+    for one, two in zip(expected, found, strict=True):
         np.testing.assert_array_equal(one, two)

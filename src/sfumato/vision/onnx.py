@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -53,18 +54,22 @@ def session(model: Path | bytes, *, threads: int = 0) -> Any:
     options.inter_op_num_threads = 1
     # A plan of memory for every shape of input held 90 MB more at 608 x 1080, and saved no time.
     options.enable_mem_pattern = False
+    if _lean_arena():
+        options.add_session_config_entry("session.use_env_allocators", "1")
     # A waiting thread that spins takes a core from the decoder and the encoder beside it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     chosen = providers(onnxruntime.get_available_providers())
     problem: Exception = RuntimeError("no execution provider")
     for attempt in dict.fromkeys((tuple(chosen), (_CPU,))):
         try:
-            return onnxruntime.InferenceSession(
+            net = onnxruntime.InferenceSession(
                 data,
                 options,
                 providers=[(name, _OPTIONS.get(name, {})) for name in attempt],
                 enable_fallback=0,  # its own prints to standard output
             )
+            hand_back()
+            return net
         except Exception as error:  # onnxruntime's own errors share no base class of theirs
             problem = error
     reason = str(problem).split("\n")[0]
@@ -105,9 +110,33 @@ def let_go(net: Any, tensor: NDArray[Any]) -> None:
     options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     with contextlib.suppress(Exception):  # an accelerator may have no such memory: then there is none to give
         net.run(None, {net.get_inputs()[0].name: tensor}, options)
-    # What the session freed, the C library would keep in turn: it has a call for that on Linux alone.
+    hand_back()
+
+
+def hand_back() -> None:
+    """Give back to the system what was freed and the C library keeps; Linux alone has a call for that."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+@functools.cache
+def _lean_arena() -> bool:
+    """Have onnxruntime ask for as much memory as is needed, and not for the next power of two.
+
+    One such store is shared by all sessions of this process that ask for it, as ours do. At 608 x 1080 the
+    peak is 10 to 20 MB lower, at the same speed.
+    """
+    import onnxruntime
+
+    try:
+        asked = {"max_mem": 0, "arena_extend_strategy": 1}
+        rest = {"initial_chunk_size_bytes": -1, "max_dead_bytes_per_chunk": -1}
+        kind = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+        memory = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, onnxruntime.OrtMemType.DEFAULT)
+        onnxruntime.create_and_register_allocator(memory, onnxruntime.OrtArenaCfg(asked | rest))
+    except Exception:  # an older onnxruntime, or somebody has registered one already
+        return False
+    return True
 
 
 def providers(available: list[str]) -> list[str]:

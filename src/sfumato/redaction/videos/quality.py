@@ -10,6 +10,7 @@ from pathlib import Path
 from sfumato.redaction.videos.encode import Coded, Coder, Coding
 from sfumato.redaction.videos.reader import open_video
 from sfumato.redaction.videos.survey import Sample, Survey
+from sfumato.vision.onnx import hand_back
 
 #: PSNR in dB: no more than this is paid for in the mean, and no less than that is taken in all but the worst
 #: tenth of the pictures of a trial, whatever it costs, so that the worst of all stay over 40.
@@ -41,6 +42,7 @@ def tuned(source: Path, survey: Survey, coding: Coding, most: int) -> Coding:
     if not coding.is_h264:
         return coding
     tries = [_try(source, survey, coding, sample, most) for sample in survey.samples]
+    hand_back()  # an encoder's frames, before the next one takes as many
     decibels = [one for try_ in tries for one in try_[0]]
     ratio = sum(try_[1] for try_ in tries) / max(sum(sample.bytes for sample in survey.samples), 1)
     low = sorted(decibels)[len(decibels) // 10] if decibels else LEAST
