@@ -82,7 +82,7 @@ def plates(finder: Finder) -> tuple[int, int, float]:
             mask[y1:y2, x1:x2] = True
         areas.append(mask.mean())
         total += len(boxes)
-        done += sum(mask[y1:y2, x1:x2].mean() >= COVERED for x1, y1, x2, y2 in boxes)
+        done += sum(bool(mask[y1:y2, x1:x2].mean() >= COVERED) for x1, y1, x2, y2 in boxes)
     return done, total, float(np.mean(areas))
 
 
