@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sfumato.core.errors import InvalidRequest, MissingModel, UnknownName
+from sfumato.redaction.check import looks
 from sfumato.redaction.check.coverage import open_share
 from sfumato.redaction.check.evidence import is_open
 from sfumato.redaction.check.looks import EVERY, Eye, Looker, Way, make_looker
@@ -110,3 +111,25 @@ def test_one_unsure_look_alone_does_not_count(score: float, count: int) -> None:
     picture[20:60, 20:60] = np.abs(np.array(MAGENTA) - patch)  # a texture that is magenta still
     looker = Looker([Eye(Once(score), frozenset({"face"}))])
     assert len(looker.closely(picture)) == count
+
+
+@pytest.mark.parametrize(("second", "seen"), [(0.8, 1), (0.4, 0)])
+def test_any_sure_hit_shows_that_a_thing_is_open(
+    second: float, seen: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Boxes of one face differ by some pixels, and the best may miss its features; weak ones show nothing."""
+
+    class Two:
+        name, thresholds = "two", {"face": 0.5}
+
+        def detect(self, image: np.ndarray, *, floor: float) -> Boxes:
+            found = Boxes([[10, 10, 40, 40], [12, 12, 44, 44]], [0.9, second], ["face", "face"])
+            return found.where(lambda label, score: score >= floor)
+
+    monkeypatch.setattr(looks, "is_open", lambda picture, box: box[0] > 11)
+    monkeypatch.setattr(looks, "_any_open", lambda picture, hits: True)
+    looker = Looker([Eye(Two(), frozenset({"face"}))])
+    monkeypatch.setattr(
+        Eye, "look", lambda self, picture, way, share: self.detector.detect(picture, floor=0.3)
+    )
+    assert len(looker.quickly(np.zeros((60, 60, 3), np.uint8))) == seen

@@ -211,9 +211,15 @@ def _merge(picture: Picture, hits: list[_Hit]) -> list[Seen]:
             hit for hit, one in zip(left, near, strict=True) if one and hit.seen.label == best.seen.label
         ]
         left = [hit for hit in left if hit not in group]
-        if _counts(group) and is_open(picture, np.array(best.seen.box)):
-            result.append(best.seen)
+        if _counts(group) and (shown := _open(picture, group)) is not None:
+            result.append(shown.seen)
     return result
+
+
+def _open(picture: Picture, group: list[_Hit]) -> _Hit | None:
+    """Return the best sure hit of one thing whose box holds detail: boxes of one face differ somewhat."""
+    sure = [hit for hit in group if hit.strong] or group[:1]
+    return next((hit for hit in sure if is_open(picture, np.array(hit.seen.box))), None)
 
 
 def _counts(group: list[_Hit]) -> bool:
