@@ -22,6 +22,13 @@ from sfumato.redaction.videos.survey import Chunk, Survey
 from sfumato.redaction.videos.target import Target
 from sfumato.redaction.videos.threads import ahead
 from sfumato.vision.boxes import Boxes
+from sfumato.vision.onnx import hand_back
+
+#: Frames that wait to be looked at: the detector is slower than the decoder.
+WAITING = 2
+#: Of frames with more pixels, every so many, what lies free between others goes back to the system: smaller
+#: ones leave little, and a millisecond is much to them.
+LARGE, HANDED = 2**19, 10
 
 #: Called with a number of frames done.
 Told = Callable[[int], None]
@@ -72,14 +79,17 @@ def look(source: Path, survey: Survey, index: int, job: Job, told: Told | None =
     chunk = survey.chunks[index]
     scan = Scan(survey.canvas, survey.time_base, survey.rate)
     looker = Looker(scan, job.settings.every, job.finder)
+    large = survey.canvas.width * survey.canvas.height > LARGE
     with open_video(source, job.settings.max_pixels, checked=True) as reader:
         first: Any = None
         last: Any = None
-        with contextlib.closing(ahead(shots_of(reader, survey, chunk))) as shots:
+        with contextlib.closing(ahead(shots_of(reader, survey, chunk), WAITING)) as shots:
             for shot in shots:
                 looker.see(shot)
                 scan.times.append(shot.pts)
                 first, last = thumb_of(shot.frame) if first is None else first, shot.frame
+                if large and len(scan.times) % HANDED == 1:
+                    hand_back()
                 if told is not None:
                     told(len(scan.times))
         looker.finish()
